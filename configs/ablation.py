@@ -1,0 +1,45 @@
+"""Variants of one config over seeds, as a table: mean and deviation on test.
+
+    python main.py --config=configs/ablation.py:base=kdfas_demo,seeds=5
+    python main.py --config=configs/ablation.py:base=kdfas_nuaa,seeds=5,variants=none+kdfas,raw_dir=/path/to/NUAA
+
+Arguments that are not its own go to the base config; --config.base.KEY=VALUE overrides it. A run that is finished is
+not run again; table.md, table.csv, table.tex and runs.csv are written after every run.
+"""
+
+import importlib
+
+import ml_collections
+
+from configs import common
+
+OFF, ALONE = {"weight": 0.0}, {"weight": 1.0}  # ALONE: labels at full weight where no KL shares it
+CROSS, GRAM = {"form": "cross"}, {"form": "gram"}
+# Name -> what changes in config.terms.
+VARIANTS = {
+    "none": {"ce": ALONE, "kl": OFF, "covariance": OFF},
+    "kl": {"covariance": OFF},
+    "cross": {"ce": ALONE, "kl": OFF, "covariance": CROSS},
+    "gram": {"ce": ALONE, "kl": OFF, "covariance": GRAM},
+    "kl_cross": {"covariance": CROSS},
+    "kl_gram": {"covariance": GRAM},
+    "kdfas": {},  # the base config as it is
+}
+DEFAULT = "none+kl+cross+gram+kl_cross+kl_gram"
+
+
+def get_config(argument: str = ""):
+    """Arguments: base (a config of configs/), seeds (how many), variants (names of VARIANTS joined by +)."""
+    parts = [part for part in argument.split(",") if part]
+    own = [part for part in parts if part.partition("=")[0] in ("base", "seeds", "variants")]
+    args = common.parse(",".join(own), base="kdfas_demo", seeds=5, variants=DEFAULT)
+    names = args.variants.split("+")
+    if unknown := [name for name in names if name not in VARIANTS]:
+        raise ValueError(f"config argument variants: {unknown[0]!r} is unknown; known: {', '.join(VARIANTS)}")
+    base = importlib.import_module(f"configs.{args.base}")
+    config = ml_collections.ConfigDict()
+    config.name = f"ablation of {args.base}"
+    config.base = base.get_config(",".join(part for part in parts if part not in own))
+    config.seeds = tuple(range(args.seeds))
+    config.variants = {name: {"terms": VARIANTS[name]} for name in names}
+    return config

@@ -1,0 +1,94 @@
+"""What every config shares: the argument parser and the default tree. A config is this tree with other values."""
+
+from typing import Any
+
+import ml_collections
+
+
+def parse(argument: str, **defaults: Any) -> ml_collections.ConfigDict:
+    """`"protocol=4.2,data=simulated"` -> the defaults with those values, each in its default's type.
+
+    ValueError lists the known arguments for an unknown one, and names the type for a value that does not fit.
+    """
+    values = dict(defaults)
+    for part in filter(None, argument.split(",")):
+        name, separator, text = part.partition("=")
+        if name not in defaults or not separator:
+            known = ", ".join(f"{key}={value}" for key, value in defaults.items())
+            raise ValueError(f"config argument {part!r} is unknown; known arguments with their defaults: {known}")
+        kind = type(defaults[name])
+        try:
+            values[name] = (
+                {"True": True, "False": False, "true": True, "false": False}[text] if kind is bool else kind(text)
+            )
+        except (ValueError, KeyError):
+            raise ValueError(f"config argument {name}={text!r}: expected {kind.__name__}") from None
+    return ml_collections.ConfigDict(values)
+
+
+def base(name: str) -> ml_collections.ConfigDict:
+    """The default tree: every key that the code reads."""
+    config = ml_collections.ConfigDict()
+    config.name = name
+    config.seed = 0
+    config.init = ""  # published weights to start from: .pth, .safetensors or .npz
+    config.model = {"name": "vit", "variant": "S/16", "classes": 2, "dtype": "float32", "unroll": True}
+    config.teachers = ml_collections.ConfigDict()  # NAME = {config, checkpoint}
+    config.terms = {"ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1}}
+    config.mesh = {"data": -1, "fsdp": 1}
+
+    data = config.data = ml_collections.ConfigDict()
+    data.dataset = "simulated"
+    data.options = ml_collections.ConfigDict()  # of the data set's reader
+    data.raw_dir = ""  # the raw data set, where the records are not made yet
+    data.data_dir = "data"  # where records are kept
+    data.record_size = 224  # px of the stored crops
+    data.scale = 1.3  # crop side / longer side of the face box
+    data.image_size = 224  # px that the models see
+    data.protocol = "1"
+    data.subjects = ml_collections.ConfigDict()  # {train, dev, test} ranges of protocol `subjects`
+    data.augment = {
+        "crop": 0.8,
+        "flip": True,
+        "colour": 0.0,
+        "randaugment": {"ops": 2, "magnitude": 9},
+        "erasing": 0.25,
+        "mixup": 0.8,
+        "cutmix": 1.0,
+    }
+
+    # The DeiT recipe (METHODS section 1); lr is per 512 examples.
+    config.train = {"batch_size": 128, "epochs": 300.0, "eval_epochs": 10.0}
+    config.optim = {
+        "lr": 5e-4,
+        "min_lr": 1e-5,
+        "warmup_epochs": 5.0,
+        "weight_decay": 0.05,
+        "b1": 0.9,
+        "b2": 0.999,
+        "clip_norm": 0.0,
+    }
+    config.eval = {"batch_size": 128}
+    return config
+
+
+def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Gives `config` a spoof teacher and the KDFAS terms, L = (1 - a) CE + a tau^2 KL + beta F, a = 0.7, tau = 3.
+
+    The teacher reads the same data settings and seed: an override of the student's holds for both.
+    """
+    teacher.data = config.data
+    teacher.seed = config.get_ref("seed")
+    config.teachers.spoof = {"config": teacher, "checkpoint": ""}
+    config.terms.ce.weight = 0.3
+    config.terms.kl = {"kind": "kl", "weight": 0.7, "teacher": "spoof", "temperature": 3.0}
+    config.terms.covariance = {
+        "kind": "covariance",
+        "weight": 1.0,
+        "teacher": "spoof",
+        "form": "cross",
+        "centre": False,
+        "scale": "none",
+        "stages": (),
+    }
+    return config

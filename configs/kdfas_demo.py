@@ -1,0 +1,18 @@
+"""KDFAS small enough for two CPU cores, on simulated faces: no data, no downloads.
+
+    python main.py                                                    (this config is the default)
+    python main.py --config=configs/kdfas_demo.py:protocol=4.2
+
+Trains the teacher (configs/teachers/kdfas_demo.py) first, then a student of 0.7 M parameters by KDFAS.
+"""
+
+from configs import common
+from configs.teachers import kdfas_demo as teacher
+
+
+def get_config(argument: str = ""):
+    """Arguments: protocol (1, 2, 3.1-3.6, 4.1-4.6)."""
+    config = teacher.get_config(argument)
+    config.name = "kdfas_demo"
+    config.model.update({"width": 96, "heads": 3})
+    return common.distilled(config, teacher.get_config(argument))

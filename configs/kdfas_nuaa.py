@@ -1,0 +1,22 @@
+"""KDFAS on real faces: the NUAA Photograph Imposter Database, printed photographs before a webcam.
+
+    python main.py --config=configs/kdfas_nuaa.py:raw_dir=/path/to/NUAA
+    python main.py --config=configs/kdfas_nuaa.py:raw_dir=/path/to/NUAA,size=paper     (B/16 -> S/16)
+
+Subject-disjoint: train 1-5, dev 6, test 7-8 by default (--config.data.subjects.train=1-9 ... for the whole set). The
+official lists have no dev (`protocol=official`): the threshold then comes from the training subjects, and says so.
+"""
+
+from configs import common
+from configs.teachers import kdfas_nuaa as teacher
+
+
+def get_config(argument: str = ""):
+    """Arguments: raw_dir, size (small, paper), protocol (subjects, official)."""
+    config = teacher.get_config(argument)
+    config.name = "kdfas_nuaa"
+    if config.model.get("variant"):
+        config.model.variant = "S/16"
+    else:
+        config.model.update({"width": 96, "heads": 3})
+    return common.distilled(config, teacher.get_config(argument))

@@ -1,0 +1,18 @@
+"""KDFAS at scale: ViT-L/16 teacher -> ViT-B/16 student, batch 1024 over a data x fsdp mesh of 256 chips.
+
+    python main.py --config=configs/kdfas_pod.py --mode=plan --topology=v5e:16x16      (no pod needed)
+    python main.py --config=configs/kdfas_pod.py:raw_dir=gs://bucket/OULU-NPU           (on the pod)
+
+Parameters, gradients and optimiser state are split over `fsdp`; layers are scanned, which compiles in seconds.
+"""
+
+from configs import common
+from configs.teachers import kdfas_pod as teacher
+
+
+def get_config(argument: str = ""):
+    """Arguments: those of kdfas_oulu."""
+    config = teacher.get_config(argument)
+    config.name = "kdfas_pod"
+    config.model.variant = "B/16"
+    return common.distilled(config, teacher.get_config(argument))

@@ -1,0 +1,42 @@
+"""The spoof teacher of kdfas_nuaa.
+
+python main.py --config=configs/teachers/kdfas_nuaa.py:raw_dir=/path/to/NUAA
+"""
+
+from configs import common
+
+MODELS = {
+    "small": {
+        "name": "vit",
+        "patch": 12,
+        "width": 192,
+        "depth": 6,
+        "heads": 3,
+        "classes": 2,
+        "dtype": "float32",
+        "unroll": True,
+    },
+    "paper": {"name": "vit", "variant": "B/16", "classes": 2, "dtype": "bfloat16", "unroll": True},
+}
+
+
+def get_config(argument: str = ""):
+    """Arguments: raw_dir, size (small, paper), protocol (subjects, official)."""
+    args = common.parse(argument, raw_dir="", size="small", protocol="subjects")
+    if args.size not in MODELS:
+        raise ValueError(f"config argument size={args.size!r}: expected one of {', '.join(MODELS)}")
+    config = common.base("teacher_kdfas_nuaa")
+    config.model = MODELS[args.size]
+    config.data.dataset = "nuaa"
+    config.data.raw_dir = args.raw_dir
+    config.data.protocol = args.protocol
+    config.data.subjects = {"train": "1-5", "dev": "6", "test": "7-8"}
+    if args.size == "small":
+        config.data.record_size = 112
+        config.data.image_size = 96
+        config.data.augment.update({"colour": 0.3, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0})
+        config.data.augment.randaugment.ops = 0
+        config.train = {"batch_size": 64, "epochs": 20.0, "eval_epochs": 2.0}
+        config.optim.update({"lr": 4e-3, "warmup_epochs": 2.0})
+        config.eval.batch_size = 64
+    return config

@@ -1,0 +1,30 @@
+"""The spoof teacher of kdfas_oulu: ViT-B/16 on OULU-NPU, alone.
+
+    python main.py --config=configs/teachers/kdfas_oulu.py:protocol=1,raw_dir=/path/to/OULU-NPU
+
+Trained by kdfas_oulu itself where it is missing. From scratch as here, or from published ImageNet weights:
+--config.init=deit_base_patch16_224.pth --config.model.gelu=exact (HaTFAS starts its teacher from DeiT-B).
+Recipe: DeiT as HaTFAS states it (METHODS section 1); the crop of 0.8 and more of the area is ours [C].
+"""
+
+from configs import common
+
+DATA = {
+    "oulu": {"frames": 8},
+    "simulated": {"frames": 1, "size": 224},
+}
+
+
+def get_config(argument: str = ""):
+    """Arguments: protocol (1, 2, 3.1-3.6, 4.1-4.6), data (oulu, simulated), raw_dir."""
+    args = common.parse(argument, protocol="1", data="oulu", raw_dir="")
+    if args.data not in DATA:
+        raise ValueError(f"config argument data={args.data!r}: expected one of {', '.join(DATA)}")
+    config = common.base("teacher_kdfas_oulu")
+    config.model.variant = "B/16"
+    config.model.dtype = "bfloat16"
+    config.data.dataset = args.data
+    config.data.raw_dir = args.raw_dir
+    config.data.protocol = args.protocol
+    config.data.options = DATA[args.data]
+    return config

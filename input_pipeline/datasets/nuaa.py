@@ -1,0 +1,70 @@
+"""NUAA Photograph Imposter Database: 15 subjects, webcam, live faces and printed photographs.
+
+Tan, Li, Liu, Jiang: Face Liveness Detection from a Single Image with Sparse Low Rank Bilinear Discriminative
+Model, ECCV 2010. The raw frames (640 x 480) are read, not the cropped or normalised copies.
+"""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from input_pipeline import datasets
+from input_pipeline.schema import LIVE, Sample
+
+EXPECTED_TREE = """\
+RAW/
+  ClientRaw/0001/0001_00_00_01_0.jpg          live: subject_glasses_pose_session_frame
+  ImposterRaw/0001/0001_00_00_01_0.jpg        photographs
+  client_train_raw.txt   client_test_raw.txt  one SSSS/NAME.jpg (or SSSS\\NAME.jpg) a line
+  imposter_train_raw.txt imposter_test_raw.txt"""
+
+KINDS = {"client": ("ClientRaw", LIVE), "imposter": ("ImposterRaw", "print")}
+
+
+def read(raw_dir: str) -> Iterator[Sample]:
+    """Every frame of the official lists and every further image on disk (split ''), in a fixed order.
+
+    A listed frame that is absent is yielded too: its `load()` raises FileNotFoundError, so that it is counted.
+    Each frame is its own presentation [C]: the frames of a session differ in pose, light and distance, and the
+    literature scores single images. The same file name occurs under both kinds; `video` tells them apart.
+    """
+    for kind, file, split in _frames(raw_dir):
+        directory, species = KINDS[kind]
+        path = Path(raw_dir, directory, file)
+        fields = path.stem.split("_")
+        yield Sample(
+            key=f"{directory}/{file}",
+            dataset="nuaa",
+            subject=path.parent.name,
+            video=f"{kind}/{path.stem}",
+            species=species,
+            load=functools.partial(datasets.load_image, path),
+            split=split,
+            session=fields[3] if len(fields) == 5 else "",
+        )
+
+
+def count(raw_dir: str) -> int:
+    """How many samples `read` yields, the absent frames among them."""
+    return len(_frames(raw_dir))
+
+
+def _frames(raw_dir: str) -> list[tuple[str, str, str]]:
+    """(kind, SSSS/NAME.jpg, split) of every frame, listed or on disk; the splits are '', test, train."""
+    frames = []
+    for kind, (directory, _) in KINDS.items():
+        root = Path(raw_dir, directory)
+        if not root.is_dir():
+            raise NotADirectoryError(f"NUAA: {root} is missing; expected\n{EXPECTED_TREE}")
+        splits = {path.relative_to(root).as_posix(): "" for path in root.glob("*/*.jpg")}
+        for split in ("test", "train"):  # train last: a frame that both lists name must not be tested on [C]
+            splits.update(dict.fromkeys(_listed(Path(raw_dir, f"{kind}_{split}_raw.txt")), split))
+        frames += [(kind, file, splits[file]) for file in sorted(splits)]
+    return frames
+
+
+def _listed(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(f"NUAA: the list {path} is missing; expected\n{EXPECTED_TREE}")
+    lines = (line.strip().replace("\\", "/") for line in path.read_text().splitlines())
+    return [line for line in lines if line]

@@ -1,0 +1,109 @@
+"""Named variants of one config over seeds: trains what is missing, writes the mean-and-deviation table.
+
+A variant is a set of config overrides. All variants of one seed share its teacher, its initial parameters and its
+order of batches, so that they differ in nothing but the overrides.
+"""
+
+import copy
+import json
+import logging
+import os
+
+import jax
+import ml_collections
+import numpy as np
+import pandas as pd
+
+from kdfas_jax import report, teachers, train, workdir
+
+logger = logging.getLogger(__name__)
+
+FIGURES = ("auc", "eer", "acer", "apcer_max", "bpcer", "hter")
+
+
+def ablate(config, folder: str) -> str:
+    """Runs `config` = {base, variants, seeds} in `folder` -> the Markdown table, also written there.
+
+    FOLDER/<variant>-seed<n> holds each run; a finished one is not run again. table.{md,csv,tex} and runs.csv are
+    written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the divisor.
+    """
+    figures: dict[str, dict[int, dict]] = {}
+    table = ""
+    for seed in config.seeds:
+        for name, overrides in config.variants.items():
+            run = variant(config.base, overrides, seed)
+            home = os.path.join(folder, f"{name}-seed{seed}")
+            results = _finished(run, home)
+            if results is None:
+                logger.info("variant %s, seed %d, in %s", name, seed, home)
+                results = train.train(run, home)
+            for teacher, settings in run.teachers.items():
+                taught = os.path.join(teachers.home(settings, home), "eval", "results.json")
+                if os.path.exists(taught):
+                    figures.setdefault(f"teacher {teacher}", {})[seed] = _read(taught)["test"]
+            figures.setdefault(name, {})[seed] = results["test"]
+            table = _write(folder, figures)
+    return table
+
+
+def variant(base, overrides, seed: int) -> ml_collections.ConfigDict:
+    """A copy of `base` with nested `overrides` and `seed`; KeyError or TypeError names a key that does not fit."""
+    run = copy.deepcopy(base)
+    run.lock()
+    run.update(overrides)
+    run.seed = seed
+    return run
+
+
+def _finished(run, home: str) -> dict | None:
+    path = os.path.join(home, "eval", "results.json")
+    if not os.path.exists(path):
+        return None
+    results = _read(path)
+    if lines := workdir.differences(results["config"], workdir.plain(run)):
+        raise ValueError(f"{home} holds another run ({lines[0][0]} differs); remove it or give another --workdir")
+    return results
+
+
+def _read(path: str) -> dict:
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def _write(folder: str, figures: dict[str, dict[int, dict]]) -> str:
+    rows = {name: _summary(list(by_seed.values())) for name, by_seed in figures.items()}
+    table = report.markdown(rows, corner="test, % (AUC as a fraction)")
+    if jax.process_index() == 0:
+        runs = [
+            {"variant": name, "seed": seed, **{figure: test[figure] for figure in FIGURES}}
+            for name, by_seed in figures.items()
+            for seed, test in by_seed.items()
+        ]
+        cells = [{"variant": name, **row} for name, row in rows.items()]
+        for name, text in (
+            ("table.md", table + "\n"),
+            ("table.csv", pd.DataFrame(cells).to_csv(index=False)),
+            ("table.tex", _latex(cells)),
+            ("runs.csv", pd.DataFrame(runs).to_csv(index=False)),
+        ):
+            workdir.write_atomically(os.path.join(folder, name), text)
+    return table
+
+
+def _summary(tests: list[dict]) -> dict[str, str]:
+    cells = {"seeds": str(len(tests))}
+    for figure in FIGURES:
+        values = np.array([test[figure] for test in tests]) * (1 if figure == "auc" else 100)
+        digits = 4 if figure == "auc" else 2
+        spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+        cells[figure] = f"{values.mean():.{digits}f}{spread}"
+    return cells
+
+
+def _latex(cells: list[dict[str, str]]) -> str:
+    lines = [" & ".join(row.values()).replace("±", "$\\pm$").replace("_", r"\_") + r" \\" for row in cells]
+    head = " & ".join(cells[0]).replace("_", r"\_") + r" \\"
+    body = "\n".join([head, r"\midrule", *lines])
+    return (
+        f"\\begin{{tabular}}{{{'l' + 'r' * (len(cells[0]) - 1)}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+    )

@@ -1,0 +1,118 @@
+"""Checkpoints of a run: the only import of Orbax.
+
+`checkpoints/STEP/{params,opt_state,meta}`: apart, so that evaluation restores parameters alone, on any number of
+devices. Kept: the latest, and the best one on dev. A save that is cut off never looks finished.
+"""
+
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from kdfas_jax.models import weights
+from kdfas_jax.step import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of one workdir; a context manager that waits for unfinished saves."""
+
+    def __init__(self, workdir: str, *, writing: bool = True):
+        """Opens WORKDIR/checkpoints; `writing` makes it and removes what a killed save left."""
+        best = policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
+            cleanup_tmp_directories=writing,
+            create=writing,
+            best_fn=_rank,
+        )
+        handlers = {
+            "params": ocp.StandardCheckpointHandler(),
+            "opt_state": ocp.StandardCheckpointHandler(),
+            "meta": ocp.JsonCheckpointHandler(),
+        }
+        self.directory = os.path.join(os.path.abspath(workdir), "checkpoints")
+        self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._manager.close()
+
+    def wait(self) -> None:
+        """Returns when every save is on disk."""
+        self._manager.wait_until_finished()
+
+    def latest(self) -> int | None:
+        """The last saved step, None where nothing is saved."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """The step with the best selection figure on dev; the latest where none has one."""
+        return self._manager.best_step() or self.latest()
+
+    def save(self, state: TrainState, selection: float | None, meta: dict) -> None:
+        """Starts saving `state`, in the background. `selection`: the dev figure to choose by, higher is better."""
+        step = int(state.step)
+        if step == self.latest():
+            return
+        items = ocp.args.Composite(
+            params=ocp.args.StandardSave(state.params),
+            opt_state=ocp.args.StandardSave(state.opt_state),
+            meta=ocp.args.JsonSave(meta),
+        )
+        metrics = None if selection is None else {"selection": float(selection), "step": step}
+        self._manager.save(step, args=items, metrics=metrics, force=True)
+
+    def restore(self, step: int, abstract: TrainState) -> TrainState:
+        """The whole state of `step`, laid out as `abstract` (shapes with today's shardings)."""
+        self._check(step, abstract.params)
+        items = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(abstract.params), opt_state=ocp.args.StandardRestore(abstract.opt_state)
+            ),
+        )
+        # A jitted identity: arrays that Orbax made cannot always be donated.
+        number = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), abstract.step.sharding)
+        return jax.jit(lambda tree: tree)(TrainState(number, items["params"], items["opt_state"]))
+
+    def restore_params(self, step: int, abstract) -> Any:
+        """The parameters of `step` alone, laid out as `abstract`."""
+        self._check(step, abstract)
+        return self._manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]
+
+    def meta(self, step: int) -> dict:
+        """What was noted beside the parameters of `step`."""
+        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
+    def _check(self, step: int, expected) -> None:
+        """ValueError with the first differing names and shapes where `step` holds another architecture."""
+        found = self._manager.item_metadata(step)["params"]
+        if found is None:
+            raise FileNotFoundError(f"{self.directory}/{step} holds no params; is it a checkpoint of this project?")
+        found = found.tree
+        if lines := weights.mismatch(expected, found):
+            raise ValueError(
+                f"{self.directory}/{step} is a checkpoint of another architecture than config.model:\n  "
+                + "\n  ".join(lines[:8])
+            )
+
+
+def open_finished(workdir: str) -> Checkpoints:
+    """The checkpoints of an existing run, read-only; FileNotFoundError where there are none."""
+    directory = os.path.join(workdir, "checkpoints")
+    if not os.path.isdir(directory):
+        raise FileNotFoundError(
+            f"{directory} does not exist; expected a run made by: python main.py --workdir={workdir}"
+        )
+    checkpoints = Checkpoints(workdir, writing=False)
+    if checkpoints.latest() is None:
+        raise FileNotFoundError(f"{directory} holds no finished checkpoint; run: python main.py --workdir={workdir}")
+    return checkpoints
+
+
+def _rank(metrics) -> tuple[float, int]:
+    return metrics["selection"], metrics["step"]  # of equally good ones, the latest

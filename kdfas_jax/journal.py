@@ -1,0 +1,114 @@
+"""What a run says while it trains: progress lines, TensorBoard events, metrics.csv, and the stop at a NaN.
+
+Steps are looked at one step late, so that the device is never waited for.
+"""
+
+import json
+import logging
+import os
+import time
+
+import jax
+import numpy as np
+from clu import metric_writers
+
+from kdfas_jax import workdir
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 10
+LOG_STEPS = 10  # metrics are averaged over this many steps
+
+
+class NonFiniteLossError(ValueError):
+    """The loss or the gradient of a step is NaN or infinite; the step's batch is noted in the workdir."""
+
+
+class Journal:
+    """A context manager around the loop. metrics.csv (`step,metric,value`) holds no row twice after a resume."""
+
+    def __init__(self, folder: str, *, start: int, steps: int, batch_size: int, schedule):
+        """Opens the run's logs; rows of steps after `start`, which are about to be done again, are dropped."""
+        self._folder, self._start, self._steps = folder, start, steps
+        self._batch_size, self._schedule = batch_size, schedule
+        self._main = jax.process_index() == 0
+        self._writer = metric_writers.create_default_writer(folder, just_logging=not self._main)
+        self._pending: tuple | None = None
+        self._recent: list[dict[str, float]] = []
+        self._began = self._spoke = time.monotonic()
+        self._csv = os.path.join(folder, "metrics.csv")
+        if self._main:
+            self._forget_after(start)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._writer.close()
+
+    def step(self, number: int, metrics, index: np.ndarray) -> None:
+        """Takes the metrics (device scalars) of step `number`, made from this host's examples `index`."""
+        self.settle()
+        self._pending = (number, metrics, index)
+
+    def settle(self) -> None:
+        """Looks at the step not yet looked at; NonFiniteLossError where it went wrong."""
+        if self._pending is None:
+            return
+        number, metrics, index = self._pending
+        self._pending = None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not np.isfinite(list(values.values())).all():
+            self._stop(number, values, index)
+        self._recent.append(values)
+        if (number + 1) % LOG_STEPS == 0 or number + 1 == self._steps:
+            means = {name: float(np.mean([row[name] for row in self._recent])) for name in values}
+            self._recent.clear()
+            self._write(number + 1, means | {"learning_rate": float(self._schedule(number))})
+            self._speak(number + 1, means)
+
+    def dev(self, number: int, figures: dict[str, float]) -> None:
+        """Notes the dev figures of the checkpoint at step `number`."""
+        self._write(number, {f"dev_{name}": value for name, value in figures.items()})
+        logger.info("step %d: dev EER %.4f, AUC %.4f", number, figures["eer"], figures["auc"])
+
+    def _speak(self, number: int, means: dict[str, float]) -> None:
+        now = time.monotonic()
+        if now - self._spoke < PROGRESS_SECONDS and number < self._steps:
+            return
+        self._spoke = now
+        rate = (number - self._start) / (now - self._began)
+        logger.info(
+            "step %d/%d  loss %.4f  %.1f images/s  %.0f s left",
+            number,
+            self._steps,
+            means["loss"],
+            rate * self._batch_size,
+            (self._steps - number) / rate,
+        )
+
+    def _write(self, number: int, values: dict[str, float]) -> None:
+        if not self._main:
+            return
+        self._writer.write_scalars(number, values)
+        with open(self._csv, "a", encoding="utf-8") as file:
+            file.writelines(f"{number},{name},{value:.8g}\n" for name, value in values.items())
+
+    def _forget_after(self, start: int) -> None:
+        rows = ["step,metric,value"]
+        if os.path.exists(self._csv):
+            with open(self._csv, encoding="utf-8") as file:
+                complete = [row for row in file.read().split("\n")[1:-1] if row.count(",") == 2]
+            rows += [row for row in complete if int(row.split(",", 1)[0]) <= start]
+        workdir.write_atomically(self._csv, "\n".join(rows) + "\n")
+
+    def _stop(self, number: int, values: dict[str, float], index: np.ndarray) -> None:
+        path = os.path.join(self._folder, f"nonfinite-step{number}-host{jax.process_index()}.json")
+        note = {"step": number, "metrics": {k: repr(v) for k, v in values.items()}, "examples": index.tolist()}
+        workdir.write_atomically(path, json.dumps(note, indent=2))
+        bad = ", ".join(f"{name}={value}" for name, value in values.items() if not np.isfinite(value))
+        raise NonFiniteLossError(
+            f"step {number}: {bad}. Training has stopped and nothing of this step is saved; {path} lists the batch's "
+            "examples (rows of the data set's metadata.csv). Try a lower --config.optim.lr or "
+            "--config.optim.clip_norm=1; the same command goes on from the last checkpoint"
+        )

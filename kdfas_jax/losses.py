@@ -1,0 +1,85 @@
+"""The terms' arithmetic: plain arrays in, per-example losses or one mean out; no config, no I/O.
+
+Per-example losses have shape [b] and are averaged in one place, `masked_mean`. The covariance terms see the whole
+global batch: written with `jnp`, they are right under a batch sharded over any mesh, because contractions over `b`
+become all-reduces of d x d matrices.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def masked_mean(values: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """Mean of `values` [b] over the examples whose `mask` [b] is non-zero, and their number; (0, 0) for none.
+
+    A value under a zero mask adds nothing, not even a NaN, and no gradient.
+    """
+    if mask is None:
+        return values.mean(), jnp.asarray(values.size, jnp.float32)
+    counted = mask.astype(bool)
+    count = counted.sum(dtype=jnp.float32)
+    return jnp.where(counted, values, 0).sum() / jnp.maximum(count, 1), count
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy of `logits` [b, k] to soft targets `labels` [b, k] whose rows sum to one -> [b], nats.
+
+    `smoothing` s in [0, 1) mixes the targets with the uniform distribution: (1 - s) y + s / k
+    (Szegedy et al. 2016, section 7).
+    """
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(labels, smoothing))
+
+
+def distillation_kl(student_logits: jax.Array, teacher_logits: jax.Array, temperature: float = 1.0) -> jax.Array:
+    """tau^2 KL(softmax(teacher / tau) || softmax(student / tau)), both [b, k] -> [b], nats.
+
+    tau^2 keeps the gradient's size independent of tau (Hinton et al. 2015). The teacher enters by log-probabilities,
+    so an underflowed teacher probability gives neither a NaN value nor a NaN gradient.
+    """
+    student = jax.nn.log_softmax(student_logits / temperature)
+    teacher = jax.nn.log_softmax(teacher_logits / temperature)
+    return temperature**2 * optax.losses.kl_divergence_with_log_targets(student, teacher)
+
+
+def covariance(
+    student: jax.Array, teacher: jax.Array, *, form: str = "cross", centre: bool = False, scale: str = "none"
+) -> jax.Array:
+    """Class-token matching through a covariance matrix, for the paired stages of two depths -> [n], one per stage.
+
+    `student` [n, b, d_s] and `teacher` [n, b, d_t] are class tokens over the global batch, of any two widths. Their
+    rows are L2-normalised in fp32 (METHODS section 1) into S and T; `centre` [C] then takes away the batch's mean.
+
+    - `cross`: mean((T - S C)^2) over b x d_t with C = S^T T. C carries the student's space into the teacher's, so no
+      projection head is learned; the gradient flows through C too (stated for HaTFAS, inferred for KDFAS). S C sums
+      over the batch, so the value grows with it: `scale="batch"` [C] uses C / b.
+    - `gram`: mean((S S^T - T T^T)^2) over b x b, the manifold-distillation reading [I]. No b x b array is made:
+      ||S S^T - T T^T||^2 = ||S^T S||^2 - 2 ||S^T T||^2 + ||T^T T||^2. It is a mean already: no `scale`.
+
+    ValueError for an unknown form or scale.
+    """
+    if form not in ("cross", "gram") or scale not in (("none", "batch") if form == "cross" else ("none",)):
+        raise ValueError(f"covariance form={form!r}, scale={scale!r}: known are cross (none, batch) and gram (none)")
+    s, t = _token_rows(student, centre), _token_rows(teacher, centre)
+    b = s.shape[-2]
+    if form == "gram":
+        squares = _square(_covariance(s, s)) - 2 * _square(_covariance(s, t)) + _square(_covariance(t, t))
+        return squares / b**2
+    covariance_matrix = _covariance(s, t) / (b if scale == "batch" else 1)
+    residual = t - jnp.einsum("nbs,nst->nbt", s, covariance_matrix)
+    return jnp.mean(residual**2, axis=(-2, -1))
+
+
+def _token_rows(tokens: jax.Array, centre: bool) -> jax.Array:
+    tokens = tokens.astype(jnp.float32)
+    rows = tokens * jax.lax.rsqrt(jnp.maximum(jnp.sum(tokens**2, axis=-1, keepdims=True), 1e-12))
+    return rows - rows.mean(axis=-2, keepdims=True) if centre else rows
+
+
+def _covariance(a: jax.Array, b: jax.Array) -> jax.Array:
+    # fp32 products: the matrix unit's bf16 default would lose the small differences that `gram` is made of.
+    return jnp.einsum("nbs,nbt->nst", a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _square(matrices: jax.Array) -> jax.Array:
+    return jnp.sum(matrices**2, axis=(-2, -1))

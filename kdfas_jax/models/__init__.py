@@ -1,0 +1,35 @@
+"""The models by name: `create({'name': 'vit', 'variant': 'S/16', 'classes': 2})`."""
+
+import jax
+import jax.numpy as jnp
+
+from kdfas_jax.models import vit
+
+# name -> what builds it from the config's other keys, which it checks itself (ValueError lists the known ones).
+REGISTRY = {
+    "vit": vit.create,
+}
+
+
+def create(config):
+    """Builds the Flax module that a config names.
+
+    `config` is a mapping (a dict or an ml_collections ConfigDict) with 'name', a key of `REGISTRY`, and the
+    options of that model; lists become tuples, so that the module can be hashed.
+    Raises ValueError for an unknown name or option, and lists the known ones.
+    """
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    name = options.pop("name", None)
+    if name not in REGISTRY:
+        raise ValueError(f"unknown model name {name!r} in the config; known: {', '.join(REGISTRY)}")
+    return REGISTRY[name](**options)
+
+
+def count(config, image_size):
+    """Number of parameters of the model that `config` names, at `image_size` px; nothing is computed."""
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    shapes = jax.eval_shape(create(config).init, jax.random.key(0), images)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+flops = vit.flops

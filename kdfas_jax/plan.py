@@ -1,0 +1,151 @@
+"""Compile the real train step for devices that are not here: memory, FLOPs, collectives, before anything is paid for."""
+
+import re
+from collections import Counter
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+
+from kdfas_jax import models, optim, sharding, step, teachers
+from kdfas_jax.objective import Objective
+
+# HBM of one device, GiB, by the device kind that the TPU compiler reports (cloud.google.com/tpu/docs).
+MEMORY_GIB = {
+    "TPU v4": 32,
+    "TPU v5 lite": 16,
+    "TPU v5e": 16,
+    "TPU v5": 95,
+    "TPU v5p": 95,
+    "TPU v6 lite": 32,
+    "TPU v6e": 32,
+}
+BYTES = {"f64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "s8": 1, "u8": 1, "pred": 1}
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+
+
+def plan(config, topology: str) -> dict:
+    """The plan of `config`'s train step on `topology` ('cpu:8', 'v5e:16x16'), see DESIGN's contract for its keys.
+
+    For cpu:N the process must have been given N devices. ValueError names a topology that the compiler refuses.
+    """
+    devices = _devices(topology)
+    mesh = sharding.make_mesh(config.mesh, devices)
+    lowered, model, frozen = lower(config, mesh)
+    compiled = lowered.compile()
+    memory = compiled.memory_analysis()
+    image_size, batch_size = config.data.image_size, config.train.batch_size
+    analytic = batch_size * (
+        3 * models.flops(model, image_size) + sum(models.flops(teacher, image_size) for teacher in frozen.values())
+    )
+    flops = _step_flops(config, mesh, compiled)
+    limit = _memory_bytes(devices[0])
+    return {
+        "config": config.name,
+        "topology": topology,
+        "devices": len(devices),
+        "batch_size": batch_size,
+        "params": {
+            "student": models.count(config.model, image_size),
+            "teachers": {name: models.count(config.teachers[name].config.model, image_size) for name in frozen},
+        },
+        "per_device": {
+            "argument_bytes": memory.argument_size_in_bytes,
+            "temp_bytes": memory.temp_size_in_bytes,
+            "flops": flops,
+        },
+        "analytic_flops": analytic,
+        "flops_ratio": flops * len(devices) / analytic,
+        "collectives": collectives(compiled.as_text()),
+        "fits": memory.argument_size_in_bytes + memory.temp_size_in_bytes <= limit,
+    }
+
+
+def lower(config, mesh):
+    """The step lowered for `mesh` from shapes alone -> (lowered, student module, {name: teacher module} in use)."""
+    objective = Objective(config.terms, config.teachers)
+    model = models.create(config.model)
+    frozen = {name: models.create(config.teachers[name].config.model) for name in objective.teachers}
+    # The schedule's length changes no FLOP: any will do.
+    schedule = optim.schedule(config.optim, steps=10_000, steps_per_epoch=1, batch_size=config.train.batch_size)
+    optimiser = optim.make(config.optim, schedule)
+    size = config.data.image_size
+    state = jax.eval_shape(lambda: step.init(model, size, optimiser, config.seed))
+    placed = sharding.tree(mesh, state)
+    abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, placed)
+    params = {
+        name: jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, jnp.dtype(module.dtype), sharding=a.sharding),  # noqa: B023
+            teachers.abstract_params(module, size, mesh),
+        )
+        for name, module in frozen.items()
+    }
+    b, rows = config.train.batch_size, sharding.batch(mesh)
+    batch = {
+        "image": jax.ShapeDtypeStruct((b, size, size, 3), jnp.uint8, sharding=rows),
+        "label": jax.ShapeDtypeStruct((b, config.model.classes), jnp.float32, sharding=rows),
+    }
+    train_step = step.make(model, objective, frozen, optimiser, config.seed)
+    return step.compiled(train_step, mesh, state).lower(abstract, params, batch), model, frozen
+
+
+def collectives(hlo: str) -> dict[str, int]:
+    """Bytes that one device receives from each kind of collective in a compiled module's text, by result shape.
+
+    A collective inside a loop is counted once: unroll the layers for a true sum.
+    """
+    total: Counter[str] = Counter()
+    for shapes, kind in re.findall(rf"= (.+?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", hlo):
+        for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
+            total[kind] += BYTES.get(dtype, 4) * int(np.prod([int(d) for d in dims.split(",") if d]))
+    return dict(total)
+
+
+def _step_flops(config, mesh, compiled) -> float:
+    """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so layers are unrolled."""
+    models_in_use = [config.model, *(teacher.config.model for teacher in config.teachers.values())]
+    if all(model.get("unroll", True) for model in models_in_use):
+        return float(compiled.cost_analysis()["flops"])
+    unrolled = config.copy_and_resolve_references()
+    for model in (unrolled.model, *(teacher.config.model for teacher in unrolled.teachers.values())):
+        model.unroll = True
+    return float(lower(unrolled, mesh)[0].cost_analysis()["flops"]) / mesh.size
+
+
+def _devices(topology: str):
+    platform, _, shape = topology.partition(":")
+    if platform == "cpu":
+        if len(jax.devices()) != int(shape):
+            raise ValueError(f"--topology={topology}: this process has {len(jax.devices())} devices")
+        return jax.devices()
+    try:
+        return topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
+    except Exception as error:
+        raise ValueError(
+            f"--topology={topology!r}: {error}. Expected cpu:N, or a TPU slice as v5e:16x16 with the TPU compiler "
+            "installed: pip install -r requirements-tpu.txt"
+        ) from error
+
+
+def _memory_bytes(device) -> float:
+    if device.platform == "cpu":
+        return float("inf")  # host memory is shared: no limit of one device
+    return MEMORY_GIB[device.device_kind] * 2**30
+
+
+def table(result: dict) -> str:
+    """The plan as lines for a person."""
+    gib = SimpleNamespace(**{name: result["per_device"][f"{name}_bytes"] / 2**30 for name in ("argument", "temp")})
+    moved = ", ".join(f"{kind} {size / 2**20:.1f} MiB" for kind, size in result["collectives"].items()) or "none"
+    return "\n".join(
+        [
+            f"{result['config']} on {result['topology']}: {result['devices']} devices, batch {result['batch_size']}",
+            f"parameters       student {result['params']['student']:,}, teachers {result['params']['teachers']}",
+            f"per device       arguments {gib.argument:.2f} GiB, temporaries {gib.temp:.2f} GiB, fits: {result['fits']}",
+            f"FLOPs            {result['per_device']['flops']:.4g} a device and step, "
+            f"{result['flops_ratio']:.4f} x the analytic minimum",
+            f"collectives      {moved}",
+        ]
+    )

@@ -1,0 +1,93 @@
+"""The train state and one pure train step; every method is this step with other terms and teachers."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdfas_jax import sharding
+from kdfas_jax.objective import Objective
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a step changes: the step's number, the student's parameters (fp32) and the optimiser's state."""
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+
+
+def init(model, image_size: int, optimiser: optax.GradientTransformation, seed: int) -> TrainState:
+    """The state before step 0, a pure function of the seed."""
+    params = init_params(model, image_size, seed)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params))
+
+
+def init_params(model, image_size: int, seed: int):
+    """Fresh parameters of a model that reads `image_size` px square images."""
+    return model.init(jax.random.key(seed), jnp.zeros((1, image_size, image_size, 3)))["params"]
+
+
+def images_of(batch: Mapping[str, jax.Array]) -> jax.Array:
+    """uint8 [b, h, w, 3] as it travels -> fp32 in [0, 1] as models read it."""
+    return batch["image"].astype(jnp.float32) / 255
+
+
+def make(
+    model, objective: Objective, teachers: Mapping[str, Any], optimiser: optax.GradientTransformation, seed: int
+) -> Callable:
+    """-> train_step(state, teacher_params, batch) -> (state, metrics), to be jitted by `compiled`.
+
+    `batch`: image uint8 [b, h, w, 3], label [b, k] soft targets. `teachers` are the modules that the objective
+    reads; their forward pass lies outside the differentiated function. Metrics are fp32 scalars: loss, each
+    term unweighted, grad_norm.
+    """
+
+    def train_step(state: TrainState, teacher_params: Mapping[str, Any], batch: Mapping[str, jax.Array]):
+        images = images_of(batch)
+        targets = {
+            name: teachers[name].apply({"params": teacher_params[name]}, images)[1] for name in objective.teachers
+        }
+        targets = jax.lax.stop_gradient(targets)
+        rngs = {"dropout": jax.random.fold_in(jax.random.key(seed), state.step)}
+
+        def loss_of(params):
+            _, out = model.apply({"params": params}, images, train=True, rngs=rngs)
+            return objective(out, targets, batch)
+
+        (loss, terms), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss, **terms, "grad_norm": optax.global_norm(grads)}
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return train_step
+
+
+def compiled(train_step: Callable, mesh, state: TrainState):
+    """`train_step` jitted for `mesh`: batch split over every device, state placed by the rules and donated.
+
+    `state` may be abstract (shapes only).
+    """
+    state_shardings = sharding.tree(mesh, state)
+    everywhere = sharding.replicated(mesh)
+    return jax.jit(
+        train_step,
+        in_shardings=(state_shardings, None, sharding.batch(mesh)),
+        out_shardings=(state_shardings, everywhere),
+        donate_argnums=0,
+    )
+
+
+def make_score(model, mesh) -> Callable:
+    """-> score(params, batch) -> (P(live) [b], index [b], mask [b]), on every host for the global batch."""
+
+    def score(params, batch: Mapping[str, jax.Array]):
+        logits, _ = model.apply({"params": params}, images_of(batch))
+        return jax.nn.softmax(logits.astype(jnp.float32))[:, 1], batch["index"], batch["mask"]
+
+    return jax.jit(score, in_shardings=(None, sharding.batch(mesh)), out_shardings=sharding.replicated(mesh))

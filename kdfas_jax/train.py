@@ -1,0 +1,115 @@
+"""The loop: restore -> (evaluate on dev, save, next batch, step, log)*, then the evaluation of the best checkpoint."""
+
+import logging
+
+import jax
+import optax
+from clu import parameter_overview
+
+from input_pipeline import pipeline
+from kdfas_jax import evaluate, models, optim, preemption, sharding, step, teachers, workdir
+from kdfas_jax.checkpoint import Checkpoints
+from kdfas_jax.journal import Journal
+from kdfas_jax.models import weights
+from kdfas_jax.objective import Objective
+
+logger = logging.getLogger(__name__)
+
+
+def train(config, folder: str) -> dict:
+    """Trains the teachers that are not finished, then the student, and evaluates it -> results.json's content.
+
+    The same call on the same folder goes on where it stopped, to bit-identical parameters on CPU.
+    """
+    objective = Objective(config.terms, config.teachers)
+    for name in objective.teachers:
+        home = teachers.home(config.teachers[name], folder)
+        if not config.teachers[name].checkpoint and not teachers.finished(home):
+            logger.info("teacher %s: training it first, in %s", name, home)
+            train(config.teachers[name].config, home)
+    fit(config, folder, objective)
+    return evaluate.evaluate(config, folder)
+
+
+def fit(config, folder: str, objective: Objective) -> None:
+    """The loop alone, up to the last checkpoint; SIGTERM saves and leaves.
+
+    NonFiniteLossError (journal) for a NaN; ValueError for a batch larger than the training set.
+    """
+    data = pipeline.open_data(config.data)
+    workdir.claim(config, folder, data.fingerprint)
+    mesh = sharding.make_mesh(config.mesh)
+    batch_size = config.train.batch_size
+    per_epoch = data.count("train") // batch_size
+    if not per_epoch:
+        raise ValueError(f"config.train.batch_size={batch_size}: only {data.count('train')} training examples")
+    steps = round(config.train.epochs * per_epoch)
+    schedule = optim.schedule(config.optim, steps=steps, steps_per_epoch=per_epoch, batch_size=batch_size)
+    optimiser = optim.make(config.optim, schedule)
+    model = models.create(config.model)
+
+    with Checkpoints(folder) as checkpoints, preemption.watch() as stopping:
+        state = _restore(config, checkpoints, model, optimiser, mesh, steps)
+        start = int(state.step)
+        if start == steps:
+            return
+        frozen = {
+            name: teachers.load(teachers.home(config.teachers[name], folder), mesh) for name in objective.teachers
+        }
+        modules = {name: teacher.module for name, teacher in frozen.items()}
+        frozen_params = {name: teacher.params for name, teacher in frozen.items()}
+        train_step = step.compiled(step.make(model, objective, modules, optimiser, config.seed), mesh, state)
+        score = step.make_score(model, mesh)
+        batches = pipeline.train_batches(
+            data,
+            config.data,
+            batch_size=batch_size,
+            seed=config.seed,
+            start=start,
+            steps=steps,
+            shard=(jax.process_index(), jax.process_count()),
+        )
+        every = max(1, round(config.train.eval_epochs * per_epoch))
+        journal = Journal(folder, start=start, steps=steps, batch_size=batch_size, schedule=schedule)
+        with journal:
+            for number in range(start, steps + 1):
+                due = number == steps or (number % every == 0 and number > start)
+                stop = number < steps and stopping(number)
+                if due or stop:
+                    journal.settle()
+                    dev = {}
+                    if due and data.count("dev"):
+                        dev = evaluate.selection(evaluate.score_role(score, state.params, data, "dev", config, mesh))
+                        journal.dev(number, dev)
+                    checkpoints.save(state, dev.get("selection"), {"step": number})
+                if stop:
+                    checkpoints.wait()
+                    preemption.leave(f"saved step {number} of {steps} in {folder}; the same command goes on from there")
+                if number == steps:
+                    return
+                local = next(batches)
+                index = local.pop("index")
+                state, metrics = train_step(state, frozen_params, sharding.place_batch(mesh, local))
+                journal.step(number, metrics, index)
+
+
+def _restore(config, checkpoints: Checkpoints, model, optimiser: optax.GradientTransformation, mesh, steps: int):
+    """The latest saved state, or the one before step 0, laid out on `mesh`."""
+
+    def create():
+        return step.init(model, config.data.image_size, optimiser, config.seed)
+
+    shapes = jax.eval_shape(create)
+    shardings = sharding.tree(mesh, shapes)
+    latest = checkpoints.latest()
+    if latest is not None:
+        logger.info("going on from step %d of %d in %s", latest, steps, checkpoints.directory)
+        abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings)
+        return checkpoints.restore(latest, abstract)
+    state = jax.jit(create, out_shardings=shardings)()
+    if config.init:
+        params, facts = weights.load(config.init, model, state.params)
+        logger.info("starting from %s: %s", config.init, facts)
+        state = state.replace(params=jax.device_put(params, shardings.params))
+    logger.info("%s", parameter_overview.get_parameter_overview(state.params, include_stats=False))
+    return state

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Sourced by demo.sh and test.sh: a virtual environment .venv with the locked packages, made once per lock.
+# PYTHON chooses the interpreter (3.11 or later); the project's root becomes the working folder.
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "error: $python is older than 3.11; name a newer one: PYTHON=/path/to/python3.12 $0" >&2
+  exit 1
+}
+stamp=.venv/lock-$(cat requirements-lock.txt requirements-dev.txt | sha256sum | cut -c1-16)
+if [ ! -e "$stamp" ]; then
+  echo "setting up .venv with the locked packages (about two minutes)"
+  "$python" -m venv --clear .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-lock.txt
+  touch "$stamp"
+fi
+export PATH="$PWD/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=3

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Lint, import contracts and the whole test suite, on a fresh machine too. Arguments go to pytest: -m "not slow".
+set -euo pipefail
+source "$(dirname "$0")/setup.sh"
+export JAX_PLATFORMS=cpu
+ruff check .
+ruff format --check .
+lint-imports
+python -m pytest "$@"

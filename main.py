@@ -1,0 +1,89 @@
+"""Train, distil, evaluate and plan: `python main.py --config=configs/kdfas_oulu.py`. The logic is in kdfas_jax."""
+
+import json
+import logging
+import os
+import sys
+
+import jax
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from kdfas_jax import preemption
+
+CONFIG = config_flags.DEFINE_config_file("config", "configs/kdfas_demo.py", "FILE[:ARGUMENTS], one of configs/.")
+WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder; runs/<config>[-<arguments>] by default.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "plan"], "What to do.")
+TOPOLOGY = flags.DEFINE_string("topology", "cpu:8", "plan: the devices to compile for, cpu:N or v5e:16x16.")
+OUTPUT = flags.DEFINE_string("output", "", "plan: a JSON file for the result.")
+COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several processes by hand.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes, with --coordinator.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, with --coordinator.")
+
+
+def default_workdir(config_file: str) -> str:
+    """'configs/kdfas_oulu.py:protocol=4.2' -> 'runs/kdfas_oulu-protocol=4.2'."""
+    path, _, arguments = config_file.partition(":")
+    name = os.path.splitext(os.path.basename(path))[0]
+    return os.path.join("runs", f"{name}-{arguments}".rstrip("-").replace("/", "_"))
+
+
+def main(argv: list[str]) -> None:
+    """Sets the process up, then hands over to the verb."""
+    if len(argv) > 1:
+        raise ValueError(f"unexpected argument {argv[1]!r}; flags are --config=FILE --workdir=DIR --mode=MODE")
+    config, workdir = CONFIG.value, WORKDIR.value or default_workdir(flags.FLAGS["config"].config_filename)
+    _start_jax()
+    if MODE.value == "plan":
+        print(_plan(config))
+        return
+    from kdfas_jax import ablation, evaluate, report, train  # TensorFlow takes seconds: after the quick errors
+
+    preemption.install()
+    if "variants" in config:
+        print(ablation.ablate(config, workdir))
+        return
+    results = train.train(config, workdir) if MODE.value == "train" else evaluate.evaluate_run(workdir)
+    print(f"{workdir}: {results['threshold']['source']}, checkpoint {results['step']}")
+    print(report.markdown({config.name: report.row(results)}, corner="test, % (AUC as a fraction)"))
+
+
+def _start_jax() -> None:
+    if MODE.value == "plan" and TOPOLOGY.value.startswith("cpu:"):
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", int(TOPOLOGY.value.removeprefix("cpu:")))
+    if COORDINATOR.value:
+        jax.distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/kdfas_jax/xla"))
+
+
+def _plan(config) -> str:
+    from kdfas_jax import plan, workdir
+
+    result = plan.plan(config, TOPOLOGY.value)
+    if OUTPUT.value:
+        workdir.write_atomically(OUTPUT.value, json.dumps(result, indent=2))
+    return plan.table(result)
+
+
+def run() -> None:
+    """`main` with errors as one line and exit code 1; --verbosity=1 shows where they came from."""
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and clu report every phase of every save at INFO
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.getLogger("kdfas_jax").addHandler(handler)
+    logging.getLogger("kdfas_jax").setLevel(logging.INFO)
+    logging.getLogger("kdfas_jax").propagate = False
+    try:
+        app.run(main)
+    except Exception as error:
+        if absl_logging.level_debug():
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

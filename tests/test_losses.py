@@ -1,0 +1,133 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdfas_jax import losses
+
+
+def tokens(seed, stages=3, b=8, width=16):
+    return jax.random.normal(jax.random.key(seed), (stages, b, width))
+
+
+def rows(x):
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def gram_by_definition(s, t):
+    """mean((S S^T - T T^T)^2) with its b x b matrices."""
+    s, t = rows(s), rows(t)
+    difference = jnp.einsum("nbd,ncd->nbc", s, s) - jnp.einsum("nbd,ncd->nbc", t, t)
+    return jnp.mean(difference**2, axis=(1, 2))
+
+
+def test_cross_entropy_by_hand():
+    logits = jnp.log(jnp.array([[0.25, 0.75], [0.5, 0.5]]))
+    labels = jnp.array([[0.0, 1.0], [1.0, 0.0]])
+    np.testing.assert_allclose(losses.cross_entropy(logits, labels), [-np.log(0.75), -np.log(0.5)], rtol=1e-6)
+    smoothed = -(0.95 * np.log(0.75) + 0.05 * np.log(0.25))
+    np.testing.assert_allclose(losses.cross_entropy(logits, labels, smoothing=0.1)[0], smoothed, rtol=1e-6)
+
+
+def test_cross_entropy_of_soft_targets_is_linear_in_them():
+    logits = jax.random.normal(jax.random.key(0), (4, 3))
+    one, other = jnp.eye(3)[jnp.array([0, 1, 2, 0])], jnp.eye(3)[jnp.array([1, 1, 0, 2])]
+    mixed = losses.cross_entropy(logits, 0.3 * one + 0.7 * other)
+    np.testing.assert_allclose(
+        mixed, 0.3 * losses.cross_entropy(logits, one) + 0.7 * losses.cross_entropy(logits, other), rtol=1e-5
+    )
+
+
+def test_kl_by_hand_and_its_temperature():
+    student, teacher = jnp.zeros((1, 2)), jnp.array([[jnp.log(3.0), 0.0]])
+    np.testing.assert_allclose(
+        losses.distillation_kl(student, teacher)[0], 0.75 * np.log(1.5) + 0.25 * np.log(0.5), rtol=1e-6
+    )
+    assert losses.distillation_kl(teacher, teacher, temperature=3.0)[0] == pytest.approx(0, abs=1e-7)
+    scaled = losses.distillation_kl(3 * student, 3 * teacher, temperature=3.0)
+    np.testing.assert_allclose(scaled, 9 * losses.distillation_kl(student, teacher), rtol=1e-6)
+
+
+def test_kl_gradients_stay_finite_when_a_teacher_probability_underflows():
+    student, teacher = jnp.array([[0.3, -0.2]]), jnp.array([[120.0, -120.0]])
+    grads = jax.grad(lambda s, t: losses.distillation_kl(s, t).sum(), argnums=(0, 1))(student, teacher)
+    assert all(np.isfinite(grad).all() for grad in grads)
+
+
+def test_masked_mean_ignores_what_is_masked_even_a_nan():
+    values, mask = jnp.array([1.0, jnp.nan, 3.0, 100.0]), jnp.array([1.0, 0.0, 1.0, 0.0])
+    mean, count = losses.masked_mean(values, mask)
+    assert (float(mean), float(count)) == (2.0, 2.0)
+    assert losses.masked_mean(values, jnp.zeros(4))[0] == 0
+    grad = jax.grad(lambda v: losses.masked_mean(v, mask)[0])(values)
+    np.testing.assert_array_equal(grad, [0.5, 0, 0.5, 0])
+
+
+@pytest.mark.parametrize("centre", [False, True])
+@pytest.mark.parametrize("scale", ["none", "batch"])
+def test_cross_equals_its_definition(centre, scale):
+    s, t = tokens(0, width=12), tokens(1, width=20)
+    expected = []
+    for a, b in zip(rows(s), rows(t), strict=True):
+        if centre:
+            a, b = a - a.mean(0), b - b.mean(0)
+        c = a.T @ b / (len(a) if scale == "batch" else 1)
+        expected.append(((b - a @ c) ** 2).mean())
+    found = losses.covariance(s, t, form="cross", centre=centre, scale=scale)
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize(("b", "ds", "dt"), [(2, 5, 24), (7, 24, 5), (40, 16, 24)])
+def test_gram_of_dxd_matrices_equals_the_bxb_definition(b, ds, dt):
+    s, t = tokens(0, 2, b, ds), tokens(1, 2, b, dt)
+    np.testing.assert_allclose(losses.covariance(s, t, form="gram"), gram_by_definition(s, t), rtol=1e-4, atol=1e-6)
+    found = jax.grad(lambda x: losses.covariance(x, t, form="gram").sum())(s)
+    expected = jax.grad(lambda x: gram_by_definition(x, t).sum())(s)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_both_forms_see_the_student_only_through_its_gram_matrix():
+    s, t = tokens(0, width=16), tokens(1, width=16)
+    rotation = jnp.linalg.qr(jax.random.normal(jax.random.key(2), (16, 16)))[0]
+    for form in ("cross", "gram"):
+        np.testing.assert_allclose(
+            losses.covariance(s @ rotation, t, form=form), losses.covariance(s, t, form=form), rtol=1e-4
+        )
+
+
+def test_scale_of_near_identical_tokens_with_the_batch():
+    """METHODS section 1: `cross` grows with the batch, `gram` and the batch-scaled form do not."""
+
+    def value(b, **options):
+        s = jnp.ones((1, b, 24)) + 0.05 * tokens(0, 1, b, 24)
+        t = jnp.ones((1, b, 48)) + 0.05 * tokens(1, 1, b, 48)
+        return float(losses.covariance(s, t, **options)[0])
+
+    assert value(128) > 100 * value(8)
+    assert value(128, scale="batch") < 2 * value(8, scale="batch")
+    assert value(128, form="gram") < 2 * value(8, form="gram")
+
+
+def test_gradient_flows_through_the_covariance_matrix():
+    s, t = tokens(0), tokens(1)
+
+    def frozen_matrix(x):
+        a, b = rows(x), rows(t)
+        c = jax.lax.stop_gradient(jnp.einsum("nbs,nbt->nst", a, b))
+        return jnp.mean((b - jnp.einsum("nbs,nst->nbt", a, c)) ** 2, axis=(1, 2)).sum()
+
+    through = jax.grad(lambda x: losses.covariance(x, t).sum())(s)
+    assert not np.allclose(through, jax.grad(frozen_matrix)(s), rtol=1e-2)
+
+
+def test_zero_tokens_give_finite_gradients():
+    t = tokens(1)
+    for form in ("cross", "gram"):
+        grad = jax.grad(lambda x, form=form: losses.covariance(x, t, form=form).sum())(jnp.zeros_like(t))
+        assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("options", [{"form": "other"}, {"scale": "other"}, {"form": "gram", "scale": "batch"}])
+def test_unknown_forms_are_refused(options):
+    with pytest.raises(ValueError, match="known are cross"):
+        losses.covariance(tokens(0), tokens(1), **options)

@@ -1,0 +1,150 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from kdfas_jax import metrics
+
+
+def videos(**scores):
+    """videos(live=[...], print1=[...]) -> the table that the metrics read, one subject a position."""
+    rows = [
+        {"video": f"{species}-{i}", "subject": str(i), "species": species, "label": int(species == "live"), "score": s}
+        for species, values in scores.items()
+        for i, s in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def random_videos(seed, n=300):
+    rng = np.random.default_rng(seed)
+    return videos(
+        live=np.round(rng.normal(1.0, 1, n), 2),
+        print1=np.round(rng.normal(-1, 1, n), 2),
+        replay1=np.round(rng.normal(0, 1, n // 3), 2),
+    )
+
+
+def test_figures_by_hand():
+    table = videos(live=[0.9, 0.8, 0.4, 0.7], print=[0.1, 0.2, 0.3, 0.75], replay=[0.6, 0.1])
+    found = metrics.at_threshold(table, 0.5)
+    assert found["apcer"] == {"print": 0.25, "replay": 0.5}
+    assert found["apcer_max"] == 0.5
+    assert found["bpcer"] == 0.25
+    assert found["acer"] == (0.5 + 0.25) / 2
+    assert found["apcer_pooled"] == pytest.approx(2 / 6)
+    assert found["hter"] == pytest.approx((2 / 6 + 0.25) / 2)
+
+
+def test_a_score_on_the_threshold_is_accepted():
+    table = videos(live=[0.5], print=[0.5])
+    assert metrics.at_threshold(table, 0.5)["bpcer"] == 0
+    assert metrics.at_threshold(table, 0.5)["apcer_max"] == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_eer_and_area_against_brute_force(seed):
+    table = random_videos(seed)
+    live = table.loc[table["label"] == 1, "score"].to_numpy()
+    attack = table.loc[table["label"] == 0, "score"].to_numpy()
+    gaps = {t: ((attack >= t).mean(), (live < t).mean()) for t in np.unique(table["score"])}
+    far, frr = min(gaps.values(), key=lambda pair: abs(pair[0] - pair[1]))
+    threshold, eer = metrics.eer_threshold(table)
+    assert eer == pytest.approx((far + frr) / 2)
+    assert abs(gaps[threshold][0] - gaps[threshold][1]) == pytest.approx(abs(far - frr))
+    wins = (live[:, None] > attack).mean() + 0.5 * (live[:, None] == attack).mean()
+    assert metrics.figures(table, threshold)["auc"] == pytest.approx(wins)
+
+
+@pytest.mark.parametrize("apcer", [0.10, 0.05, 0.01])
+def test_bpcer_at_apcer_against_brute_force(apcer):
+    table = random_videos(7)
+    attacks = table[table["label"] == 0]
+    live = table.loc[table["label"] == 1, "score"]
+    scores = np.unique(table["score"])
+    allowed = [
+        t for t in scores if attacks.groupby("species")["score"].apply(lambda s, t=t: (s >= t).mean()).max() <= apcer
+    ]
+    assert metrics.bpcer_at_apcer(table, apcer) == pytest.approx((live < min(allowed)).mean())
+
+
+def test_a_perfect_and_a_reversed_detector():
+    table = videos(live=[0.9, 0.8], print=[0.1, 0.2], replay=[0.3, 0.2])
+    threshold, eer = metrics.eer_threshold(table)
+    found = metrics.figures(table, threshold)
+    assert (eer, found["auc"], found["acer"], found["bpcer10"], found["tpr_at_fpr1"]) == (0, 1, 0, 0, 1)
+    reversed_ = table.assign(score=1 - table["score"])
+    assert metrics.figures(reversed_, 0.5)["auc"] == 0
+
+
+def test_constant_scores_give_chance_and_a_finite_threshold():
+    table = videos(live=[0.5] * 4, print=[0.5] * 4)
+    threshold, eer = metrics.eer_threshold(table)
+    assert np.isfinite(threshold)
+    assert eer == 0.5
+    assert metrics.figures(table, threshold)["auc"] == 0.5
+
+
+def test_the_headline_is_the_worst_species_not_the_pool():
+    table = videos(live=[0.9] * 10, print=[0.1] * 90, mask=[0.95] * 10)
+    found = metrics.at_threshold(table, 0.5)
+    assert found["apcer_max"] == 1.0
+    assert found["apcer_pooled"] == 0.1
+    assert metrics.literature(table, 0.5)["acer_pooled"] == pytest.approx(0.05)
+
+
+def test_literature_takes_its_threshold_from_test():
+    table = videos(live=[0.3, 0.4], print=[0.1, 0.2])
+    assert metrics.at_threshold(table, 0.5)["hter"] == 0.5
+    assert metrics.literature(table, 0.5)["hter_test_eer"] == 0
+
+
+def test_intervals_hold_the_figure_and_shrink_with_subjects():
+    table = random_videos(3, n=300)
+    threshold, _ = metrics.eer_threshold(table)
+    found, intervals = metrics.figures(table, threshold), metrics.confidence(table, threshold)
+    for name in ("acer", "bpcer", "auc", "hter"):
+        low, high = intervals[name]
+        assert low <= found[name] <= high
+        assert 0 < high - low < 0.2
+    small = table[table["subject"].astype(int) < 20]
+    assert np.ptp(metrics.confidence(small, threshold)["auc"]) > np.ptp(intervals["auc"])
+
+
+def test_intervals_draw_subjects_not_videos():
+    """Ten copies of each subject's videos carry no more evidence than one."""
+    one = random_videos(5, n=30)
+    ten = pd.concat([one] * 10, ignore_index=True)
+    threshold, _ = metrics.eer_threshold(one)
+    assert metrics.confidence(one, threshold)["auc"] == pytest.approx(metrics.confidence(ten, threshold)["auc"])
+
+
+def test_one_subject_has_no_interval():
+    assert metrics.confidence(videos(live=[0.9], print=[0.2]), 0.5) == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (videos(live=[0.9]), "test: no attack video"),
+        (videos(print=[0.9]), "test: no bona fide video"),
+        (videos(live=[0.9])[:0], "no bona fide and attack video"),
+        (videos(live=[np.nan, 0.8], print=[0.1]), "1 scores are not finite, first: live-0"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(table, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.check(table, "test")
+
+
+def test_area_is_scikit_learns():
+    table = random_videos(1)
+    assert metrics.figures(table, 0.0)["auc"] == roc_auc_score(table["label"], table["score"])
+
+
+def test_weighted_area_is_scikit_learns():
+    table, weights = random_videos(2), np.random.default_rng(0).integers(0, 4, len(random_videos(2)))
+    label = table["label"].to_numpy()
+    rank = np.unique(table["score"], return_inverse=True)[1]
+    found = metrics._area(rank, weights * label, weights * (1 - label))
+    assert found == pytest.approx(roc_auc_score(label, table["score"], sample_weight=weights))

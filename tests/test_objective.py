@@ -1,0 +1,101 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdfas_jax import losses
+from kdfas_jax.objective import Objective
+
+TERMS = {
+    "ce": {"kind": "cross_entropy", "weight": 0.3, "smoothing": 0.1},
+    "kl": {"kind": "kl", "weight": 0.7, "teacher": "spoof", "temperature": 3.0},
+    "covariance": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "gram"},
+}
+TEACHERS = {"spoof": None}
+
+
+def outputs(seed, width, depth=4, b=6):
+    key = jax.random.key(seed)
+    return {"logits": jax.random.normal(key, (b, 2)), "class_tokens": jax.random.normal(key, (depth, b, width))}
+
+
+BATCH = {"label": jnp.eye(2)[jnp.array([0, 1, 0, 1, 1, 0])]}
+
+
+def test_the_loss_is_the_weighted_sum_of_the_terms():
+    student, teacher = outputs(0, 8), outputs(1, 12)
+    loss, values = Objective(TERMS, TEACHERS)(student, {"spoof": teacher}, BATCH)
+    expected = {
+        "ce": losses.cross_entropy(student["logits"], BATCH["label"], 0.1).mean(),
+        "kl": losses.distillation_kl(student["logits"], teacher["logits"], 3.0).mean(),
+        "covariance": losses.covariance(student["class_tokens"], teacher["class_tokens"], form="gram").mean(),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(values[name], value, rtol=1e-6)
+    np.testing.assert_allclose(loss, 0.3 * expected["ce"] + 0.7 * expected["kl"] + expected["covariance"], rtol=1e-6)
+
+
+def test_a_weight_of_zero_takes_the_term_and_its_teacher_away():
+    off = {name: {**term, "weight": 0.0} if "teacher" in term else term for name, term in TERMS.items()}
+    objective = Objective(off, TEACHERS)
+    assert objective.teachers == ()
+    assert set(objective(outputs(0, 8), {}, BATCH)[1]) == {"ce"}
+
+
+def test_masked_examples_count_in_no_per_example_term():
+    terms = {name: TERMS[name] for name in ("ce", "kl")}
+    mask = jnp.array([1.0, 1, 1, 0, 0, 1])
+    keep = mask.astype(bool)
+    student, teacher = outputs(0, 8), outputs(1, 12)
+    objective = Objective(terms, TEACHERS)
+    whole, _ = objective(student, {"spoof": teacher}, {**BATCH, "mask": mask})
+    part, _ = objective(
+        {"logits": student["logits"][keep]},
+        {"spoof": {"logits": teacher["logits"][keep]}},
+        {"label": BATCH["label"][keep]},
+    )
+    np.testing.assert_allclose(whole, part, rtol=1e-6)
+
+
+def test_stages_pair_the_named_blocks():
+    terms = {"covariance": {**TERMS["covariance"], "stages": [[1, 2], [4, 6]]}}
+    student, teacher = outputs(0, 8, depth=4), outputs(1, 12, depth=6)
+    value, _ = Objective(terms, TEACHERS)(student, {"spoof": teacher}, BATCH)
+    chosen = losses.covariance(
+        student["class_tokens"][np.array([0, 3])], teacher["class_tokens"][np.array([1, 5])], form="gram"
+    )
+    np.testing.assert_allclose(value, chosen.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "nonsense"}, "kind='nonsense' is unknown; known kinds: covariance, cross_entropy, kl"),
+        ({"weight": -1.0}, "weight=-1.0 is negative"),
+        ({"teacher": ""}, "needs a teacher"),
+        ({"teacher": "face"}, r"teacher='face' is not in config.teachers \(spoof\)"),
+        ({"temprature": 2.0}, "temprature is unknown; options of kind 'kl': temperature"),
+    ],
+)
+def test_a_wrong_term_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        Objective({"kl": {**TERMS["kl"], **change}}, TEACHERS)
+
+
+def test_a_teacher_for_a_term_that_takes_none_is_refused():
+    with pytest.raises(ValueError, match="takes no teacher"):
+        Objective({"ce": {**TERMS["ce"], "teacher": "spoof"}}, TEACHERS)
+
+
+def test_all_weights_zero_is_refused():
+    with pytest.raises(ValueError, match="every weight is zero"):
+        Objective({"ce": {**TERMS["ce"], "weight": 0.0}}, TEACHERS)
+
+
+@pytest.mark.parametrize(
+    ("stages", "depth", "message"), [((), 3, "depths"), (((1, 7),), 4, "must lie within"), (((0, 1),), 4, "must lie")]
+)
+def test_stages_that_do_not_exist_are_refused(stages, depth, message):
+    objective = Objective({"covariance": {**TERMS["covariance"], "stages": stages}}, TEACHERS)
+    with pytest.raises(ValueError, match=message):
+        objective(outputs(0, 8, depth=4), {"spoof": outputs(1, 12, depth=depth)}, BATCH)

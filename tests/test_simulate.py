@@ -1,0 +1,157 @@
+"""The renderer: parameters free of the label, one picture for one name, faces that a detector finds.
+
+About 15 s on two busy cores; the slow ones, which render (one compilation a size), another 30 s.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+from input_pipeline.datasets import simulated
+from input_pipeline.schema import LIVE
+from input_pipeline.simulate import camera, instruments, noise, render, scene
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Parameters of all live and print1, replay1 videos of one phone and session: arrays [3, users]."""
+    users = np.arange(1, scene.USERS + 1)
+    one = jax.jit(jax.vmap(lambda user, access: scene.parameters(user, 2, 1, access, 0, seed=0)))
+    return [one(users, np.full_like(users, access)) for access in (1, 2, 4)]
+
+
+@pytest.mark.parametrize("group", ["now", "camera", "light"])
+def test_nuisances_of_live_and_attack_share_one_distribution(drawn, group):
+    live, *attacks = (p[group] for p in drawn)
+    for name in live:
+        a = np.asarray(live[name])
+        for attack in attacks:
+            b = np.asarray(attack[name])
+            assert not np.array_equal(a, b)  # drawn afresh for each video
+            error = np.sqrt(a.var(0) / len(a) + b.var(0) / len(b)) + 1e-6
+            assert np.all(np.abs(a.mean(0) - b.mean(0)) < 4.5 * error), name
+
+
+def test_identity_belongs_to_the_user_alone():
+    draw = jax.jit(lambda *n: scene.parameters(*n, seed=0)["who"])
+    first, again, other = draw(7, 1, 1, 1, 0), draw(7, 4, 3, 5, 9), draw(8, 1, 1, 1, 0)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert all(not np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_the_source_of_a_print_stands_still_and_of_a_replay_moves():
+    draw = jax.jit(lambda *n: scene.parameters(*n, seed=0)["now"]["yaw"])
+    assert draw(3, 1, 1, 2, 0) == draw(3, 1, 1, 2, 5)
+    assert draw(3, 1, 1, 4, 0) != draw(3, 1, 1, 4, 5)
+
+
+def test_instrument_families_differ():
+    tools = [
+        instruments.draw_instrument(noise.fold(0, 1), replay, number) for replay in (False, True) for number in (1, 2)
+    ]
+    assert len({float(tool["lines"]) for tool in tools}) == 4
+    assert [float(tool["replay"]) for tool in tools] == [0, 0, 1, 1]
+
+
+def test_white_noise_has_zero_mean_and_unit_variance():
+    values = np.asarray(noise.white(noise.fold(0, 3), (200, 200)))
+    np.testing.assert_allclose([values.mean(), values.std()], [0.0, 1.0], atol=0.02)
+    assert abs(np.corrcoef(values[:, 1:].ravel(), values[:, :-1].ravel())[0, 1]) < 0.02
+
+
+def test_compression_keeps_flat_areas_and_loses_more_when_coarser():
+    image = np.random.default_rng(0).uniform(0.3, 0.7, (36, 44, 3)).astype(np.float32)
+    errors = [float(np.abs(camera.compress(image, step) - image).mean()) for step in (1e-4, 0.02, 0.1)]
+    assert errors[0] < 1e-3 < errors[1] < errors[2]
+    flat = np.full((16, 16, 3), 0.5, np.float32)
+    np.testing.assert_allclose(camera.compress(flat, 0.01), flat, atol=2e-3)
+
+
+def test_blur_keeps_the_level_at_the_border():
+    np.testing.assert_allclose(camera.gaussian(2.0, 24).sum(1), 1.0, rtol=1e-5)
+
+
+def test_a_wave_at_the_sampling_frequency_folds_to_a_constant():
+    at = np.arange(16, dtype=np.float32)
+    u, v = np.meshgrid(at, at)
+    wave = np.asarray(instruments.folded_wave(1.0, 0.0, 0.0, u, v, 16))
+    np.testing.assert_allclose(wave, wave[0, 0], atol=1e-4)
+    warped = np.asarray(instruments.folded_wave(1.0, 0.0, 0.0, 1.05 * u, v, 16))
+    assert warped.std() > 0.01  # slightly magnified, it beats: moire
+
+
+def test_the_set_has_the_shape_of_oulu():
+    samples = list(simulated.read())
+    assert len(samples) == simulated.count() == 55 * 6 * 3 * 5
+    assert len({s.key for s in samples}) == len({s.video for s in samples}) == len(samples)
+    live = {split: sum(s.label for s in samples if s.split == split) for split in ("train", "dev", "test")}
+    assert live == {"train": 20 * 18, "dev": 15 * 18, "test": 20 * 18}
+    assert {(s.species, s.medium) for s in samples} == {
+        (LIVE, ""), ("print1", "1"), ("print2", "2"), ("replay1", "1"), ("replay2", "2")
+    }  # fmt: skip
+    first = samples[0]
+    assert (first.video, first.subject, first.sensor, first.session, first.cropped) == (
+        "1_1_01_1",
+        "01",
+        "1",
+        "1",
+        True,
+    )
+
+
+def test_count_follows_the_options():
+    options = {"users": (1, 36), "phones": (2,), "sessions": (1, 3), "frames": 3}
+    assert len(list(simulated.read(**options))) == simulated.count(**options) == 60
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"users": (0,)}, "users"),
+        ({"phones": (7,)}, "phones"),
+        ({"frames": 0}, "frames"),
+        ({"size": 8}, "size"),
+        ({"cue": 2.0}, "cue"),
+    ],
+)
+def test_an_option_out_of_range_is_named(options, name):
+    with pytest.raises(ValueError, match=name):
+        next(simulated.read(**options))
+
+
+def test_render_names_a_number_out_of_range():
+    with pytest.raises(ValueError, match=r"user must be in 1\.\.55"):
+        render(56, 1, 1, 1)
+
+
+@pytest.mark.slow
+def test_pictures_depend_on_their_name_and_seed_alone():
+    access = np.arange(1, 6)
+    together = render(3, 2, 1, access, size=48)
+    alone = np.concatenate([render(3, 2, 1, a, size=48) for a in access[::-1]])[::-1]
+    np.testing.assert_array_equal(together, alone)
+    assert (together.shape, together.dtype) == ((5, 48, 48, 3), np.uint8)
+    assert np.abs(render(3, 2, 1, access, size=48, seed=1).astype(int) - together).mean() > 5
+    samples = list(simulated.read(size=48, users=(3,), phones=(2,), sessions=(1,)))
+    np.testing.assert_array_equal(np.stack([s.load() for s in samples]), together)
+
+
+@pytest.mark.slow
+def test_without_cue_an_attack_is_a_face_before_the_phone():
+    """With the full cue ten prints lose saturation; without any they keep that of live faces."""
+    users = np.arange(1, 11)
+    bare, full = (render(users, 1, 1, 3, size=48, cue=cue).astype(float) for cue in (0.0, 1.0))
+    saturation = [(x.max(-1) - x.min(-1)).mean() for x in (bare, full)]
+    live = render(users, 1, 1, 1, size=48).astype(float)
+    assert saturation[1] < 0.9 * saturation[0]
+    assert abs((live.max(-1) - live.min(-1)).mean() / saturation[0] - 1.0) < 0.2
+
+
+@pytest.mark.slow
+def test_a_detector_finds_the_faces():
+    mtcnn = pytest.importorskip("mtcnn")
+    users = np.arange(1, 21)
+    images = render(users, users % 6 + 1, users % 3 + 1, 1, size=224)
+    detector = mtcnn.MTCNN()
+    found = [bool(detector.detect_faces(np.pad(image, ((56, 56), (56, 56), (0, 0)), mode="edge"))) for image in images]
+    assert np.mean(found) >= 0.9
