@@ -13,12 +13,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 BATCH = ("data", "fsdp")
 
-# First match decides. Specs are for the last dimensions, so the stack of blocks [depth, ...] is never
-# split. Kernels are split along their input width, embeddings along their width.
-RULES: tuple[tuple[str, tuple], ...] = (
-    (r"kernel$", ("fsdp", None)),
-    (r"(cls|pos)$", ("fsdp",)),
-)
+# First match decides; what matches nothing is whole on every device. Specs are for the last dimensions, so the stack
+# of blocks [depth, ...] is never split. Kernels [in, out] are nearly all of a model: they are split along `in`.
+RULES: tuple[tuple[str, tuple], ...] = ((r"kernel$", ("fsdp", None)),)
 
 
 def make_mesh(axes: Mapping[str, int], devices=None) -> Mesh:

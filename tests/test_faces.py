@@ -23,13 +23,15 @@ def test_crop_is_the_square_around_the_box(frame):
     np.testing.assert_array_equal(crop, frame[15:45, 20:50])
 
 
-def test_crop_repeats_the_edge_outside_the_frame(frame):
-    crop = faces.crop(frame, (0, 0, 20, 20), scale=2.0, size=40)  # columns and rows -10..29
-    np.testing.assert_array_equal(crop[:, :, 0], np.clip(np.arange(-10, 30), 0, 79)[None, :].repeat(40, 0))
-    np.testing.assert_array_equal(crop[:, :, 1], np.clip(np.arange(-10, 30), 0, 59)[:, None].repeat(40, 1))
-    crop = faces.crop(frame, (60, 40, 20, 20), scale=2.0, size=40)  # columns 50..89, rows 30..69
-    np.testing.assert_array_equal(crop[:, :, 0], np.clip(np.arange(50, 90), 0, 79)[None, :].repeat(40, 0))
-    np.testing.assert_array_equal(crop[:, :, 1], np.clip(np.arange(30, 70), 0, 59)[:, None].repeat(40, 1))
+def test_a_square_that_leaves_the_frame_is_moved_inside(frame):
+    np.testing.assert_array_equal(faces.crop(frame, (0, 0, 20, 20), scale=2.0, size=40), frame[:40, :40])
+    np.testing.assert_array_equal(faces.crop(frame, (60, 40, 20, 20), scale=2.0, size=40), frame[20:, 40:])
+
+
+def test_a_square_larger_than_the_frame_repeats_the_edge(frame):
+    crop = faces.crop(frame, (10, 0, 60, 60), scale=1.2, size=72)  # columns 4..75, rows -6..65 of 60
+    np.testing.assert_array_equal(crop[:, :, 0], np.arange(4, 76)[None, :].repeat(72, 0))
+    np.testing.assert_array_equal(crop[:, :, 1], np.clip(np.arange(-6, 66), 0, 59)[:, None].repeat(72, 1))
 
 
 def test_crop_averages_when_it_shrinks():

@@ -40,9 +40,10 @@ def test_identity_belongs_to_the_user_alone():
 
 
 def test_the_source_of_a_print_stands_still_and_of_a_replay_moves():
-    draw = jax.jit(lambda *n: scene.parameters(*n, seed=0)["now"]["yaw"])
-    assert draw(3, 1, 1, 2, 0) == draw(3, 1, 1, 2, 5)
-    assert draw(3, 1, 1, 4, 0) != draw(3, 1, 1, 4, 5)
+    draw = jax.jit(lambda access, frame: scene.parameters(3, 1, 1, access, frame, seed=0)["now"])
+    assert draw(2, 0)["yaw"] == draw(2, 5)["yaw"]
+    assert draw(4, 0)["yaw"] != draw(4, 5)["yaw"]
+    assert draw(2, 0)["shift_x"] != draw(2, 5)["shift_x"]  # the phone moves in front of either
 
 
 def test_instrument_families_differ():

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 READERS = {
     "folder": "input_pipeline.datasets.folder",
     "nuaa": "input_pipeline.datasets.nuaa",
+    "oulu": "input_pipeline.datasets.oulu",
     "simulated": "input_pipeline.datasets.simulated",
 }
 

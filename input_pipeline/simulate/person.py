@@ -87,12 +87,17 @@ def person(key) -> dict:
     return {**draw(fold(key, 1), PERSON), "relief": own, "seed": fold(key, 2)}
 
 
-def moment(video_key, frame_key) -> dict:
-    """Pose, framing and expression of one frame: its video's own, and a third as much again that changes by frame."""
+def moment(key, frame, shown) -> dict:
+    """Pose, framing and expression of one frame: its video's own (`key`), and a third as much again that changes by
+    frame.
+
+    The framing follows `frame`, for a phone is never still; pose and expression follow `shown`, the frame of the
+    person's own movement, which a printed picture does not have.
+    """
     ranges = POSE | FRAMING | EXPRESSION
-    still, moving = draw(video_key, ranges), draw(frame_key, ranges)
-    centre = {name: 0.5 * (low + high) for name, (low, high) in ranges.items()}
-    return {name: still[name] + (moving[name] - centre[name]) / 3.0 for name in ranges}
+    video = draw(fold(key, 0), ranges)
+    moving = draw(fold(key, 1, shown), POSE | EXPRESSION) | draw(fold(key, 2, frame), FRAMING)
+    return {name: video[name] + (moving[name] - 0.5 * (low + high)) / 3.0 for name, (low, high) in ranges.items()}
 
 
 def landmarks(who: dict, now: dict):

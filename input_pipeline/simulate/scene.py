@@ -53,14 +53,14 @@ def parameters(user, phone, session, access, frame, *, seed) -> dict:
     """
     home = fold(seed, 1, user, session)
     video = fold(seed, 2, user, phone, session, access)
-    pose, printed, replayed = fold(video, 0), (access == 2) | (access == 3), access >= 4
+    printed, replayed = (access == 2) | (access == 3), access >= 4
     return {
         "who": person(fold(seed, 0, user)),
         "clothes": draw(fold(home, 0), CLOTHES),
         "room": fold(home, 1, phone),
         "light": draw_light(fold(video, 1), session),
         "source_light": draw_light(fold(video, 2), session),
-        "now": moment(pose, fold(pose, jnp.where(printed, 0, frame))),
+        "now": moment(fold(video, 0), frame, jnp.where(printed, 0, frame)),
         "camera": camera.draw_phone(fold(video, 3), phone),
         "source_camera": camera.draw_source(fold(video, 4)),
         "tool": instruments.draw_instrument(

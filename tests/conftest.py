@@ -1,0 +1,66 @@
+"""Shared by the tests: a tiny data set of real files, and a tiny config that trains on it in seconds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def faces_dir(tmp_path_factory):
+    """A folder data set: {split}/{live,spoof/print}/*.png, attacks brighter than live faces, 8 subjects a split."""
+    root = tmp_path_factory.mktemp("faces")
+    rng = np.random.default_rng(0)
+    for split in ("train", "dev", "test"):
+        for species, shade in (("live", 90), ("spoof/print", 150)):
+            for subject in range(8):
+                folder = root / split / species / f"{split}{subject}"
+                folder.mkdir(parents=True)
+                for frame in range(3):
+                    pixels = rng.normal(shade, 40, (24, 24, 3)).clip(0, 255).astype(np.uint8)
+                    Image.fromarray(pixels).save(folder / f"{frame}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_config(faces_dir, tmp_path_factory):
+    """The argument of --config for the tiny data set; its records are made here, with a stand-in for the detector."""
+    from input_pipeline import faces, prepare
+
+    data_dir = tmp_path_factory.mktemp("records")
+    face = faces.Face((0.0, 0.0, 24.0, 24.0), prepare.UNKNOWN_LANDMARKS, 1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faces, "detect", lambda images: [face for _ in images])
+        prepare.prepare("folder", raw_dir=str(faces_dir), data_dir=str(data_dir), size=24, options={"subject_level": 1})
+    return f"tests/tiny.py:raw_dir={faces_dir},data_dir={data_dir}"
+
+
+@pytest.fixture
+def tiny(tiny_config):
+    """The tiny config itself."""
+    sys.path.insert(0, str(ROOT))
+    from tests import tiny as module
+
+    return module.get_config(tiny_config.partition(":")[2])
+
+
+@pytest.fixture(scope="session")
+def run_main():
+    """run_main(*flags, check=True) -> the finished process of `python main.py` on CPU, text captured."""
+
+    def run(*flags, check=True, **kwargs):
+        command = [sys.executable, str(ROOT / "main.py"), *map(str, flags)]
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, **kwargs)
+        assert not check or done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    return run

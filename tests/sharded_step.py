@@ -1,0 +1,72 @@
+"""One train step of a small KDFAS on a given mesh: `python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`.
+
+Each MESH is data x fsdp, as 8x1. Writes OUT.<mesh>.npz with the metrics and, because the optimiser is plain gradient
+descent at rate one, every gradient. Run by test_sharding.py: device counts are fixed when a process starts.
+"""
+
+import sys
+
+import jax
+
+out, processes, process, port, *meshes = sys.argv[1:]
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8 // int(processes))
+if int(processes) > 1:
+    jax.distributed.initialize(f"localhost:{port}", int(processes), int(process))
+
+import jax.numpy as jnp  # noqa: E402  (nothing may touch a device before the processes have met)
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+
+from kdfas_jax import sharding, step  # noqa: E402
+from kdfas_jax.models import vit  # noqa: E402
+from kdfas_jax.objective import Objective  # noqa: E402
+
+TERMS = {
+    "ce": {"kind": "cross_entropy", "weight": 0.3, "smoothing": 0.1},
+    "kl": {"kind": "kl", "weight": 0.7, "teacher": "spoof", "temperature": 3.0},
+    "cross": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "cross", "centre": True},
+    "gram": {"kind": "covariance", "weight": 5.0, "teacher": "spoof", "form": "gram"},
+}
+BATCH, SIZE = 16, 16
+
+
+def run(mesh):
+    student = vit.create(width=16, depth=2, heads=2, patch=8)
+    teacher = vit.create(width=32, depth=2, heads=2, patch=8)
+    objective = Objective(TERMS, {"spoof": None})
+    optimiser = optax.sgd(1.0)
+    shapes = jax.eval_shape(lambda: step.init(student, SIZE, optimiser, 0))
+    state = jax.jit(lambda: step.init(student, SIZE, optimiser, 0), out_shardings=sharding.tree(mesh, shapes))()
+    before = gather(state.params, mesh)
+    frozen = jax.jit(lambda: step.init_params(teacher, SIZE, 1))()
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8),
+        "label": np.eye(2, dtype=np.float32)[rng.integers(0, 2, BATCH)],
+    }
+    rows = slice(
+        jax.process_index() * BATCH // jax.process_count(), (jax.process_index() + 1) * BATCH // jax.process_count()
+    )
+    local = sharding.place_batch(mesh, {name: array[rows] for name, array in batch.items()})
+    train_step = step.compiled(step.make(student, objective, {"spoof": teacher}, optimiser, 0), mesh, state)
+    sharded = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))
+    state, metrics = train_step(state, {"spoof": frozen}, local)
+    after = gather(state.params, mesh)
+    grads = jax.tree.map(lambda a, b: a - b, before, after)
+    named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(grads)}
+    named |= {f"metric/{name}": np.asarray(jax.device_get(value)) for name, value in metrics.items()}
+    return named | {"sharded_leaves": np.asarray(sharded)}
+
+
+def gather(tree, mesh):
+    whole = jax.jit(lambda t: jax.tree.map(jnp.asarray, t), out_shardings=sharding.replicated(mesh))(tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), whole)
+
+
+for name in meshes:
+    data, fsdp = map(int, name.split("x"))
+    devices = jax.devices()[: data * fsdp]
+    result = run(sharding.make_mesh({"data": data, "fsdp": fsdp}, devices))
+    if jax.process_index() == 0:
+        np.savez(f"{out}.{name}.npz", **result)

@@ -1,0 +1,91 @@
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdfas_jax import losses, sharding
+from kdfas_jax.models import vit
+
+WORKER = Path(__file__).with_name("sharded_step.py")
+
+
+def run_workers(out, processes, *meshes):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(WORKER.parents[1]), "JAX_PLATFORMS": "cpu"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, WORKER, out, str(processes), str(process), str(port), *meshes],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(processes)
+    ]
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * processes, "\n".join(errors)[-3000:]
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """{(processes, mesh): what one train step gave}."""
+    folder = tmp_path_factory.mktemp("steps")
+    run_workers(str(folder / "1"), 1, "1x1", "8x1", "2x4")
+    run_workers(str(folder / "2"), 2, "8x1", "4x2")
+    return {tuple(path.name.split(".")[:2]): dict(np.load(path)) for path in folder.glob("*.npz")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [("1", "8x1"), ("1", "2x4"), ("2", "8x1"), ("2", "4x2")])
+def test_loss_and_gradients_are_those_of_one_device(steps, layout):
+    """8 devices, and 2 processes x 4, with the batch split and with parameters split over fsdp."""
+    one, many = steps["1", "1x1"], steps[layout]
+    assert (many["sharded_leaves"] > 0) == ("x1" not in layout[1])
+    names = [name for name in one if name != "sharded_leaves"]
+    assert sum(np.abs(one[name]).max() > 1e-4 for name in names) > 20  # the comparison is not of zeros
+    for name in names:
+        np.testing.assert_allclose(many[name], one[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("form", ["cross", "gram"])
+def test_no_batch_by_batch_array_at_b_4096(form):
+    """Neither the value nor the gradient of a covariance term makes a b x b array."""
+    b = 4096
+    student, teacher = jnp.zeros((2, b, 24)), jnp.zeros((2, b, 40))
+    gradient = jax.jit(jax.grad(lambda s: losses.covariance(s, teacher, form=form).sum()))
+    text = gradient.lower(student).compile().as_text()
+    shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"\[([\d,]+)\]", text)}
+    assert any(b in shape for shape in shapes)
+    assert not [shape for shape in shapes if sum(size >= b for size in shape) > 1]
+
+
+def test_the_mesh_takes_what_is_left_and_refuses_what_does_not_fit():
+    mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
+    assert mesh.shape == {"data": len(jax.devices()), "fsdp": 1}
+    with pytest.raises(ValueError, match="makes 15 devices; there are"):
+        sharding.make_mesh({"data": 5, "fsdp": 3})
+
+
+def test_rules_split_every_large_parameter_and_no_stack_dimension():
+    mesh = jax.sharding.AbstractMesh((1, 4), ("data", "fsdp"))
+    model = vit.create("B/16")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))["params"]
+    placed = jax.tree_util.tree_leaves_with_path(sharding.tree(mesh, shapes))
+    split = {jax.tree_util.keystr(path): place.spec for path, place in placed if "fsdp" in place.spec}
+    sizes = {jax.tree_util.keystr(path): leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)}
+    assert sum(sizes[name] for name in split) > 0.99 * sum(sizes.values())
+    assert all(spec[0] is None for name, spec in split.items() if "blocks" in name)
+
+
+def test_a_dimension_that_does_not_divide_stays_whole():
+    mesh = jax.sharding.AbstractMesh((1, 4), ("data", "fsdp"))
+    placed = sharding.tree(mesh, {"kernel": jax.ShapeDtypeStruct((6, 8), jnp.float32)})
+    assert placed["kernel"].spec == jax.sharding.PartitionSpec()
