@@ -12,7 +12,8 @@ from ml_collections import config_flags
 
 from kdfas_jax import preemption
 
-CONFIG = config_flags.DEFINE_config_file("config", "configs/kdfas_demo.py", "FILE[:ARGUMENTS], one of configs/.")
+DEFAULT_CONFIG = "--config=configs/kdfas_demo.py"
+CONFIG = config_flags.DEFINE_config_file("config", None, "FILE[:ARGUMENTS], one of configs/; kdfas_demo by default.")
 WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder; runs/<config>[-<arguments>] by default.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "plan"], "What to do.")
 TOPOLOGY = flags.DEFINE_string("topology", "cpu:8", "plan: the devices to compile for, cpu:N or v5e:16x16.")
@@ -68,18 +69,39 @@ def _plan(config) -> str:
     return plan.table(result)
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parsing, with the reason alone where a flag, a config argument or a config key is wrong (ValueError)."""
+    chosen = [argument for argument in argv if argument.startswith("--config=")]
+    if not chosen:
+        argv = [argv[0], DEFAULT_CONFIG, *argv[1:]]
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:  # a config file's own error comes as a whole traceback: its last line says it
+        raise ValueError(str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")) from error
+    except (AttributeError, KeyError) as error:  # all that ml_collections says of an unknown key is its name
+        config = flags.FLAGS["config"].parser.parse((chosen or [DEFAULT_CONFIG])[-1].partition("=")[2])
+        for argument in argv:
+            node = config
+            for key in argument.partition("=")[0].split(".")[1:] if argument.startswith("--config.") else ():
+                if key not in node:
+                    raise ValueError(f"{argument}: no key {key!r} there; known: {', '.join(node.keys())}") from error
+                node = node[key]
+        raise
+
+
 def run() -> None:
     """`main` with errors as one line and exit code 1; --verbosity=1 shows where they came from."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and clu report every phase of every save at INFO
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logging.getLogger("kdfas_jax").addHandler(handler)
-    logging.getLogger("kdfas_jax").setLevel(logging.INFO)
-    logging.getLogger("kdfas_jax").propagate = False
+    logger = logging.getLogger("kdfas_jax")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
     try:
-        app.run(main)
+        app.run(main, flags_parser=parse_flags)
     except Exception as error:
-        if absl_logging.level_debug():
+        if "--verbosity=1" in sys.argv:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

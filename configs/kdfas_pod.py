@@ -15,4 +15,6 @@ def get_config(argument: str = ""):
     config = teacher.get_config(argument)
     config.name = "kdfas_pod"
     config.model.variant = "B/16"
-    return common.distilled(config, teacher.get_config(argument))
+    common.distilled(config, teacher.get_config(argument))
+    config.terms.covariance.stages = tuple((block, 2 * block) for block in range(1, 13))  # 12 blocks of 24 [C]
+    return config

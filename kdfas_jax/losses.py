@@ -53,27 +53,45 @@ def covariance(
     - `cross`: mean((T - S C)^2) over b x d_t with C = S^T T. C carries the student's space into the teacher's, so no
       projection head is learned; the gradient flows through C too (stated for HaTFAS, inferred for KDFAS). S C sums
       over the batch, so the value grows with it: `scale="batch"` [C] uses C / b.
-    - `gram`: mean((S S^T - T T^T)^2) over b x b, the manifold-distillation reading [I]. No b x b array is made:
-      ||S S^T - T T^T||^2 = ||S^T S||^2 - 2 ||S^T T||^2 + ||T^T T||^2. It is a mean already: no `scale`.
+    - `gram`: mean((S S^T - T T^T)^2) over b x b, the manifold-distillation reading [I], see `_gram_distance`. It is a
+      mean already: no `scale`.
 
     ValueError for an unknown form or scale.
     """
     if form not in ("cross", "gram") or scale not in (("none", "batch") if form == "cross" else ("none",)):
         raise ValueError(f"covariance form={form!r}, scale={scale!r}: known are cross (none, batch) and gram (none)")
-    s, t = _token_rows(student, centre), _token_rows(teacher, centre)
-    b = s.shape[-2]
+    s, t = _unit_rows(student), _unit_rows(teacher)
     if form == "gram":
-        squares = _square(_covariance(s, s)) - 2 * _square(_covariance(s, t)) + _square(_covariance(t, t))
-        return squares / b**2
-    covariance_matrix = _covariance(s, t) / (b if scale == "batch" else 1)
+        return _gram_distance(s, t, centre)
+    if centre:
+        s, t = (tokens - tokens.mean(axis=-2, keepdims=True) for tokens in (s, t))
+    covariance_matrix = _covariance(s, t) / (s.shape[-2] if scale == "batch" else 1)
     residual = t - jnp.einsum("nbs,nst->nbt", s, covariance_matrix)
     return jnp.mean(residual**2, axis=(-2, -1))
 
 
-def _token_rows(tokens: jax.Array, centre: bool) -> jax.Array:
+def _gram_distance(s: jax.Array, t: jax.Array, centre: bool) -> jax.Array:
+    """mean((S S^T - T T^T)^2) -> [n], from d x d matrices alone: no b x b array is made.
+
+    ||S S^T - T T^T||^2 = ||S^T S||^2 - 2 ||S^T T||^2 + ||T^T T||^2 loses everything to cancellation where class tokens
+    are nearly one and the same vector, as they are early in training. So the means m are split off first, which is
+    exact: with S = 1 m_s^T + S', delta = |m_s|^2 - |m_t|^2 and u = S' m_s - T' m_t, the distance is
+    delta^2 + 2 mean(u^2) + mean((S' S'^T - T' T'^T)^2), and centring leaves the last part [C].
+    """
+    b = s.shape[-2]
+    mean_s, mean_t = s.mean(axis=-2, keepdims=True), t.mean(axis=-2, keepdims=True)
+    s, t = s - mean_s, t - mean_t
+    squares = _square(_covariance(s, s)) - 2 * _square(_covariance(s, t)) + _square(_covariance(t, t))
+    if centre:
+        return squares / b**2
+    delta = jnp.sum(mean_s**2, axis=(-2, -1)) - jnp.sum(mean_t**2, axis=(-2, -1))
+    u = jnp.sum(s * mean_s, axis=-1) - jnp.sum(t * mean_t, axis=-1)
+    return delta**2 + 2 * jnp.mean(u**2, axis=-1) + squares / b**2
+
+
+def _unit_rows(tokens: jax.Array) -> jax.Array:
     tokens = tokens.astype(jnp.float32)
-    rows = tokens * jax.lax.rsqrt(jnp.maximum(jnp.sum(tokens**2, axis=-1, keepdims=True), 1e-12))
-    return rows - rows.mean(axis=-2, keepdims=True) if centre else rows
+    return tokens * jax.lax.rsqrt(jnp.maximum(jnp.sum(tokens**2, axis=-1, keepdims=True), 1e-12))
 
 
 def _covariance(a: jax.Array, b: jax.Array) -> jax.Array:

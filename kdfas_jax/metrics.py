@@ -28,12 +28,14 @@ def eer_threshold(videos: pd.DataFrame) -> tuple[float, float]:
     """-> (threshold, EER): where the share of accepted attacks and of rejected bona fide come closest.
 
     The EER is their mean there. Every distinct score is tried (scikit-learn's default drops some), and the first
-    point of the curve, at +inf, is never returned.
+    point of the curve, at +inf, is never returned. All thresholds between two neighbouring scores decide alike here;
+    the middle one is returned [C], so that on another split neither kind is favoured.
     """
-    far, tpr, thresholds = roc_curve(videos["label"], videos["score"], drop_intermediate=False)
-    gap = np.abs(far - (1 - tpr))[1:]
-    best = 1 + int(np.argmin(gap))
-    return float(thresholds[best]), float((far[best] + 1 - tpr[best]) / 2)
+    far, tpr, scores = roc_curve(videos["label"], videos["score"], drop_intermediate=False)
+    best = 1 + int(np.argmin(np.abs(far - (1 - tpr))[1:]))
+    below = scores[best + 1] if best + 1 < len(scores) else scores[best]
+    middle = (float(scores[best]) + float(below)) / 2
+    return middle if middle > below else float(scores[best]), float((far[best] + 1 - tpr[best]) / 2)
 
 
 def at_threshold(videos: pd.DataFrame, threshold: float) -> dict:

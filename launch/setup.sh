@@ -7,7 +7,7 @@ python=${PYTHON:-python3}
   echo "error: $python is older than 3.11; name a newer one: PYTHON=/path/to/python3.12 $0" >&2
   exit 1
 }
-stamp=.venv/lock-$(cat requirements-lock.txt requirements-dev.txt | sha256sum | cut -c1-16)
+stamp=.venv/lock-$(sha256sum requirements-lock.txt | cut -c1-16)
 if [ ! -e "$stamp" ]; then
   echo "setting up .venv with the locked packages (about two minutes)"
   "$python" -m venv --clear .venv

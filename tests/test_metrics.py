@@ -51,7 +51,7 @@ def test_eer_and_area_against_brute_force(seed):
     far, frr = min(gaps.values(), key=lambda pair: abs(pair[0] - pair[1]))
     threshold, eer = metrics.eer_threshold(table)
     assert eer == pytest.approx((far + frr) / 2)
-    assert abs(gaps[threshold][0] - gaps[threshold][1]) == pytest.approx(abs(far - frr))
+    assert abs((attack >= threshold).mean() - (live < threshold).mean()) == pytest.approx(abs(far - frr))
     wins = (live[:, None] > attack).mean() + 0.5 * (live[:, None] == attack).mean()
     assert metrics.figures(table, threshold)["auc"] == pytest.approx(wins)
 
@@ -75,6 +75,13 @@ def test_a_perfect_and_a_reversed_detector():
     assert (eer, found["auc"], found["acer"], found["bpcer10"], found["tpr_at_fpr1"]) == (0, 1, 0, 0, 1)
     reversed_ = table.assign(score=1 - table["score"])
     assert metrics.figures(reversed_, 0.5)["auc"] == 0
+
+
+def test_the_threshold_of_separated_scores_lies_in_the_middle_of_the_gap():
+    assert metrics.eer_threshold(videos(live=[0.9, 0.7], print=[0.1, 0.3])) == (0.5, 0.0)
+    low, high = np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(1))
+    threshold, _ = metrics.eer_threshold(videos(live=[high], print=[low]))
+    assert low < threshold <= high
 
 
 def test_constant_scores_give_chance_and_a_finite_threshold():

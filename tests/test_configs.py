@@ -1,0 +1,118 @@
+"""Every config builds, and every name in it resolves."""
+
+import importlib
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from input_pipeline import datasets, protocols
+from kdfas_jax import models, optim
+from kdfas_jax.objective import Objective
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDENTS = ("kdfas_demo", "kdfas_nuaa", "kdfas_oulu", "kdfas_pod")
+CONFIGS = (*STUDENTS, *(f"teachers.{name}" for name in STUDENTS))
+
+
+def load(name, argument=""):
+    return importlib.import_module(f"configs.{name}").get_config(argument)
+
+
+def outputs(config, size):
+    """Shapes of a model's named outputs for two images."""
+    model, images = models.create(config), jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x)[0][1], images)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_name_in_a_config_resolves(name):
+    config = load(name)
+    model = models.create(config.model)
+    objective = Objective(config.terms, config.teachers)
+    outs = {name: outputs(config.teachers[name].config.model, config.data.image_size) for name in objective.teachers}
+    batch = {"label": jax.ShapeDtypeStruct((2, 2), jnp.float32)}
+    loss, _ = jax.eval_shape(objective, outputs(config.model, config.data.image_size), outs, batch)
+    assert loss.shape == ()
+    assert config.data.dataset in datasets.READERS
+    assert config.data.protocol in protocols.PROTOCOLS
+    assert config.data.image_size % model.patch == 0
+    schedule = optim.schedule(config.optim, steps=1000, steps_per_epoch=10, batch_size=config.train.batch_size)
+    optim.make(config.optim, schedule).init({"kernel": jnp.zeros((2, 2))})
+    for teacher in config.teachers.values():
+        assert not teacher.config.teachers
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_the_teacher_sees_the_data_and_the_seed_of_its_student(name):
+    config = load(name)
+    config.data.protocol = "changed"
+    config.seed = 17
+    assert config.teachers.spoof.config.data.protocol == "changed"
+    assert config.teachers.spoof.config.seed == 17
+
+
+def test_the_teacher_alone_is_the_teacher_of_the_student():
+    for name in STUDENTS:
+        assert load(f"teachers.{name}").to_dict() == load(name).teachers.spoof.config.to_dict()
+
+
+def test_published_parameter_counts():
+    """METHODS section 1: the checkpoint sizes of the paper are those of B/16 and S/16 with two classes."""
+    config = load("kdfas_oulu")
+    assert models.count(config.model, 224) == 21_666_434
+    assert models.count(config.teachers.spoof.config.model, 224) == 85_800_194
+
+
+def test_the_recipe_is_the_published_one():
+    config = load("kdfas_oulu")
+    assert (config.train.batch_size, config.train.epochs) == (128, 300)
+    assert (config.terms.ce.weight, config.terms.kl.weight, config.terms.covariance.weight) == (0.3, 0.7, 1.0)
+    assert config.terms.kl.temperature == 3.0
+    assert config.terms.ce.smoothing == 0.1
+    augment = config.data.augment
+    assert (augment.mixup, augment.cutmix, augment.erasing) == (0.8, 1.0, 0.25)
+    assert augment.randaugment.magnitude == 9
+    assert (config.optim.lr, config.optim.weight_decay, config.optim.min_lr) == (5e-4, 0.05, 1e-5)
+    assert config.optim.warmup_epochs == 5
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, "ablation"])
+def test_a_docstring_says_how_to_run_it(name):
+    module = importlib.import_module(f"configs.{name}")
+    commands = re.findall(r"python main\.py.*?--config=(configs/\S+?\.py)", module.__doc__)
+    assert commands or "python main.py" in module.__doc__
+    assert all((ROOT / path).exists() for path in commands)
+
+
+def test_ablation_variants_change_only_the_terms():
+    config = load("ablation", "base=kdfas_oulu,data=simulated,seeds=2,variants=none+kl_gram")
+    assert config.base.data.dataset == "simulated"
+    assert tuple(config.seeds) == (0, 1)
+    assert set(config.variants) == {"none", "kl_gram"}
+    from kdfas_jax.ablation import variant
+
+    run = variant(config.base, config.variants.none, 1)
+    assert (run.terms.kl.weight, run.terms.covariance.weight, run.terms.ce.weight, run.seed) == (0, 0, 1, 1)
+    assert run.teachers.spoof.config.seed == 1
+    assert variant(config.base, config.variants.kl_gram, 0).terms.covariance.form == "gram"
+    with pytest.raises(KeyError, match="kle"):
+        variant(config.base, {"terms": {"kle": {"weight": 0.0}}}, 0)
+
+
+def test_types_of_arguments_are_checked():
+    with pytest.raises(ValueError, match="seeds='many': expected int"):
+        load("ablation", "seeds=many")
+
+
+def test_terms_of_the_configs_give_finite_gradients():
+    config = load("kdfas_demo")
+    objective = Objective(config.terms, config.teachers)
+    key = jax.random.key(0)
+    student = {"logits": jax.random.normal(key, (8, 2)), "class_tokens": jax.random.normal(key, (6, 8, 16))}
+    teacher = {"logits": jax.random.normal(key, (8, 2)), "class_tokens": jax.random.normal(key, (6, 8, 24))}
+    batch = {"label": jnp.eye(2)[jnp.zeros(8, int)]}
+    grads = jax.jit(jax.grad(lambda out: objective(out, {"spoof": teacher}, batch)[0]))(student)
+    assert all(jnp.isfinite(leaf).all() and (leaf != 0).any() for leaf in jax.tree.leaves(grads))

@@ -1,0 +1,74 @@
+"""What a person sees who gives wrong input: one line that says what was expected, exit code 1, nothing written."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--config=configs/kdfas_demo.py:protocl=1"],
+            "'protocl=1' is unknown; known arguments with their defaults: protocol=1",
+        ),
+        (["--config=configs/kdfas_oulu.py:data=casia"], "data='casia': expected one of oulu, simulated"),
+        (["--config=configs/ablation.py:variants=none+all"], "'all' is unknown; known: none, kl, cross"),
+        (["--config.optim.learning=1"], "no key 'learning' there; known: b1, b2, clip_norm, lr"),
+        (["--config.train.batch_size=many"], "many"),
+        (["--config.terms.kl.weight=-1"], "config.terms.kl.weight=-1.0 is negative"),
+        (["--config=configs/none.py"], "configs/none.py"),
+        (["surplus"], "unexpected argument 'surplus'"),
+    ],
+)
+def test_wrong_flags(run_main, tmp_path, flags, message):
+    done = run_main(*flags, f"--workdir={tmp_path / 'run'}", check=False)
+    assert done.returncode == 1
+    assert message in done.stderr, done.stderr[-1000:]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_missing_data_directory_shows_the_tree_and_the_command(run_main, tmp_path):
+    done = run_main("--config=configs/kdfas_nuaa.py:raw_dir=/no/such", f"--workdir={tmp_path / 'run'}", check=False)
+    assert done.returncode == 1
+    assert "/no/such" in done.stderr
+    assert "ImposterRaw" in done.stderr
+    assert "python -m input_pipeline.prepare --dataset=nuaa" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_eval_of_no_run(run_main, tmp_path):
+    done = run_main("--mode=eval", f"--workdir={tmp_path}", check=False)
+    assert done.returncode == 1
+    assert "config.json does not exist; expected a run made by: python main.py --workdir=" in done.stderr
+
+
+def test_default_workdirs():
+    specification = importlib.util.spec_from_file_location("main_module", ROOT / "main.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    assert module.default_workdir("configs/kdfas_demo.py") == "runs/kdfas_demo"
+    assert module.default_workdir("configs/kdfas_oulu.py:protocol=4.2") == "runs/kdfas_oulu-protocol=4.2"
+    long = module.default_workdir("configs/kdfas_nuaa.py:raw_dir=/data/NUAA")
+    assert "/" not in long.removeprefix("runs/")
+
+
+def test_plan_writes_the_contract(run_main, tmp_path, tiny_config):
+    """The tiny step for 8 devices: its keys, and FLOPs near the analytic count."""
+    output = tmp_path / "plan.json"
+    done = run_main(f"--config={tiny_config}", "--mode=plan", "--topology=cpu:8", f"--output={output}")
+    assert "FLOPs" in done.stdout
+    plan = json.loads(output.read_text())
+    assert {"params", "per_device", "analytic_flops", "flops_ratio", "collectives", "fits"} < set(plan)
+    assert set(plan["per_device"]) == {"argument_bytes", "temp_bytes", "flops"}
+    assert plan["collectives"]["all-reduce"] > 0
+    assert plan["fits"]
+    refused = run_main(f"--config={tiny_config}", "--mode=plan", "--topology=v9z:2x2", check=False)
+    assert refused.returncode == 1
+    assert "Expected cpu:N, or a TPU slice" in refused.stderr

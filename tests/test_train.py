@@ -1,0 +1,195 @@
+"""The whole job on the tiny data: resume after kill -9 and SIGTERM, two runs of one seed, NaN, what a run leaves."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdfas_jax import models, sharding, teachers
+from kdfas_jax.checkpoint import Checkpoints
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
+
+def final_params(folder, config):
+    module = models.create(config.model)
+    mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
+    with Checkpoints(str(folder), writing=False) as checkpoints:
+        step = checkpoints.latest()
+        return step, checkpoints.restore_params(step, teachers.abstract_params(module, config.data.image_size, mesh))
+
+
+def assert_identical(one, other, config):
+    (step_one, params_one), (step_other, params_other) = final_params(one, config), final_params(other, config)
+    assert step_one == step_other
+    jax.tree.map(np.testing.assert_array_equal, params_one, params_other)
+
+
+def metric_rows(folder):
+    with open(Path(folder) / "metrics.csv", encoding="utf-8") as file:
+        return [tuple(row) for row in csv.reader(file)]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, run_main, tiny_config):
+    """An uninterrupted run: teacher, student, evaluation."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    done = run_main(f"--config={tiny_config}", f"--workdir={folder}")
+    return folder, done
+
+
+def test_what_a_run_leaves(reference, tiny):
+    folder, done = reference
+    assert "| tiny " in done.stdout
+    results = json.loads((folder / "eval" / "results.json").read_text())
+    assert set(results) == {
+        "config", "step", "protocol", "threshold", "dev", "test", "literature", "params", "folds",
+    }  # fmt: skip
+    assert {"apcer", "apcer_max", "bpcer", "acer", "hter", "eer", "auc", "bpcer10", "bpcer20", "bpcer100"} < set(
+        results["test"]
+    )
+    assert {"tpr_at_fpr1", "ci95", "counts", "non_response"} < set(results["test"])
+    assert set(results["literature"]) == {"apcer_pooled", "acer_pooled", "hter_test_eer"}
+    assert "dev" in results["threshold"]["source"]
+    assert results["test"]["auc"] > 0.9  # attacks are brighter: a few hundred steps see that
+    scores = pd.read_csv(folder / "eval" / "scores.csv")
+    assert list(scores.columns) == ["split", "dataset", "video", "subject", "species", "label", "score", "frames"]
+    assert scores.groupby("split").size().to_dict() == {"dev": 48, "test": 48}
+    dev = scores[scores["split"] == "dev"]
+    accepted = dev["score"] >= results["threshold"]["value"]
+    assert results["dev"]["bpcer"] == pytest.approx((~accepted[dev["label"] == 1]).mean())
+    note = json.loads((folder / "config.json").read_text())
+    assert {"config", "command", "packages", "commit", "devices", "data_fingerprint"} < set(note)
+    assert "<table>" in (folder / "report" / "index.html").read_text()
+    assert list(folder.glob("events.out.tfevents.*"))
+    taught = teachers.home(tiny.teachers.spoof, str(folder))
+    assert teachers.finished(taught)
+    steps = sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+    assert steps[-1] == 180
+    assert results["step"] in steps
+
+
+def test_two_runs_of_one_seed_are_bit_identical(reference, tmp_path, run_main, tiny_config, tiny):
+    folder, _ = reference
+    run_main(f"--config={tiny_config}", f"--workdir={tmp_path / 'run'}")
+    assert_identical(folder, tmp_path / "run", tiny)
+    assert metric_rows(folder) == metric_rows(tmp_path / "run")
+
+
+def test_killed_and_terminated_runs_go_on_to_the_same_parameters(reference, tmp_path, run_main, tiny_config, tiny):
+    """kill -9 at three random moments, SIGTERM at two, each followed by the same command."""
+    folder, _ = reference
+    run = tmp_path / "run"
+    shutil.copytree(folder.parent / "teachers", tmp_path / "teachers")
+    command = [sys.executable, "main.py", f"--config={tiny_config}", f"--workdir={run}"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    rng = random.Random(time.time())
+    targets = sorted(rng.sample(range(1, 11), 5))  # how many of the 12 checkpoints are there when the signal comes
+    signals = rng.sample([signal.SIGKILL] * 3 + [signal.SIGTERM] * 2, 5)
+    for target, number in zip(targets, signals, strict=True):
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 200
+        while evaluations(run) < target:
+            assert process.poll() is None, process.communicate()[1][-2000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.15))
+        process.send_signal(number)
+        errors = process.communicate(timeout=100)[1]
+        if number == signal.SIGTERM:
+            assert process.returncode == 0, errors[-2000:]
+            assert "SIGTERM: " in errors
+            assert "the same command goes on" in errors
+    run_main(f"--config={tiny_config}", f"--workdir={run}")
+    assert_identical(folder, run, tiny)
+    dev = [row for row in metric_rows(run) if row[1].startswith("dev_")]
+    assert dev == [row for row in metric_rows(folder) if row[1].startswith("dev_")]
+    keys = [row[:2] for row in metric_rows(run)]
+    assert len(keys) == len(set(keys))
+    ours, theirs = (json.loads((path / "eval" / "results.json").read_text()) for path in (run, folder))
+    assert ours["test"] == theirs["test"]
+
+
+def evaluations(folder):
+    path = folder / "metrics.csv"
+    return path.read_text().count("dev_auc") if path.exists() else 0
+
+
+def test_a_workdir_of_another_config_is_refused(reference, run_main, tiny_config):
+    folder, _ = reference
+    done = run_main(f"--config={tiny_config}", f"--workdir={folder}", "--config.optim.weight_decay=0.3", check=False)
+    assert done.returncode == 1
+    assert "belongs to another run" in done.stderr
+    assert "config.optim.weight_decay: 0.05 there, 0.3 now" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_eval_mode_gives_the_same_figures_from_the_run_alone(reference, run_main):
+    folder, _ = reference
+    before = json.loads((folder / "eval" / "results.json").read_text())
+    run_main("--mode=eval", f"--workdir={folder}")
+    assert json.loads((folder / "eval" / "results.json").read_text()) == before
+
+
+def test_a_checkpoint_of_another_architecture_is_named(reference, tiny):
+    folder, _ = reference
+    other = models.create({**tiny.model, "width": 32})
+    mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
+    with Checkpoints(str(folder), writing=False) as checkpoints:
+        with pytest.raises(ValueError, match="another architecture") as error:
+            checkpoints.restore_params(checkpoints.latest(), teachers.abstract_params(other, 16, mesh))
+    assert "blocks/fc1/kernel" in str(error.value)
+    assert "(2, 32, 128)" in str(error.value)
+    assert "(2, 16, 64)" in str(error.value)
+
+
+def test_a_non_finite_loss_stops_the_run_and_names_its_batch(reference, tmp_path, run_main, tiny_config):
+    folder, _ = reference
+    shutil.copytree(folder.parent / "teachers", tmp_path / "teachers")
+    done = run_main(
+        f"--config={tiny_config}", f"--workdir={tmp_path / 'run'}", "--config.terms.kl.temperature=1e-40", check=False
+    )
+    assert done.returncode == 1
+    assert "Training has stopped" in done.stderr
+    note = json.loads(next((tmp_path / "run").glob("nonfinite-step*.json")).read_text())
+    assert len(note["examples"]) == 16
+    assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
+
+
+def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
+    """Two variants over two seeds; the table's mean and deviation are those of the runs; the second call trains nothing."""
+    script = tmp_path / "study.py"
+    script.write_text(
+        "import ml_collections\nfrom tests import tiny\n"
+        "def get_config(argument=''):\n"
+        "    base = tiny.get_config(argument)\n"
+        "    base.train.epochs = 6.0\n"
+        "    return ml_collections.ConfigDict({'name': 'study', 'base': base, 'seeds': (0, 1), 'variants':\n"
+        "        {'none': {'terms': {'kl': {'weight': 0.0}, 'covariance': {'weight': 0.0}}}, 'kdfas': {}}})\n"
+    )
+    argument = tiny_config.partition(":")[2]
+    command = [sys.executable, "main.py", f"--config={script}:{argument}", f"--workdir={tmp_path / 'study'}"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr[-2000:]
+    runs = pd.read_csv(tmp_path / "study" / "runs.csv")
+    assert runs.groupby("variant").size().to_dict() == {"teacher spoof": 2, "none": 2, "kdfas": 2}
+    table = (tmp_path / "study" / "table.md").read_text()
+    aucs = runs.loc[runs["variant"] == "kdfas", "auc"]
+    assert f"{aucs.mean():.4f} ± {aucs.std():.4f}" in table
+    assert r"$\pm$" in (tmp_path / "study" / "table.tex").read_text()
+    second = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert "variant" not in second.stderr
+    assert (tmp_path / "study" / "table.md").read_text() == table
