@@ -41,5 +41,6 @@ def get_config(argument: str = ""):
     config.name = f"ablation of {args.base}"
     config.base = base.get_config(",".join(part for part in parts if part not in own))
     config.seeds = tuple(range(args.seeds))
+    config.names = tuple(names)  # in this order
     config.variants = {name: {"terms": VARIANTS[name]} for name in names}
     return config

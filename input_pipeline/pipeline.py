@@ -115,7 +115,7 @@ def train_batches(
 
 
 def test_batches(
-    data: Data, role: str, config, *, batch_size: int, shard: tuple[int, int] = (0, 1)
+    data: Data, role: str, config, *, batch_size: int, shard: tuple[int, int]
 ) -> Iterator[dict[str, np.ndarray]]:
     """Every example of a role that has a face, once, without augmentation; `shard` = (host, hosts).
 

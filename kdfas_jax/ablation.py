@@ -22,7 +22,7 @@ FIGURES = ("auc", "eer", "acer", "apcer_max", "bpcer", "hter")
 
 
 def ablate(config, folder: str) -> str:
-    """Runs `config` = {base, variants, seeds} in `folder` -> the Markdown table, also written there.
+    """Runs `config` = {base, names, variants, seeds} in `folder` -> the Markdown table, also written there.
 
     FOLDER/<variant>-seed<n> holds each run; a finished one is not run again. table.{md,csv,tex} and runs.csv are
     written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the divisor.
@@ -30,8 +30,8 @@ def ablate(config, folder: str) -> str:
     figures: dict[str, dict[int, dict]] = {}
     table = ""
     for seed in config.seeds:
-        for name, overrides in config.variants.items():
-            run = variant(config.base, overrides, seed)
+        for name in config.names:
+            run = variant(config.base, config.variants[name], seed)
             home = os.path.join(folder, f"{name}-seed{seed}")
             results = _finished(run, home)
             if results is None:

@@ -1,4 +1,4 @@
-"""Compile the real train step for devices that are not here: memory, FLOPs, collectives, before anything is paid for."""
+"""Compile the real train step for devices that are not here: memory, FLOPs and collectives before they are paid for."""
 
 import re
 from collections import Counter
@@ -40,7 +40,7 @@ def plan(config, topology: str) -> dict:
     analytic = batch_size * (
         3 * models.flops(model, image_size) + sum(models.flops(teacher, image_size) for teacher in frozen.values())
     )
-    flops = _step_flops(config, mesh, compiled)
+    flops = _step_flops(config, mesh, compiled, (model, *frozen.values()))
     limit = _memory_bytes(devices[0])
     return {
         "config": config.name,
@@ -63,11 +63,16 @@ def plan(config, topology: str) -> dict:
     }
 
 
-def lower(config, mesh):
-    """The step lowered for `mesh` from shapes alone -> (lowered, student module, {name: teacher module} in use)."""
+def lower(config, mesh, *, unroll: bool = False):
+    """The step lowered for `mesh` from shapes alone -> (lowered, student module, {name: teacher module} in use).
+
+    `unroll` lays the layers out one by one whatever the config says.
+    """
     objective = Objective(config.terms, config.teachers)
     model = models.create(config.model)
     frozen = {name: models.create(config.teachers[name].config.model) for name in objective.teachers}
+    if unroll:
+        model, frozen = model.clone(unroll=True), {name: module.clone(unroll=True) for name, module in frozen.items()}
     # The schedule's length changes no FLOP: any will do.
     schedule = optim.schedule(config.optim, steps=10_000, steps_per_epoch=1, batch_size=config.train.batch_size)
     optimiser = optim.make(config.optim, schedule)
@@ -103,15 +108,11 @@ def collectives(hlo: str) -> dict[str, int]:
     return dict(total)
 
 
-def _step_flops(config, mesh, compiled) -> float:
+def _step_flops(config, mesh, compiled, modules) -> float:
     """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so layers are unrolled."""
-    models_in_use = [config.model, *(teacher.config.model for teacher in config.teachers.values())]
-    if all(model.get("unroll", True) for model in models_in_use):
+    if all(module.unroll for module in modules):
         return float(compiled.cost_analysis()["flops"])
-    unrolled = config.copy_and_resolve_references()
-    for model in (unrolled.model, *(teacher.config.model for teacher in unrolled.teachers.values())):
-        model.unroll = True
-    return float(lower(unrolled, mesh)[0].cost_analysis()["flops"]) / mesh.size
+    return float(lower(config, mesh, unroll=True)[0].cost_analysis()["flops"]) / mesh.size
 
 
 def _devices(topology: str):
@@ -143,7 +144,7 @@ def table(result: dict) -> str:
         [
             f"{result['config']} on {result['topology']}: {result['devices']} devices, batch {result['batch_size']}",
             f"parameters       student {result['params']['student']:,}, teachers {result['params']['teachers']}",
-            f"per device       arguments {gib.argument:.2f} GiB, temporaries {gib.temp:.2f} GiB, fits: {result['fits']}",
+            f"per device       arguments {gib.argument:.2f}, temporaries {gib.temp:.2f} GiB, fits: {result['fits']}",
             f"FLOPs            {result['per_device']['flops']:.4g} a device and step, "
             f"{result['flops_ratio']:.4f} x the analytic minimum",
             f"collectives      {moved}",

@@ -47,7 +47,7 @@ def claim(config, workdir: str, fingerprint: str) -> None:
             lines.append(f"data_fingerprint: {note['data_fingerprint'][:12]} there, {fingerprint[:12]} now")
         if lines:
             raise ValueError(
-                f"{workdir} belongs to another run. Give this one its own --workdir, or remove that folder. Differing:\n  "
+                f"{workdir} belongs to another run: give this one its own --workdir, or remove it. Differing:\n  "
                 + "\n  ".join(lines)
             )
         return

@@ -22,7 +22,7 @@ def test_schedule_is_the_deit_recipe():
 
 
 def test_a_warm_up_longer_than_the_run_is_refused():
-    with pytest.raises(ValueError, match="warmup_epochs=5.0 is 50 steps of a run of 40"):
+    with pytest.raises(ValueError, match=r"warmup_epochs=5\.0 is 50 steps of a run of 40"):
         optim.schedule(CONFIG, steps=40, steps_per_epoch=10, batch_size=128)
 
 

@@ -147,9 +147,12 @@ def test_a_checkpoint_of_another_architecture_is_named(reference, tiny):
     folder, _ = reference
     other = models.create({**tiny.model, "width": 32})
     mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
-    with Checkpoints(str(folder), writing=False) as checkpoints:
-        with pytest.raises(ValueError, match="another architecture") as error:
-            checkpoints.restore_params(checkpoints.latest(), teachers.abstract_params(other, 16, mesh))
+    abstract = teachers.abstract_params(other, 16, mesh)
+    with (
+        Checkpoints(str(folder), writing=False) as checkpoints,
+        pytest.raises(ValueError, match="another architecture") as error,
+    ):
+        checkpoints.restore_params(checkpoints.latest(), abstract)
     assert "blocks/fc1/kernel" in str(error.value)
     assert "(2, 32, 128)" in str(error.value)
     assert "(2, 16, 64)" in str(error.value)
@@ -169,14 +172,15 @@ def test_a_non_finite_loss_stops_the_run_and_names_its_batch(reference, tmp_path
 
 
 def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
-    """Two variants over two seeds; the table's mean and deviation are those of the runs; the second call trains nothing."""
+    """Two variants over two seeds; the table's figures are those of the runs; a second call trains nothing."""
     script = tmp_path / "study.py"
     script.write_text(
         "import ml_collections\nfrom tests import tiny\n"
         "def get_config(argument=''):\n"
         "    base = tiny.get_config(argument)\n"
         "    base.train.epochs = 6.0\n"
-        "    return ml_collections.ConfigDict({'name': 'study', 'base': base, 'seeds': (0, 1), 'variants':\n"
+        "    return ml_collections.ConfigDict({'name': 'study', 'base': base, 'seeds': (0, 1),\n"
+        "        'names': ('none', 'kdfas'), 'variants':\n"
         "        {'none': {'terms': {'kl': {'weight': 0.0}, 'covariance': {'weight': 0.0}}}, 'kdfas': {}}})\n"
     )
     argument = tiny_config.partition(":")[2]

@@ -10,23 +10,15 @@ def get_config(argument: str = ""):
     """Arguments: protocol (1, 2, 3.1-3.6, 4.1-4.6)."""
     args = common.parse(argument, protocol="1")
     config = common.base("teacher_kdfas_demo")
-    config.model = {
-        "name": "vit",
-        "patch": 8,
-        "width": 192,
-        "depth": 6,
-        "heads": 3,
-        "classes": 2,
-        "dtype": "float32",
-        "unroll": True,
-    }
-    config.data.options = {"frames": 1, "size": 64}
+    config.model = {"name": "vit", "patch": 16, "width": 192, "depth": 6, "heads": 3, "classes": 2}
+    config.model.update({"dtype": "float32", "unroll": True})
+    config.data.options = {"frames": 2, "size": 64}
     config.data.record_size = 64
     config.data.image_size = 64
     config.data.protocol = args.protocol
     config.data.augment.update({"colour": 0.2, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0})
     config.data.augment.randaugment.ops = 0
-    config.train = {"batch_size": 60, "epochs": 20.0, "eval_epochs": 4.0}
+    config.train = {"batch_size": 60, "epochs": 12.0, "eval_epochs": 3.0}
     config.optim.update({"lr": 4e-3, "warmup_epochs": 2.0})
     config.eval.batch_size = 60
     return config
