@@ -32,7 +32,10 @@ def base(name: str) -> ml_collections.ConfigDict:
     config.name = name
     config.seed = 0
     config.init = ""  # published weights to start from: .pth, .safetensors or .npz
-    config.model = {"name": "vit", "variant": "S/16", "classes": 2, "dtype": "float32", "unroll": True}
+    config.model = {"name": "vit", "variant": "S/16", "classes": 2, "dtype": "float32", "unroll": True, "remat": "none"}
+    # What published weights were trained with: gelu exact (timm, DeiT) or tanh (augreg); DeiT's mean and std are
+    # ImageNet's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
+    config.model.update({"gelu": "exact", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)})
     config.teachers = ml_collections.ConfigDict()  # NAME = {config, checkpoint}
     config.terms = {"ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1}}
     config.mesh = {"data": -1, "fsdp": 1}

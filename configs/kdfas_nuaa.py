@@ -15,7 +15,7 @@ def get_config(argument: str = ""):
     """Arguments: raw_dir, size (small, paper), protocol (subjects, official)."""
     config = teacher.get_config(argument)
     config.name = "kdfas_nuaa"
-    if config.model.get("variant"):
+    if "variant" in config.model:
         config.model.variant = "S/16"
     else:
         config.model.update({"width": 96, "heads": 3})

@@ -5,33 +5,24 @@ python main.py --config=configs/teachers/kdfas_nuaa.py:raw_dir=/path/to/NUAA
 
 from configs import common
 
-MODELS = {
-    "small": {
-        "name": "vit",
-        "patch": 12,
-        "width": 192,
-        "depth": 6,
-        "heads": 3,
-        "classes": 2,
-        "dtype": "float32",
-        "unroll": True,
-    },
-    "paper": {"name": "vit", "variant": "B/16", "classes": 2, "dtype": "bfloat16", "unroll": True},
-}
+SIZES = ("small", "paper")
 
 
 def get_config(argument: str = ""):
     """Arguments: raw_dir, size (small, paper), protocol (subjects, official)."""
     args = common.parse(argument, raw_dir="", size="small", protocol="subjects")
-    if args.size not in MODELS:
-        raise ValueError(f"config argument size={args.size!r}: expected one of {', '.join(MODELS)}")
+    if args.size not in SIZES:
+        raise ValueError(f"config argument size={args.size!r}: expected one of {', '.join(SIZES)}")
     config = common.base("teacher_kdfas_nuaa")
-    config.model = MODELS[args.size]
     config.data.dataset = "nuaa"
     config.data.raw_dir = args.raw_dir
     config.data.protocol = args.protocol
     config.data.subjects = {"train": "1-5", "dev": "6", "test": "7-8"}
-    if args.size == "small":
+    if args.size == "paper":
+        config.model.update({"variant": "B/16", "dtype": "bfloat16"})
+    else:
+        config.model = {"name": "vit", "patch": 12, "width": 192, "depth": 6, "heads": 3, "classes": 2}
+        config.model.update({"dtype": "float32", "unroll": True})
         config.data.record_size = 112
         config.data.image_size = 96
         config.data.augment.update({"colour": 0.3, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0})

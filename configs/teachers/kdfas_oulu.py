@@ -3,7 +3,7 @@
     python main.py --config=configs/teachers/kdfas_oulu.py:protocol=1,raw_dir=/path/to/OULU-NPU
 
 Trained by kdfas_oulu itself where it is missing. From scratch as here, or from published ImageNet weights:
---config.init=deit_base_patch16_224.pth --config.model.gelu=exact (HaTFAS starts its teacher from DeiT-B).
+--config.init=deit_base_patch16_224.pth with DeiT's --config.model.mean and .std (HaTFAS starts from DeiT-B).
 Recipe: DeiT as HaTFAS states it (METHODS section 1); the crop of 0.8 and more of the area is ours [C].
 """
 
