@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
         return
     results = train.train(config, workdir) if MODE.value == "train" else evaluate.evaluate_run(workdir)
     print(f"{workdir}: {results['threshold']['source']}, checkpoint {results['step']}")
-    print(report.markdown({config.name: report.row(results)}, corner="test, % (AUC as a fraction)"))
+    print(report.markdown({results["config"]["name"]: report.row(results)}, corner="test, % (AUC as a fraction)"))
 
 
 def _start_jax() -> None:

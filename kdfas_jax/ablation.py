@@ -8,6 +8,7 @@ import copy
 import json
 import logging
 import os
+import sys
 
 import jax
 import ml_collections
@@ -27,7 +28,8 @@ def ablate(config, folder: str) -> str:
     FOLDER/<variant>-seed<n> holds each run; a finished one is not run again. table.{md,csv,tex} and runs.csv are
     written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the divisor.
     """
-    figures: dict[str, dict[int, dict]] = {}
+    rows = [*(f"teacher {name}" for name in config.base.teachers), *config.names]
+    figures: dict[str, dict[int, dict]] = {row: {} for row in rows}
     table = ""
     for seed in config.seeds:
         for name in config.names:
@@ -40,8 +42,8 @@ def ablate(config, folder: str) -> str:
             for teacher, settings in run.teachers.items():
                 taught = os.path.join(teachers.home(settings, home), "eval", "results.json")
                 if os.path.exists(taught):
-                    figures.setdefault(f"teacher {teacher}", {})[seed] = _read(taught)["test"]
-            figures.setdefault(name, {})[seed] = results["test"]
+                    figures[f"teacher {teacher}"][seed] = _read(taught)["test"]
+            figures[name][seed] = results["test"]
             table = _write(folder, figures)
     return table
 
@@ -71,7 +73,7 @@ def _read(path: str) -> dict:
 
 
 def _write(folder: str, figures: dict[str, dict[int, dict]]) -> str:
-    rows = {name: _summary(list(by_seed.values())) for name, by_seed in figures.items()}
+    rows = {name: _summary(list(by_seed.values())) for name, by_seed in figures.items() if by_seed}
     table = report.markdown(rows, corner="test, % (AUC as a fraction)")
     if jax.process_index() == 0:
         runs = [
@@ -81,7 +83,7 @@ def _write(folder: str, figures: dict[str, dict[int, dict]]) -> str:
         ]
         cells = [{"variant": name, **row} for name, row in rows.items()]
         for name, text in (
-            ("table.md", table + "\n"),
+            ("table.md", f"    python {' '.join(sys.argv)}\n\n{table}\n"),
             ("table.csv", pd.DataFrame(cells).to_csv(index=False)),
             ("table.tex", _latex(cells)),
             ("runs.csv", pd.DataFrame(runs).to_csv(index=False)),

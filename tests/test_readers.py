@@ -101,7 +101,7 @@ def test_folder_wrong_tree(tmp_path):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ValueError, match="unknown data set 'nua'; known: folder, nuaa, simulated"):
+    with pytest.raises(ValueError, match="unknown data set 'nua'; known: folder, nuaa, oulu, simulated"):
         datasets.get("nua")
     with pytest.raises(ValueError, match=r"'folder' has no option \['nmae'\]; known: name, subject_level"):
         datasets.check(datasets.get("folder"), "folder", "", {"nmae": "x"})

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdfas_jax import models, sharding, teachers
+from kdfas_jax import models, optim, sharding, teachers, train
 from kdfas_jax.checkpoint import Checkpoints
+from tests.test_weights import as_timm, initialise, save
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
@@ -122,6 +123,19 @@ def test_killed_and_terminated_runs_go_on_to_the_same_parameters(reference, tmp_
     assert ours["test"] == theirs["test"]
 
 
+def test_training_starts_from_published_weights(tmp_path, tiny):
+    """config.init: the state before step 0 holds the file's numbers, also where the head is replaced."""
+    module, params = initialise(size=16, patch=8, width=16, depth=2, heads=2, classes=1000)
+    tiny.init = str(save(as_timm(params), tmp_path / "published.safetensors"))
+    mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
+    optimiser = optim.make(tiny.optim, lambda _: 0.1)
+    with Checkpoints(str(tmp_path)) as checkpoints:
+        state = train._restore(tiny, checkpoints, models.create(tiny.model), optimiser, mesh, 10)
+    np.testing.assert_allclose(state.params["blocks"]["fc1"]["kernel"], params["blocks"]["fc1"]["kernel"], rtol=1e-6)
+    assert state.params["head"]["kernel"].shape == (16, 2)
+    assert module.classes == 1000
+
+
 def evaluations(folder):
     path = folder / "metrics.csv"
     return path.read_text().count("dev_auc") if path.exists() else 0
@@ -178,7 +192,7 @@ def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
         "import ml_collections\nfrom tests import tiny\n"
         "def get_config(argument=''):\n"
         "    base = tiny.get_config(argument)\n"
-        "    base.train.epochs = 6.0\n"
+        "    base.train.epochs = base.teachers.spoof.config.train.epochs = 6.0\n"
         "    return ml_collections.ConfigDict({'name': 'study', 'base': base, 'seeds': (0, 1),\n"
         "        'names': ('none', 'kdfas'), 'variants':\n"
         "        {'none': {'terms': {'kl': {'weight': 0.0}, 'covariance': {'weight': 0.0}}}, 'kdfas': {}}})\n"

@@ -21,6 +21,7 @@ def alone(args, name: str, width: int):
     config.data.image_size = 16
     config.data.protocol = "official"
     config.data.augment.update({"colour": 0.2})
+    config.data.augment.randaugment.ops = 1
     config.train = {"batch_size": 16, "epochs": 60.0, "eval_epochs": 5.0}
     config.optim.update({"lr": 4e-2})
     config.eval.batch_size = 20

@@ -17,7 +17,7 @@ from types import ModuleType
 import numpy as np
 from PIL import Image, ImageOps
 
-# Name -> module, imported on first use: the renderer brings JAX along, the others need nothing but Pillow.
+# Name -> module, imported on first use: the renderer brings JAX along, videos OpenCV.
 READERS = {
     "folder": "input_pipeline.datasets.folder",
     "nuaa": "input_pipeline.datasets.nuaa",

@@ -70,8 +70,8 @@ def parse_stem(stem: str) -> Name:
 def read(raw_dir: str, *, frames: int = 8) -> Iterator[Sample]:
     """`frames` evenly spaced frames of every video, or all of a shorter one, in the order of splits, names, numbers.
 
-    The numbers, from 0, are the centres of `frames` equal spans [C]: the last frame itself is none of them, since the
-    length in a file's header is often a frame or two beyond what can be decoded. `box` comes from the eyes in the
+    The numbers, from 0, are the centres of `frames` equal spans [C]: they keep clear of the ends, where the length in
+    a file's header may exceed by a frame or two what can be decoded. `box` comes from the eyes in the
     annotated frame nearest to the sample's, and is None where no usable line exists. `load()` decodes all chosen
     frames of its video in one pass and keeps those of the last video only, so load in order.
     ValueError for a wrong tree, name or option. A damaged video is yielded too: `load()` raises ValueError for each
