@@ -39,6 +39,9 @@ def main(argv: list[str]) -> None:
     if MODE.value == "plan":
         print(_plan(config))
         return
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")  # the input pipeline runs on the host; the accelerator is JAX's
     from kdfas_jax import ablation, evaluate, report, train  # TensorFlow takes seconds: after the quick errors
 
     preemption.install()

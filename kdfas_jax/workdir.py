@@ -36,11 +36,12 @@ def digest(config) -> str:
 def claim(config, workdir: str, fingerprint: str) -> None:
     """Notes the run in WORKDIR/config.json, or checks that the same run is there.
 
-    ValueError names the differing keys where the folder belongs to another config or the data set has changed.
+    ValueError names the differing keys where the folder belongs to another config or the data set has changed. A
+    folder without a checkpoint holds nothing to protect and is taken over.
     """
     path = os.path.join(workdir, "config.json")
     mine = plain(config)
-    if os.path.exists(path):
+    if os.path.exists(path) and _has_checkpoint(workdir):
         note = read(workdir)
         lines = [f"{key}: {theirs!r} there, {ours!r} now" for key, theirs, ours in differences(note["config"], mine)]
         if note["data_fingerprint"] != fingerprint:
@@ -80,6 +81,11 @@ def differences(there: Any, here: Any, key: str = "config") -> list[tuple[str, A
         names = sorted(there.keys() | here.keys())
         return [row for name in names for row in differences(there.get(name), here.get(name), f"{key}.{name}")]
     return [] if there == here else [(key, there, here)]
+
+
+def _has_checkpoint(workdir: str) -> bool:
+    directory = os.path.join(workdir, "checkpoints")
+    return os.path.isdir(directory) and any(name.isdigit() for name in os.listdir(directory))
 
 
 def _version(package: str) -> str:

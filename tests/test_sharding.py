@@ -39,12 +39,12 @@ def steps(tmp_path_factory):
     """{(processes, mesh): what one train step gave}."""
     folder = tmp_path_factory.mktemp("steps")
     run_workers(str(folder / "1"), 1, "1x1", "8x1", "2x4")
-    run_workers(str(folder / "2"), 2, "8x1", "4x2")
+    run_workers(str(folder / "2"), 2, "4x2")
     return {tuple(path.name.split(".")[:2]): dict(np.load(path)) for path in folder.glob("*.npz")}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", [("1", "8x1"), ("1", "2x4"), ("2", "8x1"), ("2", "4x2")])
+@pytest.mark.parametrize("layout", [("1", "8x1"), ("1", "2x4"), ("2", "4x2")])
 def test_loss_and_gradients_are_those_of_one_device(steps, layout):
     """8 devices, and 2 processes x 4, with the batch split and with parameters split over fsdp."""
     one, many = steps["1", "1x1"], steps[layout]
