@@ -33,9 +33,9 @@ def eer_threshold(videos: pd.DataFrame) -> tuple[float, float]:
     """
     far, tpr, scores = roc_curve(videos["label"], videos["score"], drop_intermediate=False)
     best = 1 + int(np.argmin(np.abs(far - (1 - tpr))[1:]))
-    below = scores[best + 1] if best + 1 < len(scores) else scores[best]
-    middle = (float(scores[best]) + float(below)) / 2
-    return middle if middle > below else float(scores[best]), float((far[best] + 1 - tpr[best]) / 2)
+    score, below = float(scores[best]), float(scores[min(best + 1, len(scores) - 1)])
+    middle = (score + below) / 2
+    return middle if middle > below else score, float((far[best] + 1 - tpr[best]) / 2)
 
 
 def at_threshold(videos: pd.DataFrame, threshold: float) -> dict:

@@ -79,7 +79,7 @@ def test_a_perfect_and_a_reversed_detector():
 
 def test_the_threshold_of_separated_scores_lies_in_the_middle_of_the_gap():
     assert metrics.eer_threshold(videos(live=[0.9, 0.7], print=[0.1, 0.3])) == (0.5, 0.0)
-    low, high = np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(1))
+    low, high = 0.5, float(np.nextafter(0.5, 1))
     threshold, _ = metrics.eer_threshold(videos(live=[high], print=[low]))
     assert low < threshold <= high
 
