@@ -16,7 +16,7 @@ def get_config(argument: str = ""):
     config.data.record_size = 64
     config.data.image_size = 64
     config.data.protocol = args.protocol
-    config.data.augment.update({"colour": 0.2, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0})
+    config.data.augment.update({"erasing": 0.0, "mixup": 0.0, "cutmix": 0.0})
     config.data.augment.randaugment.ops = 0
     config.train = {"batch_size": 60, "epochs": 12.0, "eval_epochs": 3.0}
     config.optim.update({"lr": 4e-3, "warmup_epochs": 2.0})
