@@ -3,7 +3,8 @@
     python main.py --config=configs/kdfas_pod.py --mode=plan --topology=v5e:16x16      (no pod needed)
     python main.py --config=configs/kdfas_pod.py:raw_dir=gs://bucket/OULU-NPU           (on the pod)
 
-Parameters, gradients and optimiser state are split over `fsdp`; layers are scanned, which compiles in seconds.
+Parameters, gradients and optimiser state are split over `fsdp`; layers are scanned to keep compilation short.
+Cost: see --mode=plan. Expect: unknown, it has not been trained; its names and shapes are held by the tests.
 """
 
 from configs import common

@@ -1,4 +1,4 @@
-"""The spoof teacher of kdfas_demo: a ViT of 2.7 M parameters on simulated faces.
+"""The spoof teacher of kdfas_demo: a ViT of 2.8 M parameters on simulated faces.
 
 python main.py --config=configs/teachers/kdfas_demo.py
 """
