@@ -1,4 +1,4 @@
-"""Train, distil, evaluate and plan: `python main.py --config=configs/kdfas_oulu.py`. The logic is in kdfas_jax."""
+"""Train, distil, evaluate, plan: `python main.py --config=configs/kdfas_oulu.py`. The logic is in kdfas_jax."""
 
 import json
 import logging
@@ -15,9 +15,9 @@ from kdfas_jax import preemption
 DEFAULT_CONFIG = "--config=configs/kdfas_demo.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE[:ARGUMENTS], one of configs/; kdfas_demo by default.")
 WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder; runs/<config>[-<arguments>] by default.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "plan"], "What to do.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "plan", "benchmark"], "What to do.")
 TOPOLOGY = flags.DEFINE_string("topology", "cpu:8", "plan: the devices to compile for, cpu:N or v5e:16x16.")
-OUTPUT = flags.DEFINE_string("output", "", "plan: a JSON file for the result.")
+OUTPUT = flags.DEFINE_string("output", "", "plan, benchmark: a JSON file for the result.")
 COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several processes by hand.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes, with --coordinator.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, with --coordinator.")
@@ -42,14 +42,19 @@ def main(argv: list[str]) -> None:
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")  # the input pipeline runs on the host; the accelerator is JAX's
-    from kdfas_jax import ablation, evaluate, report, train  # TensorFlow takes seconds: after the quick errors
+    from kdfas_jax import ablation, benchmark, evaluate, report, train  # TensorFlow takes seconds: after quick errors
 
+    if MODE.value == "benchmark":
+        result = benchmark.benchmark(config)
+        _output(result)
+        print(benchmark.table(result))
+        return
     preemption.install()
     if "variants" in config:
         print(ablation.ablate(config, workdir))
         return
     results = train.train(config, workdir) if MODE.value == "train" else evaluate.evaluate_run(workdir)
-    print(f"{workdir}: {results['threshold']['source']}, checkpoint {results['step']}")
+    print(f"{workdir}: {report.how(results)}")
     print(report.markdown({results["config"]["name"]: report.row(results)}, corner="test, % (AUC as a fraction)"))
 
 
@@ -64,12 +69,18 @@ def _start_jax() -> None:
 
 
 def _plan(config) -> str:
-    from kdfas_jax import plan, workdir
+    from kdfas_jax import plan
 
     result = plan.plan(config, TOPOLOGY.value)
+    _output(result)
+    return plan.table(result)
+
+
+def _output(result: dict) -> None:
+    from kdfas_jax import workdir
+
     if OUTPUT.value:
         workdir.write_atomically(OUTPUT.value, json.dumps(result, indent=2))
-    return plan.table(result)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

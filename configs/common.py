@@ -41,15 +41,19 @@ def base(name: str) -> ml_collections.ConfigDict:
     config.mesh = {"data": -1, "fsdp": 1}
 
     data = config.data = ml_collections.ConfigDict()
-    data.dataset = "simulated"
-    data.options = ml_collections.ConfigDict()  # of the data set's reader
-    data.raw_dir = ""  # the raw data set, where the records are not made yet
+    data.dataset = "simulated"  # several are joined by +
+    data.options = ml_collections.ConfigDict()  # of the data sets' readers
+    data.raw_dir = ""  # the raw data, where the records are not made yet; {dataset} stands for the name of each set
     data.data_dir = "data"  # where records are kept
     data.record_size = 224  # px of the stored crops
     data.scale = 1.3  # crop side / longer side of the face box
+    data.align = False  # fit MTCNN's landmarks to ArcFace's template instead
     data.image_size = 224  # px that the models see
     data.protocol = "1"
     data.subjects = ml_collections.ConfigDict()  # {train, dev, test} ranges of protocol `subjects`
+    data.extra_sources = ()  # domains beside those that a cross-domain protocol names; results carry them
+    data.dev_share = 0.0  # share of the training subjects held out as dev where the protocol has none
+    data.balance = ""  # columns such as domain+label, whose combinations get equal shares of every epoch
     data.augment = {
         "crop": 0.8,
         "flip": True,

@@ -2,6 +2,8 @@
 
     python main.py --config=configs/kdfas_oulu.py:protocol=1,raw_dir=/path/to/OULU-NPU
     python main.py --config=configs/kdfas_oulu.py:protocol=1,data=simulated      (a rehearsal, no data needed)
+    python main.py --config=configs/kdfas_oulu.py:protocol=4,raw_dir=/path/to/OULU-NPU     (six folds, mean, deviation)
+    python main.py --config=configs/kdfas_oulu.py:protocol=ocim:OCI-M,data=oulu+casia+replay+msu,raw_dir=/path/{dataset}
 
 Trains the teacher first where it is missing (configs/teachers/kdfas_oulu.py), then distils and evaluates.
 Cost: 300 epochs of each; an epoch of protocol 1 is 9,600 frames at 63 GFLOP forward and backward a frame, so about
@@ -15,7 +17,7 @@ from configs.teachers import kdfas_oulu as teacher
 
 
 def get_config(argument: str = ""):
-    """Arguments: protocol (1, 2, 3.1-3.6, 4.1-4.6), data (oulu, simulated), raw_dir."""
+    """Arguments: protocol (1, 2, 3, 3.1, ..., ocim:OCI-M), data (sets joined by +), raw_dir."""
     config = teacher.get_config(argument)
     config.name = "kdfas_oulu"
     config.model.variant = "S/16"

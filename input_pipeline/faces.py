@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-Box = tuple[float, float, float, float]  # x, y, width, height in pixels, origin at the top left
+from input_pipeline.schema import Box
 
 # MTCNN's cost is its pyramid, which starts at the frame's resolution: on two cores a 640 x 480 frame takes 176 ms
 # as it is and 35 ms with the shorter side at 160. The package's smallest face is 20 px, so 160 finds faces
@@ -21,11 +21,18 @@ SHORTER_SIDES = (160, 480)
 CONFIDENCE = 0.9  # of the last network; the package's own threshold (0.8) lets patterned cloth through [C]
 BATCH = 16  # frames at once: more was no faster
 
+# Where ArcFace's recognisers expect the five landmarks in a frame of 112 x 112 pixels (insightface's template).
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+TEMPLATE_SIDE = 112
+
 
 @dataclasses.dataclass(frozen=True)
 class Face:
     """A detected face: `box`, `landmarks` float32 [5, 2] (x, y of left eye, right eye, nose, left and right mouth
-    corner, as seen in the image), both in pixels of the frame, and the detector's `confidence` in [0, 1]."""
+    corner, as seen in the image), both in pixels of the frame, and the detector's `confidence` in [0, 1]. The box lies
+    inside the frame."""
 
     box: Box
     landmarks: np.ndarray
@@ -66,7 +73,10 @@ def _detect_at(images: list[np.ndarray], side: int) -> list[Face | None]:
             continue
         best = mine[np.argmax(mine[:, 3] * mine[:, 4])]
         landmarks = (best[6:16].reshape(2, 5).T / zoom).astype(np.float32)
-        faces.append(Face(tuple(float(v) for v in best[1:5] / zoom), landmarks, float(best[5])))
+        try:
+            faces.append(Face(clamp(tuple(best[1:5] / zoom), *images[i].shape[:2]), landmarks, float(best[5])))
+        except ValueError:  # mostly outside the frame
+            faces.append(None)
     return faces
 
 
@@ -108,6 +118,25 @@ def crop(image: np.ndarray, box: Box, scale: float = 1.3, size: int = 224) -> np
     inside = image[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
     margins = max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0)
     return resize(cv2.copyMakeBorder(inside, *margins, cv2.BORDER_REPLICATE), size)
+
+
+def align(image: np.ndarray, landmarks: np.ndarray, scale: float = 1.3, size: int = 224) -> np.ndarray:
+    """The face turned, zoomed and shifted so that its landmarks [5, 2] fit ArcFace's template best, [size, size, 3].
+
+    The square shows `scale` times ArcFace's own frame about the same centre: 1 is what recognisers are trained on.
+    The similarity transform is the least-squares one; beyond the frame its edge pixels are repeated.
+    """
+    target = ((TEMPLATE - TEMPLATE_SIDE / 2) / (scale * TEMPLATE_SIDE) + 0.5) * size
+    x, y = landmarks.astype(np.float64).T
+    one, zero = np.ones(5), np.zeros(5)
+    # a, b, c, d of x' = a x - b y + c, y' = b x + a y + d
+    equations = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
+    a, b, c, d = np.linalg.lstsq(equations, target.T.ravel(), rcond=None)[0]
+    while np.hypot(a, b) < 0.5:  # a linear filter would skip pixels
+        image, a, b = cv2.pyrDown(image), 2 * a, 2 * b
+    return cv2.warpAffine(
+        image, np.array([[a, -b, c], [b, a, d]]), (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def _inside(centre: float, side: int, limit: int) -> int:

@@ -1,50 +1,37 @@
-"""Decoding and augmentation of one example or one batch, as TensorFlow graph functions.
+"""Decoding and augmentation of face crops, on OpenCV: uint8 from the file to the device.
 
-Every random choice is a pure function of a key (two int32): the same key gives the same pixels, so a stream that is
-rebuilt from its seed goes on identically. The random image operations are Keras layers; they draw through
-`KeyedSeeds`, which answers from the key instead of a counter variable. Images are float32 [h, w, 3] in 0..255 here.
+Every random choice is drawn from a generator that the caller seeds (`generator`): the same seed gives the same pixels,
+so a stream that is rebuilt goes on identically. Images are RGB uint8 [h, w, 3], square. All that moves pixels (crop,
+flip, shear, shift, rotation) is done at once, so that a view is interpolated once.
 """
 
-import os
+import math
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+import cv2
+import numpy as np
 
-import keras
-import tensorflow as tf
-
-VALUE_RANGE = (0, 255)
-ERASED_AREA = (0.02, 0.33)  # share of the image, each side drawn on its own (Zhong et al. 2020)
-
-
-class KeyedSeeds(keras.random.SeedGenerator):
-    """A seed generator without state: draw n of `key` is `fold_in(key, n)`."""
-
-    def __init__(self, key: tf.Tensor):
-        self._key, self._draws = key, 0
-
-    def next(self, ordered: bool = True) -> tf.Tensor:
-        """The next seed, int32 [2]; `ordered` has no meaning here."""
-        del ordered
-        self._draws += 1
-        return tf.random.experimental.stateless_fold_in(self._key, self._draws)
+ERASED_AREA = (0.02, 0.33)  # share of the image that a rectangle covers (Zhong et al. 2020)
+LOG_ASPECT = math.log(3 / 4), math.log(4 / 3)  # of a random crop
+GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB (ITU-R BT.601)
+KEEP, TO_GREY = np.eye(3), np.tile(GREY, (3, 1))  # of colours
+FILL = 128  # beyond the border of a sheared, shifted or turned image
+SPREAD = 0.5  # deviation of RandAugment's magnitude, and its chance of leaving an operation out: timm's for DeiT
+SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13  # PIL's, which sharpness is defined by
 
 
-def example_key(seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """The key of example `index` in `epoch` of the run with `seed`."""
-    key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int32), epoch)
-    return tf.random.experimental.stateless_fold_in(key, index)
+def generator(*seed: int) -> np.random.Generator:
+    """The generator of one example: `generator(run seed, epoch, index)`."""
+    return np.random.default_rng(seed)
 
 
-def decode(encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """JPEG bytes of a square crop -> float32 [size, size, 3]; antialiased where it shrinks."""
-    image = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-    image = tf.image.resize(image, (size, size), antialias=True)
-    return tf.ensure_shape(image, (size, size, 3))
-
-
-def to_uint8(images: tf.Tensor) -> tf.Tensor:
-    """Rounded and clipped to 0..255: a quarter of the bytes on the way to the device."""
-    return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
+def decode(encoded: bytes, size: int) -> np.ndarray:
+    """JPEG bytes of a square crop -> RGB uint8 [size, size, 3], averaged where it shrinks. ValueError for no JPEG."""
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError("not a JPEG image")
+    if image.shape[0] == size:
+        return image
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if size < image.shape[0] else cv2.INTER_CUBIC)
 
 
 class Augmentation:
@@ -53,103 +40,207 @@ class Augmentation:
     - `crop` a in (0, 1]: a random crop of area a..1 and aspect 3/4..4/3, resized back; 1 switches it off.
     - `flip`: a mirror image half of the time.
     - `colour` s: brightness moved by up to s / 2, contrast and saturation by up to s.
-    - `randaugment` {ops, magnitude}: that many random operations at magnitude 0..10 (Cubuk et al. 2020).
+    - `randaugment` {ops, magnitude}: that many operations at magnitude 0..10 (Cubuk et al. 2020), each with timm's
+      chance of one half, magnitude deviation of 0.5 and ranges.
     - `erasing` p: with probability p a rectangle is filled with noise (Zhong et al. 2020).
     - `mixup`, `cutmix`: the alphas of their Beta distributions; 0 is off.
     """
 
     def __init__(self, config):
-        """Builds the layers: Keras makes variables for its own counters, which no graph function may do."""
-        self._config = config
-        self._colour = _colour_layers(config.colour) if config.colour else ()
-        self._operations = _rand_augment_layers(config.randaugment.magnitude / 10)
-        p = config.erasing
-        erasing = keras.layers.RandomErasing((p, p), scale=ERASED_AREA, value_range=VALUE_RANGE, dtype="float32")
-        self._erasing = (erasing,) if p else ()
-        mixup = (keras.layers.MixUp(config.mixup, dtype="float32"),) if config.mixup else ()
-        cutmix = (keras.layers.CutMix((config.cutmix,) * 2, dtype="float32"),) if config.cutmix else ()
-        self._mixing = mixup + cutmix
+        self._crop, self._flip, self._colour = config.crop, config.flip, config.colour
+        self._operations, self._magnitude = config.randaugment.ops, config.randaugment.magnitude
+        self._erasing = config.erasing
+        self._mixing = [(mix, alpha) for mix, alpha in ((_mixup, config.mixup), (_cutmix, config.cutmix)) if alpha]
 
-    def view(self, image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-        """One random view [h, w, 3] of an image, a pure function of both arguments."""
-        seeds = KeyedSeeds(key)
-        if self._config.crop < 1:
-            image = _random_crop(image, self._config.crop, seeds.next())
-        if self._config.flip:
-            image = tf.image.stateless_random_flip_left_right(image, seeds.next())
-        for layer in self._colour:
-            image = _apply(layer, image, seeds)
-        for _ in range(self._config.randaugment.ops):
-            image = self._random_operation(image, seeds)
-        for layer in self._erasing:
-            image = _apply(layer, image, seeds)
-        return image
+    def view(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One random view of an image, of its size."""
+        size = len(image)
+        box = _random_crop(self._crop, size, rng) if self._crop < 1 else (0, 0, size, size)
+        mirrored = self._flip and rng.random() < 0.5
+        tones = [_colour_jitter(self._colour, rng)] if self._colour else []
+        moved = None
+        for _ in range(self._operations):
+            if rng.random() < 0.5:
+                continue
+            level = min(max(rng.normal(self._magnitude, SPREAD), 0), 10) / 10
+            drawn = OPERATIONS[rng.integers(len(OPERATIONS))](level if rng.random() < 0.5 else -level, size)
+            if callable(drawn):
+                tones.append(drawn)
+            else:
+                moved = drawn if moved is None else moved @ drawn
+        image = _cut(image, box, mirrored) if moved is None else _warp(image, _to_box(box, mirrored, size) @ moved)
+        for tone in tones:
+            image = tone(image)
+        return _erase(image, rng) if self._erasing and rng.random() < self._erasing else image
 
-    def mix(self, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mixup or cutmix of a batch, by a fair coin where both are on (the DeiT recipe).
+    def mix(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Mixup or cutmix of neighbours, in place, by a fair coin where both are on (the DeiT recipe) -> the labels.
 
-        `images` [b, h, w, 3], `labels` [b, k] one-hot -> the mixed images and soft labels.
+        images: uint8 [n, h, w, 3]; rows 2 k and 2 k + 1 are mixed with each other, a last odd one stays. labels:
+        float32 [n, classes]. One draw holds for all rows, so with the same `rng` a batch may come in pieces.
         """
         if not self._mixing:
-            return images, labels
-        seeds = KeyedSeeds(key)
-        coin = tf.random.stateless_uniform((), seeds.next())
-
-        def mixed(layer):
-            drawn = layer.get_random_transformation({"images": images}, seed=seeds)
-            return layer.transform_images(images, drawn), layer.transform_labels(labels, drawn)
-
-        return tf.cond(coin < 0.5, lambda: mixed(self._mixing[0]), lambda: mixed(self._mixing[-1]))
-
-    def _random_operation(self, image: tf.Tensor, seeds: KeyedSeeds) -> tf.Tensor:
-        # Keras' own RandAugment layer computes every operation and keeps one; a switch computes the one drawn.
-        choice = tf.random.stateless_uniform((), seeds.next(), maxval=len(self._operations), dtype=tf.int32)
-        return tf.switch_case(choice, [lambda layer=layer: _apply(layer, image, seeds) for layer in self._operations])
+            return labels
+        mix, alpha = self._mixing[rng.integers(len(self._mixing))]
+        kept = mix(images, rng.beta(alpha, alpha), rng)
+        partner = np.arange(len(labels)) ^ 1
+        partner[-1] = min(partner[-1], len(labels) - 1)
+        return np.float32(kept) * labels + np.float32(1 - kept) * labels[partner]
 
 
-def _apply(layer, image: tf.Tensor, seeds: KeyedSeeds) -> tf.Tensor:
-    batch = image[None]
-    drawn = layer.get_random_transformation(batch, training=True, seed=seeds)
-    return tf.ensure_shape(layer.transform_images(batch, drawn)[0], image.shape)
+Box = tuple[int, int, int, int]  # left, top, width, height
 
 
-def _random_crop(image: tf.Tensor, area: float, seed: tf.Tensor) -> tf.Tensor:
-    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image),
-        tf.zeros((1, 0, 4)),
-        seed,
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        area_range=(area, 1.0),
-        use_image_if_no_bounding_boxes=True,
-    )
-    return tf.ensure_shape(tf.image.resize(tf.slice(image, begin, size), image.shape[:2]), image.shape)
+def _random_crop(smallest: float, size: int, rng: np.random.Generator) -> Box:
+    area = rng.uniform(smallest, 1)
+    ratio = math.exp(rng.uniform(*LOG_ASPECT))
+    width, height = (min(round(math.sqrt(area * r) * size), size) for r in (ratio, 1 / ratio))
+    return int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1)), width, height
 
 
-def _colour_layers(strength: float):
-    ranged = {"value_range": VALUE_RANGE, "dtype": "float32"}
-    return (
-        keras.layers.RandomBrightness(strength / 2, **ranged),
-        keras.layers.RandomContrast(strength, **ranged),
-        keras.layers.RandomColorDegeneration(strength, **ranged),
+def _cut(image: np.ndarray, box: Box, mirrored: bool) -> np.ndarray:
+    """The box of a square image, resized to its size. What `_warp` does by `_to_box`, in half the time."""
+    left, top, width, height = box
+    cut = cv2.resize(image[top : top + height, left : left + width], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.flip(cut, 1) if mirrored else cut
+
+
+def _to_box(box: Box, mirrored: bool, size: int) -> np.ndarray:
+    """The affine map [3, 3] from the pixels of the resized box to those of the image."""
+    left, top, width, height = box
+    x, y = width / size, height / size
+    matrix = np.array([[x, 0, left + x / 2 - 0.5], [0, y, top + y / 2 - 0.5], [0, 0, 1]])
+    return matrix @ np.array([[-1, 0, size - 1], [0, 1, 0], [0, 0, 1]]) if mirrored else matrix
+
+
+def _warp(image: np.ndarray, to_source: np.ndarray) -> np.ndarray:
+    """The image whose pixel (x, y) shows `to_source` (x, y, 1) [3, 3] of `image`; linear, grey beyond the border."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(
+        image, to_source[:2], image.shape[1::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=(FILL,) * 3
     )
 
 
-def _rand_augment_layers(m: float):
-    """Keras layers with timm's ranges at magnitude m in 0..1: m9 shears by 0.27 and rotates by 27 degrees."""
-    ranged = {"value_range": VALUE_RANGE, "dtype": "float32"}
-    fill = {"fill_mode": "constant", "fill_value": 128.0, "dtype": "float32"}
-    return (
-        keras.layers.RandomShear(x_factor=0.3 * m, y_factor=0.0, **fill),
-        keras.layers.RandomShear(x_factor=0.0, y_factor=0.3 * m, **fill),
-        keras.layers.RandomTranslation(height_factor=0.0, width_factor=0.45 * m, **fill),
-        keras.layers.RandomTranslation(height_factor=0.45 * m, width_factor=0.0, **fill),
-        keras.layers.RandomRotation(factor=30 / 360 * m, **fill),
-        keras.layers.RandomBrightness(0.45 * m, **ranged),
-        keras.layers.RandomContrast(0.9 * m, **ranged),
-        keras.layers.RandomColorDegeneration(0.9 * m, **ranged),
-        keras.layers.RandomSharpness((0.5 - 0.45 * m, 0.5 + 0.45 * m), **ranged),
-        keras.layers.RandomPosterization(8 - round(4 * m), **ranged),
-        keras.layers.Solarization(threshold_factor=(1 - m, 1.0), **ranged),
-        keras.layers.AutoContrast(**ranged),
-        keras.layers.Equalization(**ranged),
-    )
+def _about_centre(linear: np.ndarray, size: int, shift=(0.0, 0.0)) -> np.ndarray:
+    """The affine map [3, 3] that keeps the centre of a square image, but for `shift` in pixels."""
+    centre = np.full(2, (size - 1) / 2)
+    matrix = np.eye(3)
+    matrix[:2, :2] = linear
+    matrix[:2, 2] = centre - linear @ centre + shift
+    return matrix
+
+
+def _recolour(image: np.ndarray, matrix: np.ndarray, offset: float = 0.0) -> np.ndarray:
+    """`matrix` [3, 3] times every pixel, plus `offset`."""
+    affine = np.full((3, 4), offset, np.float32)
+    affine[:, :3] = matrix + 1e-6  # OpenCV takes six times as long for a diagonal matrix
+    return cv2.transform(image, affine)
+
+
+def _luma(image: np.ndarray) -> float:
+    columns = cv2.reduce(image, 0, cv2.REDUCE_AVG)  # this first step makes the mean ten times as fast
+    return float(np.dot(cv2.mean(columns)[:3], GREY))
+
+
+def _brightness(factor: float):
+    return lambda image: _recolour(image, factor * KEEP)
+
+
+def _contrast(factor: float):
+    return lambda image: _recolour(image, factor * KEEP, (1 - factor) * _luma(image))
+
+
+def _saturation(factor: float):
+    return lambda image: _recolour(image, factor * KEEP + (1 - factor) * TO_GREY)
+
+
+def _colour_jitter(strength: float, rng: np.random.Generator):
+    """Brightness, contrast and saturation in one map; clipped once, at its end."""
+    b, c, s = 1 + rng.uniform(-strength, strength, 3) * (0.5, 1, 1)
+    return lambda image: _recolour(image, b * c * (s * KEEP + (1 - s) * TO_GREY), (1 - c) * b * _luma(image))
+
+
+def _sharpness(factor: float):
+    return lambda image: cv2.addWeighted(image, factor, cv2.filter2D(image, -1, SMOOTH), 1 - factor, 0)
+
+
+def _look_up(table: np.ndarray):
+    return lambda image: cv2.LUT(image, table.astype(np.uint8))
+
+
+def _posterize(level: float):
+    return _look_up(np.arange(256) & (0xFF << round(4 * level)))
+
+
+def _solarize(level: float):
+    tones = np.arange(256)
+    return _look_up(np.where(tones < 256 * (1 - level), tones, 255 - tones))
+
+
+def _autocontrast(image: np.ndarray) -> np.ndarray:
+    """Each channel stretched to 0..255."""
+    channels = cv2.split(image)
+    for channel in channels:
+        low, high, *_ = cv2.minMaxLoc(channel)
+        if low < high:
+            cv2.convertScaleAbs(channel, channel, 255 / (high - low), -255 * low / (high - low))
+    return cv2.merge(channels)
+
+
+def _equalize(image: np.ndarray) -> np.ndarray:
+    return cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(image)])
+
+
+# (signed level in -1..1, size in pixels) -> an affine map to the source [3, 3], or what changes the tones; timm's
+# ranges, but a milder posterize: it leaves 8 - 4 level bits, where timm's leaves a single one, and no moire [C].
+OPERATIONS = (
+    lambda level, size: _about_centre(np.array([[1, 0.3 * level], [0, 1]]), size),
+    lambda level, size: _about_centre(np.array([[1, 0], [0.3 * level, 1]]), size),
+    lambda level, size: _about_centre(np.eye(2), size, (0.45 * level * size, 0)),
+    lambda level, size: _about_centre(np.eye(2), size, (0, 0.45 * level * size)),
+    lambda level, size: _about_centre(_rotation(np.deg2rad(30 * level)), size),
+    lambda level, size: _brightness(1 + 0.9 * level),
+    lambda level, size: _contrast(1 + 0.9 * level),
+    lambda level, size: _saturation(1 + 0.9 * level),
+    lambda level, size: _sharpness(1 + 0.9 * level),
+    lambda level, size: _posterize(abs(level)),
+    lambda level, size: _solarize(abs(level)),
+    lambda level, size: _autocontrast,
+    lambda level, size: _equalize,
+)
+
+
+def _rotation(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _rectangle(share: float, size: int, rng: np.random.Generator, aspect: float = 1.0) -> tuple[slice, slice]:
+    """A rectangle inside a square image that covers `share` of it (less where its aspect does not allow it)."""
+    height, width = (min(round(math.sqrt(share * a) * size), size) for a in (aspect, 1 / aspect))
+    top, left = (int(rng.integers(size - side + 1)) for side in (height, width))
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _erase(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    aspect = math.exp(rng.uniform(-1, 1) * math.log(1 / 0.3))
+    where = _rectangle(rng.uniform(*ERASED_AREA), len(image), rng, aspect)
+    image = image.copy()
+    image[where] = rng.integers(0, 256, image[where].shape, np.uint8)
+    return image
+
+
+def _mixup(images: np.ndarray, kept: float, rng: np.random.Generator) -> float:
+    for one, other in zip(images[0::2], images[1::2], strict=False):
+        mixed = cv2.addWeighted(one, kept, other, 1 - kept, 0)
+        cv2.addWeighted(other, kept, one, 1 - kept, 0, dst=other)
+        one[:] = mixed
+    return kept
+
+
+def _cutmix(images: np.ndarray, kept: float, rng: np.random.Generator) -> float:
+    size = images.shape[1]
+    rows, columns = _rectangle(1 - kept, size, rng)
+    pairs = len(images) // 2 * 2
+    ones, others = images[0:pairs:2, rows, columns], images[1:pairs:2, rows, columns]
+    ones[:], others[:] = others.copy(), ones.copy()
+    return 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / size**2

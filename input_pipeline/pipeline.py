@@ -1,35 +1,37 @@
 """Streams of batches from prepared records, on tf.data.
 
-Training: an endless-looking stream that is a pure function of (seed, step): it is rebuilt from the seed and skips to
-any step without decoding what came before. Test: every example once, padded and masked so that every host runs the
-same number of steps. A host decodes only its own rows of each global batch.
+A batch is a pure function of (seed, step): records are read by their place in the files, so any step is reached at
+once, in any order of examples, and a host reads and decodes only its own rows. Training runs as long as it is asked
+to; a test shows every example once, padded and masked so that every host runs the same number of steps.
 """
 
+import functools
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from input_pipeline import ops, prepare, protocols
+from input_pipeline import datasets, ops, prepare, protocols, records
 
 ROLES = ("train", "dev", "test")
 CLASSES = 2  # column 0 attack, column 1 bona fide
-SHUFFLE_BUFFER = 16_384  # encoded examples: about 300 MB at 20 kB a crop, the whole of most sets of this field
+PIECE = 32  # rows that one call reads, decodes and augments: even, as neighbours are mixed [C]
+AHEAD = 2  # batches prepared while the device works
+ORDER, VIEW, MIX = range(3)  # what a generator is seeded for, beside the run's seed
 
 
 class Data(NamedTuple):
-    """A prepared data set under a protocol: `table` is its metadata with a column `role` (train, dev, test or '')."""
+    """Prepared sets under a protocol. `table` has the rows of all, with a column `role` (train, dev, test or '') and
+    `file` counting through `files`; `sources` names the domains of each role (`protocols.sources`)."""
 
-    prepared: prepare.Prepared
     table: pd.DataFrame
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of every example's metadata and image."""
-        return self.prepared.fingerprint
+    files: Sequence[str]
+    fingerprint: str  # of every example's metadata and image
+    sources: dict[str, list[str]]
 
     def count(self, role: str) -> int:
         """Examples of a role that have a face."""
@@ -43,7 +45,7 @@ class Data(NamedTuple):
     def non_responses(self, role: str) -> int:
         """Videos of a role in which no frame has a face: they get no score, and are reported."""
         rows = self.table[self.table["role"] == role]
-        return int((~rows.groupby("video")["found"].any()).sum())
+        return int((~rows.groupby(["dataset", "video"])["found"].any()).sum())
 
     def has_face(self, role: str) -> np.ndarray:
         """Which rows of the table have a role and a face, bool [n]."""
@@ -51,27 +53,56 @@ class Data(NamedTuple):
 
 
 def open_data(config) -> Data:
-    """The data set of `config` (config.data) under its protocol, prepared first where its raw data is at hand.
+    """The data sets of `config` (config.data) under its protocol, prepared first where their raw data is at hand.
 
-    FileNotFoundError with the expected tree and the command where it is not; ValueError where the protocol selects
-    nothing to train on or to test.
+    `config.dataset` may name several, joined by +; `{dataset}` in `config.raw_dir` stands for each name, and an option
+    goes to every reader that has it. FileNotFoundError with the expected tree and the command where there is no data;
+    ValueError where the protocol selects nothing to train on or to test.
     """
-    settings = {
-        "data_dir": config.data_dir,
-        "size": config.record_size,
-        "scale": config.scale,
-        "options": dict(config.options),
-    }
-    prepared = prepare.prepare(config.dataset, raw_dir=config.raw_dir, **settings)
-    roles = protocols.assign(prepared.table, config.protocol, dict(config.subjects))
-    data = Data(prepared, prepared.table.assign(role=roles))
+    prepared = _prepared(config)
+    offsets = np.cumsum([0, *(len(p.files) for p in prepared)])
+    table = pd.concat(
+        [p.table.assign(file=p.table["file"] + offset) for p, offset in zip(prepared, offsets, strict=False)],
+        ignore_index=True,
+    )
+    extra = tuple(config.extra_sources)
+    roles = protocols.assign(table, config.protocol, dict(config.subjects), extra=extra, dev_share=config.dev_share)
+    data = Data(
+        table.assign(role=roles),
+        [file for p in prepared for file in p.files],
+        hashlib.sha256("".join(p.fingerprint for p in prepared).encode()).hexdigest(),
+        protocols.sources(table, roles, extra),
+    )
     for role in ("train", "test"):
         if not data.count(role):
             raise ValueError(
                 f"config.data.protocol={config.protocol!r} selects no {role} example with a face from "
-                f"{prepared.builder_dir} ({len(prepared.table)} examples)"
+                f"{config.dataset} ({len(table)} examples)"
             )
     return data
+
+
+def _prepared(config) -> list[records.Prepared]:
+    names = config.dataset.split("+")
+    if len(names) > 1 and config.raw_dir and "{dataset}" not in config.raw_dir:
+        raise ValueError(
+            f"config.data.raw_dir={config.raw_dir!r} for {config.dataset}: write {{dataset}} for the name of each set"
+        )
+    known = {name: datasets.options(datasets.get(name)) for name in names}
+    if unknown := [option for option in config.options if not any(option in options for options in known.values())]:
+        raise ValueError(f"config.data.options: {config.dataset} has no option {unknown}; known: {known}")
+    return [
+        prepare.prepare(
+            name,
+            raw_dir=config.raw_dir.replace("{dataset}", name),
+            data_dir=config.data_dir,
+            options={option: value for option, value in dict(config.options).items() if option in known[name]},
+            size=config.record_size,
+            scale=config.scale,
+            align=config.align,
+        )
+        for name in names
+    ]
 
 
 def train_batches(
@@ -79,39 +110,32 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Steps `start` .. `steps` of the training stream; `shard` = (host, hosts).
 
-    Yields this host's rows: image uint8 [b, h, w, 3], label float32 [b, 2] (soft where mixed), index int64 [b]. Every
-    epoch is a new order of the training examples, its remainder dropped. Mixup pairs rows of one host.
+    Yields this host's rows: image uint8 [b, h, w, 3], label float32 [b, 2] (soft where mixed; zeros where unknown),
+    index int64 [b]. Every epoch is a new order of the training examples, its remainder dropped; `config.balance` names
+    columns of the table, such as 'domain+label', of whose combinations each gets the same share of every epoch.
+    The hosts' rows together are the batch of a single host, as long as each has an even number of them.
     """
-    host, hosts = shard
+    groups = _groups(data, config.balance)
     per_epoch = data.count("train") // batch_size
-    first, skipped = divmod(start, per_epoch)
-    labels = tf.constant(data.table["label"].to_numpy(), tf.int32)
-    augmentation = ops.Augmentation(config.augment)
+    reader, augmentation = records.Reader(data.files, data.table), ops.Augmentation(config.augment)
+    labels = (data.table["label"].to_numpy()[:, None] == np.arange(CLASSES)).astype(np.float32)
 
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        examples = _encoded(data, "train", order_seed=tf.stack([tf.cast(seed, tf.int64), epoch]))
-        examples = examples.shuffle(SHUFFLE_BUFFER, seed=seed * 1_000_003 + epoch, reshuffle_each_iteration=False)
-        return examples.take(per_epoch * batch_size).map(lambda example: (epoch, example))
+    @functools.lru_cache(maxsize=2)
+    def order(epoch: int) -> np.ndarray:
+        return epoch_order(groups, per_epoch * batch_size, ops.generator(seed, ORDER, epoch))
 
-    def view(epoch: tf.Tensor, example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image = ops.decode(example["image"], config.image_size)
-        image = augmentation.view(image, ops.example_key(seed, epoch, example["index"]))
-        return {
-            "image": image,
-            "label": tf.one_hot(tf.gather(labels, example["index"]), CLASSES),
-            "index": example["index"],
-        }
+    def piece(step: int, first: int, last: int) -> tuple[np.ndarray, ...]:
+        epoch, number = divmod(step, per_epoch)
+        rows = order(epoch)[number * batch_size + first : number * batch_size + last]
+        images = np.stack(
+            [
+                augmentation.view(ops.decode(image, config.image_size), ops.generator(seed, VIEW, epoch, row))
+                for row, image in zip(rows.tolist(), reader.images(rows), strict=True)
+            ]
+        )
+        return images, augmentation.mix(images, labels[rows], ops.generator(seed, MIX, step)), rows
 
-    def finish(number: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        key = ops.example_key(seed, tf.constant(-1, tf.int64), number * hosts + host)
-        image, label = augmentation.mix(batch["image"], batch["label"], key)
-        return batch | {"image": ops.to_uint8(image), "label": label}
-
-    epochs = tf.data.Dataset.range(first, -(-steps // per_epoch))
-    stream = epochs.flat_map(one_epoch).skip(skipped * batch_size).take((steps - start) * batch_size)
-    stream = stream.shard(hosts, host).map(view, num_parallel_calls=tf.data.AUTOTUNE)
-    stream = stream.batch(batch_size // hosts, drop_remainder=True).enumerate(start).map(finish)
-    return _iterate(stream, data)
+    return _stream(piece, (start, steps), batch_size, shard, "label")
 
 
 def test_batches(
@@ -121,43 +145,87 @@ def test_batches(
 
     Yields image uint8 [b, h, w, 3], index int64 [b] and mask float32 [b]: 0 marks a row that only pads.
     """
+    wanted = np.flatnonzero(data.has_face(role))
+    steps = -(-len(wanted) // batch_size)
+    reader = records.Reader(data.files, data.table)
+
+    def piece(step: int, first: int, last: int) -> tuple[np.ndarray, ...]:
+        rows = wanted[step * batch_size + first : step * batch_size + last]
+        images = np.zeros((last - first, config.image_size, config.image_size, 3), np.uint8)
+        for place, image in enumerate(reader.images(rows)):
+            images[place] = ops.decode(image, config.image_size)
+        padding = (0, last - first - len(rows))
+        return images, np.pad(np.ones(len(rows), np.float32), padding), np.pad(rows, padding)
+
+    return _stream(piece, (0, steps), batch_size, shard, "mask")
+
+
+def epoch_order(groups: Sequence[np.ndarray], length: int, rng: np.random.Generator) -> np.ndarray:
+    """`length` examples (int64) in drawn order, as many of each group, to within one.
+
+    groups: the examples of each. A group gives whole permutations of itself and a part of one more, so no example
+    is drawn twice before all of its group were drawn once.
+    """
+    shares = np.diff(np.arange(len(groups) + 1) * length // len(groups))
+    drawn = []
+    for group, share in zip(groups, rng.permutation(shares), strict=True):
+        rounds = -(-share // len(group))
+        drawn += [np.concatenate([rng.permutation(group) for _ in range(rounds)] or [group])[:share]]
+    return rng.permutation(np.concatenate(drawn))
+
+
+def _groups(data: Data, balance: str) -> list[np.ndarray]:
+    rows = np.flatnonzero(data.has_face("train"))
+    if not balance:
+        return [rows]
+    columns = balance.split("+")
+    if unknown := [name for name in columns if name not in data.table.columns]:
+        raise ValueError(
+            f"config.data.balance={balance!r}: no column {unknown}; known: {', '.join(data.table.columns)}"
+        )
+    return [rows[members] for members in data.table.iloc[rows].groupby(columns).indices.values()]
+
+
+def _stream(
+    piece: Callable[[int, int, int], tuple[np.ndarray, np.ndarray, np.ndarray]],
+    steps: tuple[int, int],
+    batch_size: int,
+    shard: tuple[int, int],
+    second: str,
+) -> Iterator[dict[str, np.ndarray]]:
+    """This host's rows of the batches of steps[0] .. steps[1].
+
+    `piece(step, first, last)` makes the rows first .. last of a global batch: image, what `second` names, index.
+    """
     host, hosts = shard
     rows = batch_size // hosts
-    steps = -(-data.count(role) // batch_size)
+    pieces = -(-rows // PIECE)
+    failures: list[Exception] = []
 
-    def view(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image = ops.to_uint8(ops.decode(example["image"], config.image_size))
-        return {"image": image, "index": example["index"], "mask": tf.constant(1.0)}
+    def make(number: np.int64) -> tuple[np.ndarray, ...]:
+        step, part = divmod(int(number), pieces)
+        first = host * rows + part * PIECE
+        try:
+            return piece(step, first, min(first + PIECE, (host + 1) * rows))
+        except Exception as error:
+            failures.append(error)  # TensorFlow passes on its text at most
+            raise
 
-    padding = tf.data.Dataset.from_tensors(
-        {
-            "image": np.zeros((config.image_size, config.image_size, 3), np.uint8),
-            "index": np.int64(0),
-            "mask": np.float32(0),
-        }
-    ).repeat()
-    stream = _encoded(data, role).shard(hosts, host).map(view, num_parallel_calls=tf.data.AUTOTUNE)
-    return _iterate(stream.concatenate(padding).take(steps * rows).batch(rows), data)
+    def named(number: tf.Tensor) -> dict[str, tf.Tensor]:
+        image, other, index = tf.numpy_function(make, [number], (tf.uint8, tf.float32, tf.int64), stateful=False)
+        image.set_shape((None, None, None, 3))
+        other.set_shape((None, CLASSES) if second == "label" else (None,))
+        index.set_shape((None,))
+        return {"image": image, second: other, "index": index}
 
-
-def _encoded(data: Data, role: str, order_seed: tf.Tensor | None = None) -> tf.data.Dataset:
-    """The role's records, still encoded; the files in a drawn order where `order_seed` [2] is given."""
-    files = tf.constant(list(data.prepared.files))
-    if order_seed is not None:
-        files = tf.random.experimental.stateless_shuffle(files, order_seed)
-    wanted = tf.constant(data.has_face(role))
-    records = tf.data.Dataset.from_tensor_slices(files).interleave(
-        tf.data.TFRecordDataset, cycle_length=8, block_length=16, num_parallel_calls=2, deterministic=True
-    )
-    examples = records.map(data.prepared.parse, num_parallel_calls=2)
-    return examples.filter(lambda example: tf.gather(wanted, example["index"]))
-
-
-def _iterate(stream: tf.data.Dataset, data: Data) -> Iterator[dict[str, Any]]:
     options = tf.data.Options()
     options.deterministic = True
     options.threading.private_threadpool_size = os.cpu_count()
+    numbers = tf.data.Dataset.range(steps[0] * pieces, steps[1] * pieces)
+    stream = numbers.map(named, num_parallel_calls=tf.data.AUTOTUNE).rebatch(rows).prefetch(AHEAD)
     try:
-        yield from stream.prefetch(4).with_options(options).as_numpy_iterator()
-    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
-        raise ValueError(f"{prepare.describe_corruption(data.prepared)}: {error.message.splitlines()[0]}") from error
+        yield from stream.with_options(options).as_numpy_iterator()
+    except tf.errors.OpError:
+        if failures:
+            raise failures[0] from None
+        raise

@@ -1,70 +1,36 @@
 """From a raw data set to records: detect, crop, store.
 
     python -m input_pipeline.prepare --dataset=NAME --raw_dir=RAW [--data_dir=data] [--size=224] [--scale=1.3]
-                                     [--option KEY=VALUE ...]
+                                     [--align] [--boxes=mtcnn] [--option KEY=VALUE ...] [--workers=N | --runner=...]
 
-What it leaves in DATA_DIR/face_crops/NAME-SIZEpx-SCALEx[-HASH OF THE OPTIONS]/1.0.0:
-    face_crops-records.tfrecord-*  one record a frame: `image` (JPEG), the columns of `schema.COLUMNS`, `bbox`
-                                   float32 [4] and `landmarks` float32 [5, 2] (pixels of the raw frame; NaN where
-                                   unknown)
-    summary.json                   what was read, found, skipped
-    metadata.csv                   one row a record, in the same order, with the CRC-32 of its image; written last,
-                                   so its presence says that the preparation is finished
-Two processes must not prepare the same records at the same time: on many hosts the first one does it.
+leaves the records (`input_pipeline.records`) in DATA_DIR/face_crops/NAME-SIZEpx-SCALEx[-...]/1.0.0. The work is cut
+into parts (`input_pipeline.parts`); until all are finished they lie beside it in 1.0.0.unfinished, and the same command
+goes on from there. Who makes the parts (this process, N workers, Apache Beam) changes nothing in them.
 """
 
 import argparse
 import contextlib
-import dataclasses
+import fcntl
 import hashlib
-import io
+import importlib.metadata
 import itertools
 import json
 import os
 import shutil
 import sys
-import tempfile
 import time
-import zlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
-import absl.logging
-import numpy as np
 import pandas as pd
-import tensorflow_datasets as tfds
 import tqdm
 
-from input_pipeline import datasets, faces, schema
+from input_pipeline import datasets, parts, records, runners
+from input_pipeline.schema import Presentation
 
-MAX_CORRUPT = 0.01  # share of frames that may be unreadable before the copy is taken for broken [C]
-NO_FACE = faces.encode(np.zeros((8, 8, 3), np.uint8))  # the image of a record without a face
-UNKNOWN_LANDMARKS = np.full((5, 2), np.nan, np.float32)
-FRAMES_PER_FILE = 512  # small enough that files read in turn mix well, some 10 MB at 224 pixels [C]
-TABLE_TYPES = schema.COLUMNS | {"crc32": int}
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """Finished records. `table` has one row a record, in the order of `files` and of the records within them.
-
-    table: the columns of `schema.COLUMNS` and `crc32` (of the encoded image); row number == `index`.
-    fingerprint: SHA-256 (hex) of metadata.csv; it changes with any frame, box, label or setting.
-    """
-
-    builder_dir: str
-    files: list[str]
-    table: pd.DataFrame
-    fingerprint: str
-
-    @staticmethod
-    def parse(serialized) -> dict:
-        """{'image': JPEG bytes (scalar string), 'index': scalar int64} of one serialised record, as TF tensors."""
-        import tensorflow as tf  # seconds, and who only wants the table needs none of it
-
-        scalar = {"image": tf.io.FixedLenFeature([], tf.string), "index": tf.io.FixedLenFeature([], tf.int64)}
-        return tf.io.parse_single_example(serialized, scalar)
+MAX_CORRUPT = 0.01  # share of files that may be unreadable before the copy is taken for broken [C]
+FORMAT = 1  # of parts; a change of what they hold must change it
 
 
 def prepare(
@@ -72,238 +38,145 @@ def prepare(
     *,
     raw_dir: str = "",
     data_dir: str = "data",
-    size: int = 224,
-    scale: float = 1.3,
     options: Mapping = {},
-) -> Prepared:
+    max_corrupt: float = MAX_CORRUPT,
+    workers: int = 1,
+    beam: Sequence[str] | None = None,
+    **crop,
+) -> records.Prepared:
     """The records of `dataset` (a name in `datasets.READERS`), made first where no finished ones exist.
 
-    size: side of the crop in pixels. scale: crop side / longer side of the face box. options: the reader's own.
-    Raises ValueError or OSError, and leaves nothing, for a missing or wrong raw directory, an unknown option, or
-    a data set of which more than `MAX_CORRUPT` is unreadable.
+    options: the reader's own. crop: fields of `parts.Crop`: size, scale, boxes, align. workers: processes; 1 works in
+    this one. beam: the arguments of an Apache Beam pipeline instead, such as ['--runner=DirectRunner']; its workers
+    must see `raw_dir` and `data_dir`.
+    ValueError or OSError for missing or wrong raw data or options; ValueError, after removing what was made, for a
+    data set of which more than `max_corrupt` is unreadable. Stopped otherwise, it goes on when called again. A second
+    process that prepares the same records waits for the first.
     """
-    if size < 1 or scale <= 0:
-        raise ValueError(f"size and scale must be positive, got size={size}, scale={scale}")
-    settings = {"raw_dir": raw_dir, "data_dir": data_dir, "size": size, "scale": scale, "options": options}
-    if finished := load(dataset, **settings):
+    crop = parts.Crop(**crop)
+    directory = builder_dir(dataset, data_dir, crop, options)
+    if finished := records.load(directory, raw_dir):
         return finished
     reader = datasets.get(dataset)
     datasets.check(reader, dataset, raw_dir, options)
-    config_dir = _builder_dir(dataset, data_dir, size, scale, options).parent
-    shutil.rmtree(config_dir, ignore_errors=True)  # what a killed preparation left
-    try:
-        _write(FrameReader(reader, dataset, raw_dir, options, size, scale), data_dir, config_dir.name, raw_dir)
-    except BaseException:
-        shutil.rmtree(config_dir, ignore_errors=True)
-        raise
-    return load(dataset, **settings)
+    presentations = list(reader.read(**({"raw_dir": raw_dir} if raw_dir else {}), **options))
+    with _alone(directory):
+        if finished := records.load(directory, raw_dir):
+            return finished
+        started = time.monotonic()
+        unfinished = directory.with_name(f"{directory.name}.unfinished")
+        work = _plan(unfinished, presentations, crop)
+        pending = [part for part in work if not part.finished]
+        runner = runners.with_workers(pending, workers) if beam is None else runners.with_beam(pending, beam)
+        try:
+            _watch(dataset, work, runner, max_corrupt)
+            _finish(unfinished, work, raw_dir, time.monotonic() - started)
+        except ValueError:
+            shutil.rmtree(unfinished)
+            raise
+        unfinished.rename(directory)
+        shutil.rmtree(directory / "parts")
+    return records.load(directory)
 
 
 def load(
-    dataset: str,
-    *,
-    raw_dir: str = "",
-    data_dir: str = "data",
-    size: int = 224,
-    scale: float = 1.3,
-    options: Mapping = {},
-) -> Prepared | None:
+    dataset: str, *, raw_dir: str = "", data_dir: str = "data", options: Mapping = {}, **crop
+) -> records.Prepared | None:
     """Finished records for exactly these settings, or None.
 
     `raw_dir` may be left out once the records exist. ValueError where it is given and they were made from another.
     """
     datasets.get(dataset)  # an unknown name is an error here too
-    directory = _builder_dir(dataset, data_dir, size, scale, options)
-    if not (directory / "metadata.csv").is_file():
-        return None
-    summary = json.loads((directory / "summary.json").read_text())
-    files = sorted(str(path) for path in directory.glob("*.tfrecord*"))
-    if len(files) != summary["files"]:
-        return None
-    made_from = summary["raw_dir"]
-    if raw_dir and made_from != os.path.realpath(raw_dir):
-        raise ValueError(
-            f"the records in {directory} were made from {made_from}, not from {raw_dir}: "
-            f"delete that directory to prepare them anew, or choose another --data_dir"
-        )
-    metadata = (directory / "metadata.csv").read_bytes()
-    table = pd.read_csv(io.BytesIO(metadata), dtype=TABLE_TYPES, keep_default_na=False)
-    return Prepared(str(directory), files, table, hashlib.sha256(metadata).hexdigest())
+    return records.load(builder_dir(dataset, data_dir, parts.Crop(**crop), options), raw_dir)
 
 
-def describe_corruption(prepared: Prepared) -> str:
-    """Where finished records are damaged, as the start of an error message: reads them all, checking each image."""
-    import tensorflow as tf
-
-    mend = f"delete {prepared.builder_dir} and prepare again"
-    checksums = iter(prepared.table["crc32"])
-    for file in prepared.files:
-        read = 0
-        try:
-            for serialized in tf.data.TFRecordDataset(file):
-                image = prepared.parse(serialized)["image"].numpy()
-                if zlib.crc32(image) != next(checksums, None):
-                    return f"{file}: record {read} is not the one that metadata.csv lists; {mend}"
-                read += 1
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
-            return f"{file}: damaged at record {read}; {mend}"
-    if next(checksums, None) is not None:
-        return f"{prepared.builder_dir}: fewer records than metadata.csv lists; {mend}"
-    return f"{prepared.builder_dir}: every record is as it was prepared"
-
-
-class FrameReader:
-    """Iterates over the records-to-be of a raw data set: dicts of the record's features.
-
-    `total` is how many frames to expect, `files` how many record files they fill. After the iteration `rows` holds
-    the metadata of each, `counts` what was met, and `corrupt` the messages of what was skipped.
-    """
-
-    def __init__(self, reader: ModuleType, name: str, raw_dir: str, options: Mapping, size: int, scale: float):
-        self._arguments = datasets.sources(raw_dir, options)
-        self._reader, self._name, self._size, self._scale = reader, name, size, scale
-        self.rows: list[dict] = []
-        self.total = reader.count(**self._arguments)
-        self.files = max(1, self.total // FRAMES_PER_FILE)
-        self.counts = dict.fromkeys(("frames", "faces_not_found", "corrupt", "absent", "boxes_clamped"), 0)
-        self.corrupt: list[str] = []
-
-    def __iter__(self) -> Iterator[dict]:
-        samples = self._reader.read(**self._arguments)
-        samples = iter(tqdm.tqdm(samples, self._name, self.total, unit="frame", mininterval=1))
-        while batch := list(itertools.islice(samples, faces.BATCH)):
-            yield from self._records(batch)
-            if len(self.corrupt) > MAX_CORRUPT * self.total:
-                raise ValueError(
-                    f"data set '{self._name}': more than {MAX_CORRUPT:.0%} of its {self.total} frames are corrupt; "
-                    f"mend or remove these and run again, the first ones:\n" + "\n".join(self.corrupt[:5])
-                )
-        if len(self.rows) < self.files:
-            raise ValueError(f"data set '{self._name}': only {len(self.rows)} of its {self.total} frames exist")
-
-    def _records(self, samples: list[schema.Sample]) -> Iterator[dict]:
-        loaded = []
-        for sample in samples:
-            try:
-                loaded.append((sample, sample.load()))
-            except FileNotFoundError:
-                self.counts["absent"] += 1
-            except (OSError, ValueError) as error:
-                self._skip(sample, error)
-        search = [frame for sample, frame in loaded if sample.box is None and not sample.cropped]
-        detected = iter(faces.detect(search))
-        for sample, frame in loaded:
-            try:
-                if sample.cropped:
-                    height, width = frame.shape[:2]
-                    yield self._record(sample, faces.resize(frame, self._size), (0, 0, width, height), "render", 1.0)
-                elif sample.box is not None:
-                    yield self._crop(sample, frame, sample.box, "annotation")
-                elif face := next(detected):
-                    yield self._crop(sample, frame, face.box, "mtcnn", face.landmarks)
-                else:
-                    self.counts["faces_not_found"] += 1
-                    yield self._record(sample, None, (0, 0, 0, 0), "mtcnn", self._scale)
-            except ValueError as error:
-                self._skip(sample, error)
-
-    def _crop(self, sample, frame, box, detector, landmarks=UNKNOWN_LANDMARKS) -> dict:
-        clamped = faces.clamp(box, *frame.shape[:2])
-        self.counts["boxes_clamped"] += clamped != tuple(box)
-        image = faces.crop(frame, clamped, self._scale, self._size)
-        return self._record(sample, image, clamped, detector, self._scale, landmarks)
-
-    def _record(self, sample, image, box, detector, scale, landmarks=UNKNOWN_LANDMARKS) -> dict:
-        encoded = NO_FACE if image is None else faces.encode(image)
-        columns = {name: getattr(sample, name) for name in schema.COLUMNS if hasattr(sample, name)}
-        columns |= {
-            "index": len(self.rows),
-            "domain": sample.domain or sample.dataset,
-            "found": image is not None,
-            "detector": detector,
-            "scale": float(scale),
-        }
-        self.rows.append(columns | {"crc32": zlib.crc32(encoded)})
-        self.counts["frames"] += 1
-        return columns | {"image": encoded, "bbox": np.asarray(box, np.float32), "landmarks": landmarks}
-
-    def _skip(self, sample: schema.Sample, error: Exception) -> None:
-        self.counts["corrupt"] += 1
-        self.corrupt.append(f"{sample.key}: {error}")
-
-
-class FaceCrops(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Face crops of one data set at one size and scale; the records keep the reader's order."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    code_path = None  # else TFDS looks beside this file for checksums and citations, with a package it may lack
-
-    def __init__(self, frames: FrameReader | None = None, **kwargs):
-        self._frames = frames
-        super().__init__(**kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        types = {int: np.int64, str: np.str_, bool: np.bool_, float: np.float32}
-        features = {name: types[kind] for name, kind in schema.COLUMNS.items()}
-        features["image"] = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
-        features["bbox"] = tfds.features.Tensor(shape=(4,), dtype=np.float32)
-        features["landmarks"] = tfds.features.Tensor(shape=(5, 2), dtype=np.float32)
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"records": self._generate_examples()}
-
-    def _generate_examples(self):
-        for record in self._frames:
-            yield record["index"], record
-
-
-def _builder_dir(dataset: str, data_dir: str, size: int, scale: float, options: Mapping) -> Path:
-    config = f"{dataset}-{size}px-{scale:g}x"
+def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) -> Path:
+    """Where the records of these settings lie."""
+    config = f"{dataset}-{crop.size}px-{crop.scale:g}x"
+    config += ("-aligned" if crop.align else "") + ("-mtcnn" if crop.boxes == "mtcnn" else "")
     if options:
         config += "-" + hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode()).hexdigest()[:8]
-    return Path(data_dir, FaceCrops.name, config, str(FaceCrops.VERSION))
-
-
-def _write(frames: FrameReader, data_dir: str, config: str, raw_dir: str) -> None:
-    """Writes the records, then the summary, then the metadata; reports on stderr."""
-    started = time.monotonic()
-    download = tfds.download.DownloadConfig(try_download_gcs=False, num_shards=frames.files)
-    with _quiet_tfds(), tempfile.TemporaryDirectory() as no_downloads:
-        builder = FaceCrops(frames, data_dir=data_dir, config=tfds.core.BuilderConfig(name=config))
-        builder.download_and_prepare(download_dir=no_downloads, download_config=download)
-    directory = Path(builder.data_dir)
-    seconds = round(time.monotonic() - started, 1)
-    summary = {
-        **frames.counts,
-        "seconds": seconds,
-        "files": frames.files,
-        "raw_dir": raw_dir and os.path.realpath(raw_dir),
-        "corrupt_frames": frames.corrupt,
-    }
-    (directory / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    table = pd.DataFrame(frames.rows)[list(TABLE_TYPES)]
-    unfinished = directory / "metadata.csv.tmp"
-    table.to_csv(unfinished, index=False)
-    os.replace(unfinished, directory / "metadata.csv")
-    print(", ".join(f"{k.replace('_', ' ')} {v}" for k, v in frames.counts.items()), file=sys.stderr)
-    for message in frames.corrupt[:5]:
-        print(f"skipped {message}", file=sys.stderr)
+    return Path(data_dir, records.NAME, config, records.VERSION)
 
 
 @contextlib.contextmanager
-def _quiet_tfds() -> Iterator[None]:
-    """Without it TFDS warns of a configuration made at run time, and announces a download of 0 bytes."""
-    tfds.disable_progress_bar()
-    verbosity = absl.logging.get_verbosity()
-    absl.logging.set_verbosity(absl.logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        absl.logging.set_verbosity(verbosity)
+def _alone(directory: Path) -> Iterator[None]:
+    """Keeps other processes of this machine out; the lock goes with the process, however it ends."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with open(directory.with_name(".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process is preparing {directory}: waiting for it", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _plan(unfinished: Path, presentations: Sequence[Presentation], crop: parts.Crop) -> list[parts.Part]:
+    """The parts of a data set; what an earlier run finished of the very same plan is kept."""
+    groups = parts.split(presentations)
+    facts = [FORMAT, crop, *((p.path, p.frames, p.columns()) for p in presentations)]
+    facts += [importlib.metadata.version(package) for package in ("mtcnn", "opencv-python-headless")]
+    plan = hashlib.sha256(repr(facts).encode()).hexdigest()
+    note = unfinished / "parts" / "plan"
+    if unfinished.exists() and not (note.exists() and note.read_text() == plan):
+        print(f"the raw data or the settings have changed: {unfinished} is made anew", file=sys.stderr)
+        shutil.rmtree(unfinished)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(plan)
+    return [
+        parts.Part(group, crop, unfinished / records.file_name(i, len(groups)), note.parent / f"{i:05d}.json")
+        for i, group in enumerate(groups)
+    ]
+
+
+def _watch(dataset: str, work: list[parts.Part], runner: Iterator[parts.Part], max_corrupt: float) -> None:
+    """Lets the runner work, with a bar and the time left. ValueError where more than `max_corrupt` is corrupt."""
+    bar = tqdm.tqdm(desc=dataset, total=sum(part.frames for part in work), unit="frame", dynamic_ncols=True)
+    presentations = sum(len(part.presentations) for part in work)
+    corrupt = []
+    with bar:
+        for part in itertools.chain([part for part in work if part.finished], runner):
+            corrupt += part.read_note()["corrupt"]
+            if len(corrupt) > max_corrupt * presentations:
+                raise ValueError(
+                    f"data set '{dataset}': more than {max_corrupt:.0%} of its {presentations} files are corrupt; mend "
+                    f"or remove these and run again, or allow more with --max_corrupt:\n" + "\n".join(corrupt[:5])
+                )
+            bar.update(part.frames)
+
+
+def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, seconds: float) -> None:
+    """From the notes of all parts: the table, TFDS's metadata and the summary."""
+    notes = [part.read_note() for part in work]
+    rows = [row | {"file": number} for number, note in enumerate(notes) for row in note["rows"]]
+    corrupt = [message for note in notes for message in note["corrupt"]]
+    if not rows:
+        raise ValueError("none of the data set's files exists or can be read; " + "; ".join(corrupt[:5]))
+    table = pd.DataFrame(rows)[list(records.TABLE_TYPES)]
+    table.to_csv(unfinished / "metadata.csv", index=False)
+    records.write_tfds_metadata(unfinished, [len(note["rows"]) for note in notes])
+    counts = sum((Counter(note["counts"]) for note in notes), Counter(dict.fromkeys(parts.COUNTS, 0)))
+    summary = {
+        "videos": int(table.groupby("dataset")["video"].nunique().sum()),
+        **{name: counts[name] for name in parts.COUNTS},
+        "files": len(work),
+        "seconds": round(seconds, 1),  # of the last run
+        "raw_dir": raw_dir and str(Path(raw_dir).resolve()),
+        "corrupt": corrupt,
+    }
+    (unfinished / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (unfinished / "summary.txt").write_text(_text(summary, table))
+
+
+def _text(summary: Mapping, table: pd.DataFrame) -> str:
+    """The summary for people: counts, then videos and frames by split and species, then what was skipped."""
+    lines = [f"{name.replace('_', ' '):>16}  {summary[name]}" for name in ("videos", *parts.COUNTS)]
+    by_species = table.groupby(["split", "species"]).agg(
+        videos=("video", "nunique"), frames=("video", "size"), with_face=("found", "sum")
+    )
+    lines += ["", by_species.to_string(), "", *(f"skipped {message}" for message in summary["corrupt"])]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _option(text: str) -> tuple[str, object]:
@@ -316,26 +189,45 @@ def _option(text: str) -> tuple[str, object]:
     return key, value
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The command line; exit code 1 and one message for bad input."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m input_pipeline.prepare", description="Raw data set -> records.")
     parser.add_argument("--dataset", required=True, help=", ".join(sorted(datasets.READERS)))
-    parser.add_argument("--raw_dir", default="", help="the data set as it was downloaded")
+    parser.add_argument("--raw_dir", default="", help="the data set as it was received")
     parser.add_argument("--data_dir", default="data", help="where the records go (default: %(default)s)")
     parser.add_argument("--size", type=int, default=224, help="side of the crop in pixels (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1.3, help="crop side / face box side (default: %(default)s)")
+    parser.add_argument("--boxes", default="annotation", help="annotation (MTCNN where there is none) or mtcnn")
+    parser.add_argument("--align", action="store_true", help="turn and fit MTCNN's landmarks to ArcFace's template")
     parser.add_argument("--option", type=_option, action="append", default=[], help="KEY=VALUE for the reader")
-    flags = vars(parser.parse_args(argv))
+    parser.add_argument("--max_corrupt", type=float, default=MAX_CORRUPT, help="share of files (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--runner", help="an Apache Beam runner; what it needs beside goes after --")
+    parser.add_argument("beam", nargs="*", help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line; exit code 1 and one message for bad input."""
+    flags = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     try:
-        prepared = prepare(flags.pop("dataset"), options=dict(flags.pop("option")), **flags)
+        prepared = prepare(
+            flags.dataset,
+            raw_dir=flags.raw_dir,
+            data_dir=flags.data_dir,
+            options=dict(flags.option),
+            size=flags.size,
+            scale=flags.scale,
+            boxes=flags.boxes,
+            align=flags.align,
+            max_corrupt=flags.max_corrupt,
+            workers=flags.workers,
+            beam=[f"--runner={flags.runner}", *flags.beam] if flags.runner else None,
+        )
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    table = prepared.table
-    classes = table.groupby("label")["found"].agg(["size", "sum"])
-    print(f"{len(table)} records in {prepared.builder_dir}")
-    for label, row in classes.iterrows():
-        print(f"  {'bona fide' if label else 'attack'}: {row['size']} frames, {row['sum']} with a face")
+    print(f"{len(prepared.table)} records in {prepared.builder_dir}")
+    print(Path(prepared.builder_dir, "summary.txt").read_text(), end="")
 
 
 if __name__ == "__main__":

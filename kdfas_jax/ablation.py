@@ -35,7 +35,7 @@ def ablate(config, folder: str) -> str:
         for name in config.names:
             run = variant(config.base, config.variants[name], seed)
             home = os.path.join(folder, f"{name}-seed{seed}")
-            results = _finished(run, home)
+            results = workdir.results(run, home)
             if results is None:
                 logger.info("variant %s, seed %d, in %s", name, seed, home)
                 results = train.train(run, home)
@@ -55,16 +55,6 @@ def variant(base, overrides, seed: int) -> ml_collections.ConfigDict:
     run.update(overrides)
     run.seed = seed
     return run
-
-
-def _finished(run, home: str) -> dict | None:
-    path = os.path.join(home, "eval", "results.json")
-    if not os.path.exists(path):
-        return None
-    results = _read(path)
-    if lines := workdir.differences(results["config"], workdir.plain(run)):
-        raise ValueError(f"{home} holds another run ({lines[0][0]} differs); remove it or give another --workdir")
-    return results
 
 
 def _read(path: str) -> dict:

@@ -9,8 +9,8 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from input_pipeline import pipeline
-from kdfas_jax import checkpoint, metrics, models, report, sharding, step, teachers, workdir
+from input_pipeline import pipeline, protocols
+from kdfas_jax import checkpoint, folds, metrics, models, report, sharding, step, teachers, workdir
 
 SCORE_COLUMNS = ["split", "dataset", "video", "subject", "species", "label", "score", "frames"]
 
@@ -69,26 +69,38 @@ def evaluate(config, folder: str) -> dict:
 
 
 def evaluate_run(folder: str) -> dict:
-    """`evaluate` with the config that the run itself was made by; FileNotFoundError where there is no run."""
-    return evaluate(ml_collections.ConfigDict(workdir.read(folder)["config"]), folder)
+    """`evaluate` with the config that the run itself was made by, each fold of a protocol of several.
+
+    FileNotFoundError where there is no run, or a fold of it is missing.
+    """
+    config = ml_collections.ConfigDict(workdir.read(folder)["config"])
+    names = protocols.folds(config.data.protocol)
+    if len(names) == 1:
+        return evaluate(config, folder)
+    homes = [folds.home(folder, name) for name in names]
+    if missing := [home for home in homes if not os.path.exists(os.path.join(home, "config.json"))]:
+        raise FileNotFoundError(f"{missing[0]} does not exist; train all folds first, with the command in config.json")
+    return folds.write(config, folder, [evaluate_run(home) for home in homes])
 
 
 def _results(config, folder: str, chosen: int, data: pipeline.Data, videos: dict[str, pd.DataFrame]) -> dict:
     threshold, _ = metrics.eer_threshold(videos[data.threshold_role])
     test = videos["test"]
     dev = videos.get("dev")
+    sources = data.sources
     return {
         "config": workdir.plain(config),
         "step": chosen,
         "protocol": config.data.protocol,
         "threshold": {
             "value": threshold,
-            "source": f"EER of {data.threshold_role}, {config.data.dataset} protocol {config.data.protocol}",
+            "source": f"EER of {data.threshold_role} of {', '.join(sources[data.threshold_role])}",
         },
         "dev": {} if dev is None else metrics.figures(dev, threshold) | {"non_response": data.non_responses("dev")},
         "test": metrics.figures(test, threshold)
         | {"ci95": metrics.confidence(test, threshold), "non_response": data.non_responses("test")},
         "literature": metrics.literature(test, threshold),
+        "sources": sources,
         "params": {
             "student": models.count(config.model, config.data.image_size),
             "teachers": {

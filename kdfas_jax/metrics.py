@@ -90,7 +90,7 @@ def figures(videos: pd.DataFrame, threshold: float) -> dict:
         "tpr_at_fpr1": tpr_at_fpr(videos, 0.01),
         "counts": {
             "videos": len(videos),
-            "subjects": int(videos["subject"].nunique()),
+            "subjects": _people(videos).nunique(),
             **{species: int(n) for species, n in videos["species"].value_counts().sort_index().items()},
         },
     }
@@ -112,7 +112,7 @@ def confidence(videos: pd.DataFrame, threshold: float, seed: int = 0) -> Mapping
     Videos of one person are not independent, so persons are drawn with replacement, not videos. Draws that miss a
     class are passed over; with a single subject there is nothing to draw from and the result is empty.
     """
-    subjects, which = np.unique(videos["subject"], return_inverse=True)
+    subjects, which = np.unique(_people(videos), return_inverse=True)
     if len(subjects) < 2:
         return {}
     draws = np.random.default_rng(seed).multinomial(len(subjects), np.full(len(subjects), 1 / len(subjects)), BOOTSTRAP)
@@ -132,6 +132,11 @@ def confidence(videos: pd.DataFrame, threshold: float, seed: int = 0) -> Mapping
     auc = [_area(rank, row * label, row * (1 - label)) for row in weights]
     rows = {"apcer_max": apcer_max, "bpcer": bpcer, "acer": (apcer_max + bpcer) / 2, "hter": hter, "auc": auc}
     return {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in rows.items()}
+
+
+def _people(videos: pd.DataFrame) -> pd.Series:
+    """Who is in each video: the same subject number in two data sets is two people."""
+    return videos["dataset"] + " " + videos["subject"] if "dataset" in videos else videos["subject"]
 
 
 def _area(rank: np.ndarray, live: np.ndarray, attack: np.ndarray) -> float:

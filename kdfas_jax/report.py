@@ -12,9 +12,15 @@ HEADLINE = ("auc", "eer", "apcer_max", "bpcer", "acer", "hter", "bpcer10", "tpr_
 
 
 def row(results: dict) -> dict[str, str]:
-    """The headline figures of results.json's content, in per cent, the area as a fraction."""
+    """The headline figures of results.json's content, in per cent (area: a fraction), over folds mean ± deviation."""
     test = results["test"]
-    return {name: f"{test[name]:.4f}" if name == "auc" else f"{100 * test[name]:.2f}" for name in HEADLINE}
+    deviation = test.get("deviation", {})
+
+    def cell(name: str) -> str:
+        values = [figures[name] for figures in (test, deviation) if name in figures]
+        return " ± ".join(f"{value:.4f}" if name == "auc" else f"{100 * value:.2f}" for value in values)
+
+    return {name: cell(name) for name in HEADLINE}
 
 
 def markdown(rows: dict[str, dict[str, str]], corner: str = "") -> str:
@@ -30,25 +36,51 @@ def markdown(rows: dict[str, dict[str, str]], corner: str = "") -> str:
     return "\n".join([joined(lines[0]), rule, *map(joined, lines[1:])])
 
 
-def page(results: dict, videos: pd.DataFrame) -> str:
-    """One HTML page, no outside resource: headline with its intervals, figures by species, ROC and score histogram."""
-    test, intervals = results["test"], results["test"]["ci95"]
-    rows = [
-        (name, f"{test[name]:.4f}", " to ".join(f"{value:.4f}" for value in intervals.get(name, ())))
-        for name in HEADLINE
-    ]
+def page(results: dict, videos: pd.DataFrame | None = None) -> str:
+    """One HTML page, no outside resource: headline with its spread, figures by species, and for one run (with its test
+    `videos`) ROC and score histogram, for a protocol over folds the figures of each."""
+    test, folds = results["test"], results["folds"]
+    rows = [(name, f"{test[name]:.4f}", _spread(test, name)) for name in HEADLINE]
     species = [(name, f"{value:.4f}", str(test["counts"][name])) for name, value in sorted(test["apcer"].items())]
     title = f"{results['config']['name']}, protocol {results['protocol']}"
     return _PAGE.format(
         title=html.escape(title),
-        threshold=f"{results['threshold']['value']:.6g}",
-        source=html.escape(results["threshold"]["source"]),
-        step=results["step"],
+        how=html.escape(how(results)),
         silent=test["non_response"],
-        headline=_table(("figure", "test", "95 % interval"), rows),
+        headline=_table(("figure", "test", "deviation over folds" if folds else "95 % interval"), rows),
         species=_table(("PAI species", "APCER", "videos"), species),
-        plot=_plot(videos, results["threshold"]["value"]),
+        rest=_by_fold(folds) if folds else _plot(videos, results["threshold"]["value"]),
     )
+
+
+def how(results: dict) -> str:
+    """Where threshold and checkpoint of results.json's content come from, in a sentence or two."""
+    threshold, step = results["threshold"], results["step"]
+    if folds := results["folds"]:
+        return f"Mean and population standard deviation over {len(folds)} folds. Threshold: {threshold['source']}."
+    return (
+        f"Threshold {threshold['value']:.6g} ({threshold['source']}), applied unchanged to test. "
+        f"Checkpoint of step {step}, chosen on that same split."
+    )
+
+
+def _spread(test: dict, name: str) -> str:
+    if "deviation" in test:
+        return f"± {test['deviation'][name]:.4f}"
+    return " to ".join(f"{value:.4f}" for value in test["ci95"].get(name, ()))
+
+
+def _by_fold(folds: list[dict]) -> str:
+    rows = [
+        (
+            fold["protocol"],
+            str(fold["step"]),
+            f"{fold['threshold']['value']:.6g}",
+            *(f"{fold['test'][name]:.4f}" for name in HEADLINE),
+        )
+        for fold in folds
+    ]
+    return _table(("fold", "step", "threshold", *HEADLINE), rows)
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -82,7 +114,6 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem aut
 table {{ border-collapse: collapse; margin: 1rem 0; }} td, th {{ padding: .2rem .8rem; text-align: left;
 border-bottom: 1px solid #ccc; }} img {{ max-width: 100%; }}
 </style></head><body><h1>{title}</h1>
-<p>Score = P(live). Threshold {threshold} ({source}), applied unchanged to test. Checkpoint of step {step}, chosen on
-that same split. Videos without a face: {silent}.</p>
-{headline}{species}{plot}</body></html>
+<p>Score = P(live). {how} Videos without a face: {silent}.</p>
+{headline}{species}{rest}</body></html>
 """

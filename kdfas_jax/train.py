@@ -1,13 +1,15 @@
 """The loop: restore -> (evaluate on dev, save, next batch, step, log)*, then the evaluation of the best checkpoint."""
 
 import logging
+import os
+from collections.abc import Mapping
 
 import jax
 import optax
 from clu import parameter_overview
 
-from input_pipeline import pipeline
-from kdfas_jax import evaluate, models, optim, preemption, sharding, step, teachers, workdir
+from input_pipeline import pipeline, protocols
+from kdfas_jax import evaluate, folds, models, optim, preemption, sharding, step, teachers, workdir
 from kdfas_jax.checkpoint import Checkpoints
 from kdfas_jax.journal import Journal
 from kdfas_jax.models import weights
@@ -19,20 +21,46 @@ logger = logging.getLogger(__name__)
 def train(config, folder: str) -> dict:
     """Trains the teachers that are not finished, then the student, and evaluates it -> results.json's content.
 
-    The same call on the same folder goes on where it stopped, to bit-identical parameters on CPU.
+    A protocol of several folds trains all of them (`folds`). The same call on the same folder goes on where it
+    stopped, to bit-identical parameters on CPU.
     """
     objective = Objective(config.terms, config.teachers)
-    for name in objective.teachers:
-        home = teachers.home(config.teachers[name], folder)
+    names = protocols.folds(config.data.protocol)
+    homes = {name: teachers.home(config.teachers[name], folder) for name in objective.teachers}
+    for name, home in homes.items():
         if not config.teachers[name].checkpoint and not teachers.finished(home):
             logger.info("teacher %s: training it first, in %s", name, home)
             train(config.teachers[name].config, home)
-    fit(config, folder, objective)
+    if len(names) > 1:
+        return _train_folds(config, folder, objective, homes, names)
+    fit(config, folder, objective, homes)
     return evaluate.evaluate(config, folder)
 
 
-def fit(config, folder: str, objective: Objective) -> None:
-    """The loop alone, up to the last checkpoint; SIGTERM saves and leaves.
+def _train_folds(config, folder: str, objective: Objective, homes: Mapping[str, str], names: tuple[str, ...]) -> dict:
+    """Trains and evaluates the folds that are not finished, each with its own fold of the teachers."""
+    runs = {name: folds.config_of(config, name) for name in names}
+    workdir.claim(config, folder, pipeline.open_data(runs[names[0]].data).fingerprint)
+    results = []
+    for name, run in runs.items():
+        home = folds.home(folder, name)
+        found = workdir.results(run, home)
+        if found is None:
+            logger.info("fold %s, in %s", name, home)
+            fit(run, home, objective, {teacher: _of_fold(taught, name) for teacher, taught in homes.items()})
+            found = evaluate.evaluate(run, home)
+        results.append(found)
+    return folds.write(config, folder, results)
+
+
+def _of_fold(taught: str, fold: str) -> str:
+    """The run of a teacher for `fold`: its own fold, or the whole of one that was trained without folds."""
+    home = folds.home(taught, fold)
+    return home if os.path.isdir(home) else taught
+
+
+def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> None:
+    """The loop alone, up to the last checkpoint; SIGTERM saves and leaves. homes: teacher -> its run's folder.
 
     NonFiniteLossError (journal) for a NaN; ValueError for a batch larger than the training set.
     """
@@ -53,9 +81,7 @@ def fit(config, folder: str, objective: Objective) -> None:
         start = int(state.step)
         if start == steps:
             return
-        frozen = {
-            name: teachers.load(teachers.home(config.teachers[name], folder), mesh) for name in objective.teachers
-        }
+        frozen = {name: teachers.load(homes[name], mesh) for name in objective.teachers}
         modules = {name: teacher.module for name, teacher in frozen.items()}
         frozen_params = {name: teacher.params for name, teacher in frozen.items()}
         train_step = step.compiled(step.make(model, objective, modules, optimiser, config.seed), mesh, state)

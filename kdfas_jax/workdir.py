@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -75,6 +76,21 @@ def read(workdir: str) -> dict[str, Any]:
         return json.load(file)
 
 
+def results(config, workdir: str) -> dict[str, Any] | None:
+    """What WORKDIR/eval/results.json holds where the run of `config` is finished there, else None.
+
+    ValueError where it is that of another config.
+    """
+    path = os.path.join(workdir, "eval", "results.json")
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        found = json.load(file)
+    if lines := differences(found["config"], plain(config)):
+        raise ValueError(f"{workdir} holds another run ({lines[0][0]} differs); remove it or give another --workdir")
+    return found
+
+
 def differences(there: Any, here: Any, key: str = "config") -> list[tuple[str, Any, Any]]:
     """(key, there, here) for every leaf that differs between two nested dicts; a missing one is None."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
@@ -84,8 +100,8 @@ def differences(there: Any, here: Any, key: str = "config") -> list[tuple[str, A
 
 
 def _has_checkpoint(workdir: str) -> bool:
-    directory = os.path.join(workdir, "checkpoints")
-    return os.path.isdir(directory) and any(name.isdigit() for name in os.listdir(directory))
+    found = (path for pattern in ("checkpoints/*", "*/checkpoints/*") for path in Path(workdir).glob(pattern))
+    return any(path.name.isdigit() for path in found)  # its own, or those of its folds
 
 
 def _version(package: str) -> str:

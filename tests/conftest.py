@@ -33,10 +33,10 @@ def faces_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_config(faces_dir, tmp_path_factory):
     """The argument of --config for the tiny data set; its records are made here, with a stand-in for the detector."""
-    from input_pipeline import faces, prepare
+    from input_pipeline import faces, parts, prepare
 
     data_dir = tmp_path_factory.mktemp("records")
-    face = faces.Face((0.0, 0.0, 24.0, 24.0), prepare.UNKNOWN_LANDMARKS, 1.0)
+    face = faces.Face((0.0, 0.0, 24.0, 24.0), parts.UNKNOWN_LANDMARKS, 1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faces, "detect", lambda images: [face for _ in images])
         prepare.prepare("folder", raw_dir=str(faces_dir), data_dir=str(data_dir), size=24, options={"subject_level": 1})

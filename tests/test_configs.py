@@ -37,7 +37,7 @@ def test_every_name_in_a_config_resolves(name):
     loss, _ = jax.eval_shape(objective, outputs(config.model, config.data.image_size), outs, batch)
     assert loss.shape == ()
     assert config.data.dataset in datasets.READERS
-    assert config.data.protocol in protocols.PROTOCOLS
+    assert protocols.folds(config.data.protocol)
     assert config.data.image_size % model.patch == 0
     schedule = optim.schedule(config.optim, steps=1000, steps_per_epoch=10, batch_size=config.train.batch_size)
     optim.make(config.optim, schedule).init({"kernel": jnp.zeros((2, 2))})

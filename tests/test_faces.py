@@ -116,3 +116,28 @@ def test_detect():
 def test_detect_nothing():
     assert faces.detect([]) == []
     assert faces.detect([np.zeros((50, 40, 3), np.uint8)] * 2) == [None, None]
+
+
+def test_align_puts_landmarks_on_the_template():
+    """Dots painted at the template's places, turned and zoomed, come back to where ArcFace expects them."""
+    angle, zoom = np.deg2rad(25), 3.0
+    turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    landmarks = ((faces.TEMPLATE - 56) @ turn.T + (250, 220)).astype(np.float32)
+    image = np.zeros((480, 500, 3), np.uint8)
+    for x, y in landmarks:
+        cv2.circle(image, (round(float(x)), round(float(y))), 6, (255, 255, 255), -1)
+    for scale, size in ((1.0, 112), (1.3, 224)):
+        aligned = faces.align(image, landmarks, scale, size)
+        assert aligned.shape == (size, size, 3)
+        expected = ((faces.TEMPLATE - 56) / (112 * scale) + 0.5) * size
+        count, _, _, centres = cv2.connectedComponentsWithStats((aligned[..., 0] > 100).astype(np.uint8))
+        assert count == 6
+        distances = np.linalg.norm(centres[1:, None] - expected, axis=-1)
+        assert distances.min(0).max() < 1.5
+
+
+def test_align_averages_where_it_shrinks():
+    board = (np.indices((800, 800)).sum(0) % 2 * 255).astype(np.uint8)
+    landmarks = (faces.TEMPLATE * 7).astype(np.float32)
+    aligned = faces.align(np.repeat(board[..., None], 3, 2), landmarks, 1.0, 112)
+    assert np.abs(aligned.astype(int) - 127).max() < 60

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
             ["--config=configs/kdfas_demo.py:protocl=1"],
             "'protocl=1' is unknown; known arguments with their defaults: protocol=1",
         ),
-        (["--config=configs/kdfas_oulu.py:data=casia"], "data='casia': expected one of oulu, simulated"),
+        (["--config=configs/kdfas_oulu.py:data=oulo"], "unknown data set 'oulo'; known: casia, "),
         (["--config=configs/ablation.py:variants=none+all"], "'all' is unknown; known: none, kl, cross"),
         (["--config.optim.learning=1"], "no key 'learning' there; known: b1, b2, clip_norm, lr"),
         (["--config.train.batch_size=many"], "many"),

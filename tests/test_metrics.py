@@ -155,3 +155,11 @@ def test_weighted_area_is_scikit_learns():
     rank = np.unique(table["score"], return_inverse=True)[1]
     found = metrics._area(rank, weights * label, weights * (1 - label))
     assert found == pytest.approx(roc_auc_score(label, table["score"], sample_weight=weights))
+
+
+def test_the_same_number_in_two_data_sets_is_two_people():
+    rows = [(d, s, k, n % 2) for n, (d, s, k) in enumerate((d, s, k) for d in "ab" for s in "12" for k in range(2))]
+    table = pd.DataFrame(rows, columns=["dataset", "subject", "take", "label"])
+    table = table.assign(species=table["label"].map({1: "live", 0: "print"}), score=0.2 + 0.6 * table["label"])
+    assert metrics.figures(table, 0.5)["counts"]["subjects"] == 4
+    assert metrics.figures(table.drop(columns="dataset"), 0.5)["counts"]["subjects"] == 2

@@ -1,8 +1,14 @@
-"""Preparation: records against their table, settings, damage, interruption. The detector is a stand-in: 15 s."""
+"""Preparation: records against their table, settings, damage, interruption. The detector is a stand-in. 40 s."""
 
+import dataclasses
+import functools
+import itertools
 import json
-import re
+import os
+import signal
+import subprocess
 import sys
+import time
 import types
 import zlib
 from pathlib import Path
@@ -11,12 +17,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from PIL import Image
 
-from input_pipeline import datasets, faces, prepare, schema
+from input_pipeline import datasets, faces, parts, prepare, records, schema
+from tests.video_files import write_video
 
 BOX = (4.0, 2.0, 10.0, 12.0)
 LANDMARKS = np.arange(10, dtype=np.float32).reshape(5, 2)
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +33,11 @@ def detector(monkeypatch):
     """Finds a face, always in the same place, in every frame but black ones."""
     face = faces.Face(BOX, LANDMARKS, 0.99)
     monkeypatch.setattr(faces, "detect", lambda images: [face if image.any() else None for image in images])
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(parts, "FRAMES", 9)
 
 
 @pytest.fixture
@@ -37,52 +51,67 @@ def raw(tmp_path) -> Path:
     return root
 
 
-def run(raw, tmp_path, **settings) -> prepare.Prepared:
-    return prepare.prepare("folder", raw_dir=str(raw), data_dir=str(tmp_path / "data"), size=32, **settings)
+def run(raw, tmp_path, **settings) -> records.Prepared:
+    return prepare.prepare("folder", raw_dir=str(raw), data_dir=str(tmp_path / "data"), **({"size": 32} | settings))
+
+
+def summary(prepared) -> dict:
+    return json.loads(Path(prepared.builder_dir, "summary.json").read_text())
+
+
+def contents(prepared) -> dict[str, bytes]:
+    """Every file of the records, without the summaries, which say how long it took."""
+    paths = Path(prepared.builder_dir).iterdir()
+    return {path.name: path.read_bytes() for path in paths if not path.name.startswith("summary")}
 
 
 def leftovers(tmp_path) -> list[str]:
-    return sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "data").rglob("*") if path.is_file())
+    return sorted(
+        str(p.relative_to(tmp_path)) for p in (tmp_path / "data").rglob("*") if p.is_file() and p.name != ".lock"
+    )
 
 
 @pytest.fixture
 def reader(monkeypatch):
-    """Registers a data set 'made' that yields the given samples."""
+    """Registers a data set 'made' that yields the given presentations."""
 
-    def register(samples: list[schema.Sample]) -> None:
+    def register(presentations: list[schema.Presentation]) -> None:
         module = types.ModuleType("made_reader")
-        module.read, module.count = lambda: iter(samples), lambda: len(samples)
+        module.read = lambda: iter(presentations)
         monkeypatch.setitem(sys.modules, "made_reader", module)
         monkeypatch.setitem(datasets.READERS, "made", "made_reader")
 
     return register
 
 
-def sample(key: str, **fields) -> schema.Sample:
-    frame = np.full((40, 60, 3), 90, np.uint8)
-    defaults = {"dataset": "made", "subject": "1", "video": key, "species": "live", "load": lambda: frame}
-    return schema.Sample(key=key, **(defaults | fields))
+def presentation(name: str, box=None, frames=1, error=None, **fields) -> schema.Presentation:
+    def load():
+        for number in range(frames):
+            yield schema.Frame(number, np.full((40, 60, 3), 90, np.uint8), box)
+        if error:
+            raise error
+
+    defaults = {"dataset": "made", "subject": "1", "video": name, "species": "live", "load": load, "frames": frames}
+    return schema.Presentation(path=name, **(defaults | fields))
 
 
-def test_records_follow_the_table(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "FRAMES_PER_FILE", 9)
+def test_records_follow_the_table(raw, tmp_path, small_parts):
     prepared = run(raw, tmp_path)
     table = prepared.table
-    assert len(prepared.files) == 13  # in whose order, too, the index runs
-    assert list(table.columns) == [*schema.COLUMNS, "crc32"]
-    assert table["index"].tolist() == list(range(120))
+    assert len(prepared.files) == 14
+    assert list(table.columns) == [*schema.COLUMNS, "file", "offset", "length", "crc32"]
     serialized = list(tf.data.TFRecordDataset(prepared.files).as_numpy_iterator())
-    assert len(serialized) == 120
-    for row, record in zip(table.to_dict("records"), serialized, strict=True):
-        parsed = prepare.Prepared.parse(record)
-        image = parsed["image"].numpy()
-        assert parsed["index"].numpy() == row["index"]
-        assert zlib.crc32(image) == row["crc32"]
-        decoded = tf.io.decode_jpeg(image).numpy()
+    assert len(serialized) == len(table) == 120
+    reader = records.Reader(prepared.files, table)
+    images = reader.images(range(120))
+    for number, (row, record) in enumerate(zip(table.to_dict("records"), serialized, strict=True)):
+        assert reader.read(number) == record
+        assert zlib.crc32(record) == row["crc32"]
+        decoded = tf.io.decode_jpeg(images[number]).numpy()
         assert decoded.shape == ((32, 32, 3) if row["found"] else (8, 8, 3))
-        number = int(Path(row["video"]).stem)
+        tone = int(Path(row["video"]).stem)
         if row["found"]:  # quality 95: a flat colour survives to within 2
-            assert np.abs(decoded.astype(int) - (number * 2, 255 - number, 7)).max() <= 2
+            assert np.abs(decoded.astype(int) - (tone * 2, 255 - tone, 7)).max() <= 2
         features = tf.train.Example.FromString(record).features.feature
         stored = {name: list(getattr(f, f.WhichOneof("kind")).value) for name, f in features.items()}
         for name, kind in schema.COLUMNS.items():
@@ -90,6 +119,15 @@ def test_records_follow_the_table(raw, tmp_path, monkeypatch):
             assert value == (pytest.approx(row[name]) if kind is float else row[name])
         assert stored["bbox"] == (list(BOX) if row["found"] else [0] * 4)
         np.testing.assert_array_equal(stored["landmarks"], LANDMARKS.ravel() if row["found"] else [np.nan] * 10)
+
+
+@pytest.mark.filterwarnings("ignore:label:DeprecationWarning")  # TFDS asks protobuf the old way
+def test_the_records_are_a_tfds_data_set(raw, tmp_path, small_parts):
+    prepared = run(raw, tmp_path)
+    builder = tfds.builder_from_directory(prepared.builder_dir)
+    assert builder.info.splits["records"].num_examples == 120
+    examples = tfds.as_numpy(builder.as_dataset(split="records[50:60]"))
+    assert [example["video"].decode() for example in examples] == prepared.table["video"][50:60].tolist()
 
 
 def test_table_and_summary(raw, tmp_path):
@@ -101,15 +139,11 @@ def test_table_and_summary(raw, tmp_path):
     assert (table["session"] == "").all()  # not NaN
     assert set(table["detector"]) == {"mtcnn"}
     assert set(table["scale"]) == {1.3}
-    summary = json.loads(Path(prepared.builder_dir, "summary.json").read_text())
-    assert {key: summary[key] for key in ("frames", "faces_not_found", "corrupt", "absent", "boxes_clamped")} == {
-        "frames": 120,
-        "faces_not_found": 2,
-        "corrupt": 0,
-        "absent": 0,
-        "boxes_clamped": 0,
-    }
-    assert summary["seconds"] > 0
+    counted = {name: summary(prepared)[name] for name in ("videos", *parts.COUNTS)}
+    assert counted == {"videos": 120, "frames": 120, "faces_not_found": 2} | dict.fromkeys(parts.COUNTS[2:], 0)
+    text = Path(prepared.builder_dir, "summary.txt").read_text()
+    assert "faces not found  2" in text
+    assert "live         80      80         79" in text
 
 
 def test_load_finds_exactly_these_settings(raw, tmp_path):
@@ -119,9 +153,8 @@ def test_load_finds_exactly_these_settings(raw, tmp_path):
     for found in (prepare.load("folder", **where), prepare.load("folder", raw_dir=str(raw), **where)):
         assert (found.files, found.fingerprint) == (prepared.files, prepared.fingerprint)
         pd.testing.assert_frame_equal(found.table, prepared.table)
-    assert prepare.load("folder", **where, scale=1.5) is None
-    assert prepare.load("folder", **where, options={"name": "office"}) is None
-    assert prepare.load("folder", data_dir=where["data_dir"]) is None
+    for other in ({"scale": 1.5}, {"align": True}, {"boxes": "mtcnn"}, {"options": {"name": "office"}}, {"size": 224}):
+        assert prepare.load("folder", **where | other) is None
     with pytest.raises(ValueError, match=r"were made from .*raw, not from elsewhere"):
         prepare.load("folder", raw_dir="elsewhere", **where)
     with pytest.raises(ValueError, match="unknown data set"):
@@ -148,112 +181,210 @@ def test_options_get_records_of_their_own(raw, tmp_path):
     assert set(named.table["domain"]) == {"office"}
 
 
-def test_one_corrupt_file_in_a_hundred_is_skipped_and_reported(raw, tmp_path, capsys):
+def test_one_corrupt_file_in_a_hundred_is_skipped_and_reported(raw, tmp_path):
     (raw / "live" / "001.png").write_bytes(b"broken")
     prepared = run(raw, tmp_path)
-    assert prepared.table["index"].tolist() == list(range(119))
+    assert len(prepared.table) == 119
     assert "live/001.png" not in set(prepared.table["video"])
-    summary = json.loads(Path(prepared.builder_dir, "summary.json").read_text())
-    assert summary["corrupt"] == 1
-    assert summary["corrupt_frames"][0].startswith("live/001.png: ")
-    assert "skipped live/001.png" in capsys.readouterr().err
+    assert summary(prepared)["corrupt_files"] == 1
+    assert summary(prepared)["corrupt"][0].startswith("live/001.png: ")
+    assert "skipped live/001.png: " in Path(prepared.builder_dir, "summary.txt").read_text()
 
 
 def test_more_corrupt_files_are_an_error(raw, tmp_path):
     for name in ("001", "119"):
         (raw / "live" / f"{name}.png").write_bytes(b"broken")
-    with pytest.raises(ValueError, match=r"(?s)more than 1% of its 120 frames are corrupt.*live/001.png.*live/119.png"):
+    with pytest.raises(ValueError, match=r"(?s)more than 1% of its 120 files are corrupt.*live/001.png.*live/119.png"):
         run(raw, tmp_path)
     assert leftovers(tmp_path) == []
+    assert len(run(raw, tmp_path, max_corrupt=0.02).table) == 118
 
 
-def test_interrupted_preparation_leaves_nothing(raw, tmp_path, monkeypatch):
-    calls = iter([1, 2, 3])
+def test_parts_are_cut_between_presentations_and_bounded_in_number(monkeypatch):
+    monkeypatch.setattr(parts, "FRAMES", 8)
+    many = [presentation(str(i), frames=3) for i in range(100)]
+    groups = parts.split(many)
+    assert [p for group in groups for p in group] == many
+    assert {len(group) for group in groups[:-1]} <= {2, 3}
+    monkeypatch.setattr(parts, "MOST_FILES", 5)
+    assert [len(group) for group in parts.split(many)] == [20] * 5
 
-    def detect(images):
-        if next(calls) == 3:
+
+@pytest.mark.slow
+def test_workers_and_beam_write_the_same_bytes(tmp_path, small_parts):
+    """Annotated videos need no detector, which other processes would not have replaced."""
+    for phone, (split, user) in itertools.product((1, 2, 3), (("Train", 1), ("Dev", 21), ("Test", 36))):
+        path = tmp_path / "raw" / f"{split}_files" / f"{phone}_1_{user:02d}_1.avi"
+        write_video(path)
+        path.with_suffix(".txt").write_text("10,20,40,44,40\n")
+    made = {
+        way: prepare.prepare("oulu", raw_dir=str(tmp_path / "raw"), data_dir=str(tmp_path / way), size=32, **how)
+        for way, how in {"one": {}, "two": {"workers": 2}, "beam": {"beam": ["--runner=DirectRunner"]}}.items()
+    }
+    assert len(made["one"].files) == 8
+    assert contents(made["one"]) == contents(made["two"]) == contents(made["beam"])
+
+
+def test_interrupted_preparation_goes_on_where_it_was(raw, tmp_path, small_parts, monkeypatch):
+    whole = contents(run(raw, tmp_path / "whole"))
+    find, seen = faces.detect, []
+
+    def detect(images, stop=45):
+        seen.extend(images)
+        if len(seen) == stop:
             raise KeyboardInterrupt
-        return [None] * len(images)
+        return find(images)
 
     monkeypatch.setattr(faces, "detect", detect)
     with pytest.raises(KeyboardInterrupt):
         run(raw, tmp_path)
-    assert leftovers(tmp_path) == []
-
-
-def test_killed_preparation_is_started_anew(raw, tmp_path):
-    prepared = run(raw, tmp_path)
-    directory = Path(prepared.builder_dir)
-    complete = leftovers(tmp_path)
-    Path(prepared.files[-1]).rename(tmp_path / "away")
-    assert prepare.load("folder", data_dir=str(tmp_path / "data"), size=32) is None  # a record file is missing
-    (tmp_path / "away").rename(prepared.files[-1])
-    (directory / "metadata.csv").unlink()  # killed before the last file was written
-    stale = directory.parent / "incomplete.ABCDEF_1.0.0" / "face_crops-records.tfrecord-00000-of-00001"
-    stale.parent.mkdir()
-    stale.write_bytes(b"half a record")
     assert prepare.load("folder", data_dir=str(tmp_path / "data"), size=32) is None
-    assert run(raw, tmp_path).fingerprint == prepared.fingerprint
-    assert leftovers(tmp_path) == complete
+    seen.clear()
+    monkeypatch.setattr(faces, "detect", functools.partial(detect, stop=None))
+    assert contents(run(raw, tmp_path)) == whole
+    assert len(seen) == 120 - 36  # four parts of nine were finished, the fifth was not
 
 
-def test_damage_to_finished_records_is_located(raw, tmp_path):
+KILLED = """
+import sys, time
+from input_pipeline import faces, parts, prepare
+from tests.test_prepare import BOX, LANDMARKS
+def detect(images):
+    time.sleep(0.02)
+    return [faces.Face(BOX, LANDMARKS, 0.99) if image.any() else None for image in images]
+faces.detect, parts.FRAMES = detect, 9
+prepare.prepare("folder", raw_dir=sys.argv[1], data_dir=sys.argv[2], size=32)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_preparation_doubles_and_loses_nothing(raw, tmp_path, small_parts):
+    whole = contents(run(raw, tmp_path / "whole"))
+    data = tmp_path / "data"
+    command = [sys.executable, "-c", KILLED, str(raw), str(data)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for finished in (3, 7):
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+            while len(list(data.rglob("parts/*.json"))) < finished:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+    assert prepare.load("folder", data_dir=str(data), size=32) is None
+    assert contents(run(raw, tmp_path)) == whole
+
+
+def test_changed_raw_data_start_the_unfinished_anew(raw, tmp_path, small_parts, monkeypatch, capsys):
+    def stop(*arguments):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "_finish", stop)
+        with pytest.raises(OSError, match="disk full"):
+            run(raw, tmp_path)
+    (raw / "live" / "001.png").unlink()
+    assert len(run(raw, tmp_path).table) == 119
+    assert "have changed" in capsys.readouterr().err
+
+
+def test_a_second_process_waits_for_the_first(raw, tmp_path, small_parts, capfd):
+    command = [sys.executable, "-c", KILLED, str(raw), str(tmp_path / "data")]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+        while not list((tmp_path / "data").rglob("parts/*.json")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        prepared = run(raw, tmp_path)
+        assert process.wait() == 0
+    assert "waiting for it" in capfd.readouterr().err
+    assert len(prepared.table) == 120
+
+
+def test_damage_to_finished_records_is_located(raw, tmp_path, small_parts):
     prepared = run(raw, tmp_path)
-    assert prepare.describe_corruption(prepared).endswith("every record is as it was prepared")
-    file = Path(prepared.files[0])
-    whole = file.read_bytes()
-    damaged = bytearray(whole)
-    damaged[len(whole) // 2] ^= 255
-    file.write_bytes(damaged)
-    assert re.search(
-        r"tfrecord-00000-of-00001: damaged at record \d+; delete .*", prepare.describe_corruption(prepared)
-    )
+    file = Path(prepared.files[3])
+    whole = bytearray(file.read_bytes())
+    row = prepared.table.index[prepared.table["file"] == 3][4]
+    whole[prepared.table["offset"][row] + 40] ^= 255
     file.write_bytes(whole)
-    records = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
-    with tf.io.TFRecordWriter(str(file)) as writer:  # intact records, two of them exchanged
-        for record in [*records[:5], records[6], records[5], *records[7:]]:
-            writer.write(record)
-    assert "record 5 is not the one that metadata.csv lists" in prepare.describe_corruption(prepared)
-    with tf.io.TFRecordWriter(str(file)) as writer:
-        for record in records[:-1]:
-            writer.write(record)
-    assert "fewer records than metadata.csv lists" in prepare.describe_corruption(prepared)
+    reader = records.Reader(prepared.files, prepared.table)
+    reader.images(range(row))
+    with pytest.raises(
+        ValueError, match=rf"00003-of-00014: the record at byte {prepared.table['offset'][row]} is damaged"
+    ):
+        reader.images([row])
+    file.write_bytes(whole[:100])
+    with pytest.raises(ValueError, match=r"is damaged; delete .* and prepare again"):
+        records.Reader(prepared.files, prepared.table).images([row])
+    file.unlink()
+    with pytest.raises(ValueError, match="13 of its 14 record files are there; delete it and prepare again"):
+        prepare.load("folder", data_dir=str(tmp_path / "data"), size=32)
 
 
-def test_annotated_and_rendered_frames_need_no_detector(reader, tmp_path, monkeypatch):
-    monkeypatch.setattr(faces, "detect", lambda images: [None] * len(images))
-    many = [sample(f"s{i}", cropped=True, split="train") for i in range(200)]
-    boxes = {"inside": (10, 10, 20, 20), "beyond": (50, 10, 18, 20), "empty": (10, 10, 0, 20)}
-    reader([*many, *(sample(name, box=box) for name, box in boxes.items())])
+def test_where_boxes_come_from(reader, tmp_path):
+    boxes = {"inside": (10, 10, 20, 20), "beyond": (50, 10, 18, 20), "empty": (10, 10, 0, 20), "gone": (np.nan,) * 4}
+    boxes |= {"negative": (-40, -30, 30, 20), "none": None}
+    crops = [presentation(f"s{i}", cropped=True, split="train") for i in range(5)]
+    reader([*crops, *(presentation(name, box) for name, box in boxes.items())])
     prepared = prepare.prepare("made", data_dir=str(tmp_path / "data"), size=32)
-    table = prepared.table.set_index("video")
-    assert table["found"].all()
-    assert table.loc["s0", ["detector", "scale"]].tolist() == ["render", 1.0]
-    assert table.loc["inside", ["detector", "scale"]].tolist() == ["annotation", 1.3]
-    assert "empty" not in table.index
-    summary = json.loads(Path(prepared.builder_dir, "summary.json").read_text())
-    assert (summary["boxes_clamped"], summary["corrupt"]) == (1, 1)
+    detectors = prepared.table.set_index("video")["detector"].to_dict()
+    assert {name: detectors[name] for name in ("s0", *boxes)} == {
+        "s0": "render", "inside": "annotation", "beyond": "annotation",
+        "empty": "mtcnn", "gone": "mtcnn", "negative": "mtcnn", "none": "mtcnn",
+    }  # fmt: skip
+    assert prepared.table.set_index("video").loc[["s0", "inside"], "scale"].tolist() == [1.0, 1.3]
+    assert (summary(prepared)["boxes_clamped"], summary(prepared)["boxes_unusable"]) == (1, 3)
+    detected = prepare.prepare("made", data_dir=str(tmp_path / "data"), size=32, boxes="mtcnn")
+    assert detected.table["detector"].value_counts().to_dict() == {"mtcnn": 6, "render": 5}
 
 
-def test_absent_frames_are_counted_but_a_copy_without_frames_is_an_error(reader, tmp_path):
-    def absent():
-        raise FileNotFoundError("listed.jpg")
+def test_aligned_crops_come_from_the_landmarks(reader, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(faces, "align", lambda image, landmarks, scale, size: seen.append((landmarks, scale)) or image)
+    reader([presentation("annotated", (10, 10, 20, 20))])
+    prepared = prepare.prepare("made", data_dir=str(tmp_path / "data"), size=32, scale=1.0, align=True)
+    assert prepared.table["detector"].tolist() == ["mtcnn"]
+    np.testing.assert_array_equal(seen[0][0], LANDMARKS)
+    assert seen[0][1] == 1.0
 
-    reader([sample("listed", load=absent), sample("there", cropped=True)])
+
+def test_frames_before_the_damage_are_kept(reader, tmp_path):
+    reader(
+        [presentation("cut", frames=3, error=ValueError("cut.avi: frame 3 cannot be decoded")), presentation("whole")]
+    )
+    prepared = prepare.prepare("made", data_dir=str(tmp_path / "data"), size=32, max_corrupt=0.5)
+    assert prepared.table["video"].tolist() == ["cut"] * 3 + ["whole"]
+    assert summary(prepared)["corrupt"] == ["cut: cut.avi: frame 3 cannot be decoded"]
+
+
+def test_absent_files_are_counted_but_a_copy_without_files_is_an_error(reader, tmp_path):
+    absent = presentation("listed", error=FileNotFoundError("listed.jpg"), frames=0)
+    reader([absent, presentation("there", cropped=True)])
     prepared = prepare.prepare("made", data_dir=str(tmp_path / "data"))
     assert prepared.table["video"].tolist() == ["there"]
-    assert json.loads(Path(prepared.builder_dir, "summary.json").read_text())["absent"] == 1
-    reader([sample("listed", load=absent)])
-    with pytest.raises(ValueError, match="only 0 of its 1 frames exist"):
+    assert summary(prepared)["absent_files"] == 1
+    reader([absent])
+    with pytest.raises(ValueError, match="none of the data set's files exists"):
         prepare.prepare("made", data_dir=str(tmp_path / "other"))
+    assert not list((tmp_path / "other").rglob("*.tfrecord*"))
+
+
+@pytest.mark.filterwarnings("ignore:label:DeprecationWarning")
+def test_a_part_without_records_is_a_file_without_records(reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "FRAMES", 1)
+    reader([presentation("a"), presentation("gone", error=FileNotFoundError("gone"), frames=1), presentation("b")])
+    made = dataclasses.replace(presentation("gone"), load=functools.partial(iter, ()))
+    reader([presentation("a"), presentation("b"), made])
+    prepared = prepare.prepare("made", data_dir=str(tmp_path / "data"), size=32)
+    assert len(prepared.files) == 3
+    assert prepared.table["file"].tolist() == [0, 1]
+    assert len(list(tfds.builder_from_directory(prepared.builder_dir).as_dataset(split="records"))) == 2
 
 
 def test_command_line(raw, tmp_path, capsys):
     arguments = ["--dataset=folder", f"--raw_dir={raw}", f"--data_dir={tmp_path / 'data'}", "--size=32"]
     prepare.main([*arguments, "--option=name=office", "--option", "subject_level=0"])
-    out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("120 records in ")
-    assert out[1:] == ["  attack: 40 frames, 39 with a face", "  bona fide: 80 frames, 79 with a face"]
+    out = capsys.readouterr().out
+    assert out.startswith("120 records in ")
+    assert "faces not found  2" in out
     options = {"name": "office", "subject_level": 0}
     assert prepare.load("folder", data_dir=str(tmp_path / "data"), size=32, options=options)
 
@@ -265,6 +396,7 @@ def test_command_line(raw, tmp_path, capsys):
         (["--dataset=nua"], "error: unknown data set 'nua'; known: "),
         (["--dataset=folder", "--option=nmae=x"], "error: data set 'folder' has no option"),
         (["--dataset=folder", "--size=0"], "error: size and scale must be positive, got size=0"),
+        (["--dataset=folder", "--boxes=hog"], "error: boxes must be 'annotation' or 'mtcnn', got 'hog'"),
     ],
 )
 def test_command_line_errors(arguments, message, tmp_path):

@@ -3,6 +3,8 @@
 About 15 s on two busy cores; the slow ones, which render (one compilation a size), another 30 s.
 """
 
+import pickle
+
 import jax
 import numpy as np
 import pytest
@@ -82,27 +84,47 @@ def test_a_wave_at_the_sampling_frequency_folds_to_a_constant():
 
 
 def test_the_set_has_the_shape_of_oulu():
-    samples = list(simulated.read())
-    assert len(samples) == simulated.count() == 55 * 6 * 3 * 5
-    assert len({s.key for s in samples}) == len({s.video for s in samples}) == len(samples)
-    live = {split: sum(s.label for s in samples if s.split == split) for split in ("train", "dev", "test")}
+    presentations = list(simulated.read())
+    assert len(presentations) == len({p.video for p in presentations}) == 55 * 6 * 3 * 5
+    live = {split: sum(p.label for p in presentations if p.split == split) for split in ("train", "dev", "test")}
     assert live == {"train": 20 * 18, "dev": 15 * 18, "test": 20 * 18}
-    assert {(s.species, s.medium) for s in samples} == {
+    assert {(p.species, p.medium) for p in presentations} == {
         (LIVE, ""), ("print1", "1"), ("print2", "2"), ("replay1", "1"), ("replay2", "2")
     }  # fmt: skip
-    first = samples[0]
-    assert (first.video, first.subject, first.sensor, first.session, first.cropped) == (
+    first = presentations[0]
+    assert (first.video, first.subject, first.sensor, first.session, first.cropped, first.frames) == (
         "1_1_01_1",
         "01",
         "1",
         "1",
         True,
+        1,
     )
 
 
-def test_count_follows_the_options():
-    options = {"users": (1, 36), "phones": (2,), "sessions": (1, 3), "frames": 3}
-    assert len(list(simulated.read(**options))) == simulated.count(**options) == 60
+def test_options_choose_videos_and_their_length():
+    options = {"users": (1, 36), "phones": [2], "sessions": (1, 3), "frames": 3}
+    presentations = list(simulated.read(**options))
+    assert [p.video for p in presentations[4:7]] == ["2_1_01_5", "2_3_01_1", "2_3_01_2"]
+    assert (len(presentations), {p.frames for p in presentations}) == (20, {3})
+
+
+@pytest.mark.parametrize("frames", [1, 3, 8, 11])
+def test_a_video_has_its_own_frames_wherever_it_is_loaded(monkeypatch, frames):
+    """A renderer that writes its numbers into the picture; videos are loaded in another order, elsewhere."""
+
+    def render(*numbers, size, seed, cue):
+        return np.stack(np.broadcast_arrays(*numbers), 1)
+
+    monkeypatch.setattr(scene, "render", render)
+    simulated._chunk.cache_clear()
+    presentations = list(simulated.read(users=(4, 9), phones=(2,), sessions=(3,), frames=frames))
+    for presentation in pickle.loads(pickle.dumps(presentations[::-1])):
+        phone, session, user, access = (int(number) for number in presentation.video.split("_"))
+        shown = [(frame.number, *frame.image) for frame in presentation.load()]
+        assert shown == [(number, user, phone, session, access, number) for number in range(frames)]
+    assert simulated._chunk.cache_info().currsize <= 2
+    simulated._chunk.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +139,7 @@ def test_count_follows_the_options():
 )
 def test_an_option_out_of_range_is_named(options, name):
     with pytest.raises(ValueError, match=name):
-        next(simulated.read(**options))
+        list(simulated.read(**options))
 
 
 def test_render_names_a_number_out_of_range():
@@ -133,8 +155,8 @@ def test_pictures_depend_on_their_name_and_seed_alone():
     np.testing.assert_array_equal(together, alone)
     assert (together.shape, together.dtype) == ((5, 48, 48, 3), np.uint8)
     assert np.abs(render(3, 2, 1, access, size=48, seed=1).astype(int) - together).mean() > 5
-    samples = list(simulated.read(size=48, users=(3,), phones=(2,), sessions=(1,)))
-    np.testing.assert_array_equal(np.stack([s.load() for s in samples]), together)
+    presentations = simulated.read(size=48, users=(3,), phones=(2,), sessions=(1,))
+    np.testing.assert_array_equal([frame.image for p in presentations for frame in p.load()], together)
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_what_a_run_leaves(reference, tiny):
     assert "| tiny " in done.stdout
     results = json.loads((folder / "eval" / "results.json").read_text())
     assert set(results) == {
-        "config", "step", "protocol", "threshold", "dev", "test", "literature", "params", "folds",
+        "config", "step", "protocol", "threshold", "dev", "test", "literature", "sources", "params", "folds",
     }  # fmt: skip
     assert {"apcer", "apcer_max", "bpcer", "acer", "hter", "eer", "auc", "bpcer10", "bpcer20", "bpcer100"} < set(
         results["test"]

@@ -8,23 +8,22 @@ Recipe: DeiT as HaTFAS states it (METHODS section 1); the crop of 0.8 and more o
 """
 
 from configs import common
+from input_pipeline import datasets
 
-DATA = {
-    "oulu": {"frames": 8},
-    "simulated": {"frames": 1, "size": 224},
-}
+RENDERED = {"frames": 1, "size": 224}  # options of the simulated set; the readers' own defaults for real ones
 
 
 def get_config(argument: str = ""):
-    """Arguments: protocol (1, 2, 3.1-3.6, 4.1-4.6), data (oulu, simulated), raw_dir."""
+    """Arguments: protocol (1, 2, 3, 3.1, ..., ocim:OCI-M), data (sets joined by +), raw_dir."""
     args = common.parse(argument, protocol="1", data="oulu", raw_dir="")
-    if args.data not in DATA:
-        raise ValueError(f"config argument data={args.data!r}: expected one of {', '.join(DATA)}")
+    for name in args.data.split("+"):
+        datasets.get(name)
     config = common.base("teacher_kdfas_oulu")
     config.model.variant = "B/16"
     config.model.dtype = "bfloat16"
     config.data.dataset = args.data
     config.data.raw_dir = args.raw_dir
     config.data.protocol = args.protocol
-    config.data.options = DATA[args.data]
+    if args.data == "simulated":
+        config.data.options = RENDERED
     return config

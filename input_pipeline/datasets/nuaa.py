@@ -5,11 +5,11 @@ Model, ECCV 2010. The raw frames (640 x 480) are read, not the cropped or normal
 """
 
 import functools
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
-from input_pipeline import datasets
-from input_pipeline.schema import LIVE, Sample
+from input_pipeline import media
+from input_pipeline.schema import LIVE, Presentation
 
 EXPECTED_TREE = """\
 RAW/
@@ -21,32 +21,31 @@ RAW/
 KINDS = {"client": ("ClientRaw", LIVE), "imposter": ("ImposterRaw", "print")}
 
 
-def read(raw_dir: str) -> Iterator[Sample]:
+def read(raw_dir: str) -> list[Presentation]:
     """Every frame of the official lists and every further image on disk (split ''), in a fixed order.
 
-    A listed frame that is absent is yielded too: its `load()` raises FileNotFoundError, so that it is counted.
+    A listed frame that is absent is among them: its `load()` raises FileNotFoundError, so that it is counted.
     Each frame is its own presentation [C]: the frames of a session differ in pose, light and distance, and the
     literature scores single images. The same file name occurs under both kinds; `video` tells them apart.
+    NotADirectoryError or FileNotFoundError for a wrong tree; ValueError, naming file and line, for a wrong line.
     """
-    for kind, file, split in _frames(raw_dir):
-        directory, species = KINDS[kind]
-        path = Path(raw_dir, directory, file)
-        fields = path.stem.split("_")
-        yield Sample(
-            key=f"{directory}/{file}",
-            dataset="nuaa",
-            subject=path.parent.name,
-            video=f"{kind}/{path.stem}",
-            species=species,
-            load=functools.partial(datasets.load_image, path),
-            split=split,
-            session=fields[3] if len(fields) == 5 else "",
-        )
+    return [_presentation(raw_dir, *frame) for frame in _frames(raw_dir)]
 
 
-def count(raw_dir: str) -> int:
-    """How many samples `read` yields, the absent frames among them."""
-    return len(_frames(raw_dir))
+def _presentation(raw_dir, kind, file, split) -> Presentation:
+    directory, species = KINDS[kind]
+    path = Path(raw_dir, directory, file)
+    fields = path.stem.split("_")
+    return Presentation(
+        path=f"{directory}/{file}",
+        dataset="nuaa",
+        subject=path.parent.name,
+        video=f"{kind}/{path.stem}",
+        species=species,
+        load=functools.partial(media.image_frame, str(path)),
+        split=split,
+        session=fields[3] if len(fields) == 5 else "",
+    )
 
 
 def _frames(raw_dir: str) -> list[tuple[str, str, str]]:
@@ -56,7 +55,7 @@ def _frames(raw_dir: str) -> list[tuple[str, str, str]]:
         root = Path(raw_dir, directory)
         if not root.is_dir():
             raise NotADirectoryError(f"NUAA: {root} is missing; expected\n{EXPECTED_TREE}")
-        splits = {path.relative_to(root).as_posix(): "" for path in root.glob("*/*.jpg")}
+        splits = {path.relative_to(root).as_posix(): "" for path in root.glob("*/[!.]*.jpg")}
         for split in ("test", "train"):  # train last: a frame that both lists name must not be tested on [C]
             splits.update(dict.fromkeys(_listed(Path(raw_dir, f"{kind}_{split}_raw.txt")), split))
         frames += [(kind, file, splits[file]) for file in sorted(splits)]
@@ -64,7 +63,13 @@ def _frames(raw_dir: str) -> list[tuple[str, str, str]]:
 
 
 def _listed(path: Path) -> list[str]:
+    """The frames that a list file names, as SSSS/NAME.jpg."""
     if not path.is_file():
         raise FileNotFoundError(f"NUAA: the list {path} is missing; expected\n{EXPECTED_TREE}")
-    lines = (line.strip().replace("\\", "/") for line in path.read_text().splitlines())
+    lines = [line.strip().replace("\\", "/") for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    for number, line in enumerate(lines, 1):
+        if line and not re.fullmatch(r"\d{4}/\w+\.jpg", line, re.ASCII):
+            raise ValueError(
+                f"{path}, line {number}: '{line}' is no frame such as 0001/0001_00_00_01_0.jpg; correct it"
+            )
     return [line for line in lines if line]

@@ -4,6 +4,7 @@ Boulkenafet, Komulainen, Li, Feng, Hadid: OULU-NPU: A Mobile Face Presentation A
 Variations, FG 2017. Videos of 1080 x 1920 pixels and about five seconds.
 """
 
+import collections
 import functools
 import math
 import re
@@ -11,20 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-
-from input_pipeline.schema import LIVE, Sample
+from input_pipeline import annotations, media, schema
+from input_pipeline.schema import LIVE, Box, Presentation
 
 EXPECTED_TREE = """\
 RAW/
   Train_files/1_1_01_1.avi   phone_session_user_access, or its anonymised name (02C48.avi)
   Train_files/1_1_01_1.txt   eyes: frame,x_right_eye,y_right_eye,x_left_eye,y_left_eye (may be absent)
   Dev_files/...
-  Test_files/..."""
+  Test_files/...
+  Protocols/Protocol_1/Train.txt   lines such as +1,1_1_01_1 and -1,1_1_01_2 (Protocols may be absent)
+  Protocols/Protocol_3/Train_1.txt"""
 
 SPLITS = {"train": "Train_files", "dev": "Dev_files", "test": "Test_files"}
 SPECIES = {1: LIVE, 2: "print1", 3: "print2", 4: "replay1", 5: "replay2"}  # by access
+PROTOCOLS = ("1", "2", *(f"{number}.{phone}" for number in (3, 4) for phone in range(1, 7)))
 
 # The face box in distances between the eye centres [C]: MTCNN's proportions, so that annotated and detected crops
 # look alike. EYE_LEVEL is where in the box the eyes lie, as a share of its height from the top.
@@ -67,39 +69,48 @@ def parse_stem(stem: str) -> Name:
     return name
 
 
-def read(raw_dir: str, *, frames: int = 8) -> Iterator[Sample]:
-    """`frames` evenly spaced frames of every video, or all of a shorter one, in the order of splits, names, numbers.
+def read(raw_dir: str, *, frames: int = media.FRAMES) -> list[Presentation]:
+    """Every video on disk or in a protocol's list, in the order of train, dev, test and of the file names.
 
-    The numbers, from 0, are the centres of `frames` equal spans [C]: they keep clear of the ends, where the length in
-    a file's header may exceed by a frame or two what can be decoded. `box` comes from the eyes in the
-    annotated frame nearest to the sample's, and is None where no usable line exists. `load()` decodes all chosen
-    frames of its video in one pass and keeps those of the last video only, so load in order.
-    ValueError for a wrong tree, name or option. A damaged video is yielded too: `load()` raises ValueError for each
-    frame that is not there.
+    `frames` evenly spaced frames each; their boxes come from the eyes. A listed video that is not on disk raises
+    FileNotFoundError when it is loaded, so that it is counted. What the lists say is in the column `lists`.
+    NotADirectoryError, ValueError or FileNotFoundError for a wrong tree, name, list or option.
     """
-    for split, path, name in _videos(raw_dir, frames):
-        numbers, eyes = _frame_numbers(path, frames), read_eyes(path.with_suffix(".txt"))
-        species = SPECIES[name.access]
-        for number in numbers:
-            yield Sample(
-                key=f"{SPLITS[split]}/{path.name}/{number}",
-                dataset="oulu",
-                subject=f"{name.user:02d}",
-                video=str(name),
-                species=species,
-                load=functools.partial(_load, str(path), numbers, number),
-                frame=number,
-                split=split,
-                session=str(name.session),
-                sensor=str(name.phone),
-                medium="" if species == LIVE else species[-1],
-                box=_box_at(number, eyes),
-            )
+    media.check_frames("oulu", frames)
+    listed = lists_of(raw_dir)
+    videos = [
+        (split, path, _name(path))
+        for split, folder in SPLITS.items()
+        for path in annotations.videos("OULU-NPU", raw_dir, [folder], (".avi",), EXPECTED_TREE)
+    ]
+    for name in listed.keys() - {name for *_, name in videos}:
+        split = next(iter(listed[name].values()))  # a user is in the same split under every protocol
+        videos.append((split, Path(raw_dir, SPLITS[split], f"{name}.avi"), name))
+    videos.sort(key=lambda video: (list(SPLITS).index(video[0]), video[1]))
+    return annotations.unique(
+        "OULU-NPU", (_presentation(raw_dir, *video, listed.get(video[-1], {}), frames) for video in videos)
+    )
 
 
-def count(raw_dir: str, *, frames: int = 8) -> int:
-    """How many samples `read` yields; it opens every video for its length, but decodes none."""
-    return sum(len(_frame_numbers(path, frames)) for _, path, _ in _videos(raw_dir, frames))
+def lists_of(raw_dir: str) -> dict[Name, dict[str, str]]:
+    """Video -> {protocol: split} by the list files in Protocols; empty without that folder.
+
+    Protocols are named '1', '2', '3.1' .. '4.6'; their files Protocol_1/Train.txt, Protocol_3/Train_1.txt.
+    FileNotFoundError where a protocol has some but not all of its three lists, or none has any; ValueError, naming
+    file and line, for a line that is none, contradicts the video's name, or names a video of another split as well.
+    """
+    lists: dict[Name, dict[str, str]] = collections.defaultdict(dict)
+    for protocol in PROTOCOLS:
+        for split, path in _list_files(raw_dir, protocol).items():
+            for number, name in _read_list(path):
+                if lists[name].setdefault(protocol, split) != split:
+                    raise ValueError(
+                        f"{path}, line {number}: {name} is in the {lists[name][protocol]} list of protocol {protocol} "
+                        f"too; remove one of the two lines"
+                    )
+    if not lists and (root := Path(raw_dir, "Protocols")).exists():
+        raise FileNotFoundError(f"OULU-NPU: no video lists in {root}; remove it, or expected\n{EXPECTED_TREE}")
+    return dict(lists)
 
 
 def read_eyes(path: Path) -> dict[int, Eyes]:
@@ -120,7 +131,7 @@ def read_eyes(path: Path) -> dict[int, Eyes]:
     return eyes
 
 
-def face_box(eyes: Eyes) -> tuple[float, float, float, float]:
+def face_box(eyes: Eyes) -> Box:
     """The upright face box (x, y, w, h), in pixels, around two eye centres; it may reach beyond the frame."""
     right_x, right_y, left_x, left_y = eyes
     distance = math.hypot(left_x - right_x, left_y - right_y)
@@ -128,69 +139,62 @@ def face_box(eyes: Eyes) -> tuple[float, float, float, float]:
     return (right_x + left_x - width) / 2, (right_y + left_y) / 2 - EYE_LEVEL * height, width, height
 
 
-def _box_at(number: int, eyes: dict[int, Eyes]) -> tuple[float, float, float, float] | None:
-    """The face box in the annotated frame nearest to `number`, the earlier of two; None where there is none."""
-    if not eyes:
-        return None
-    return face_box(eyes[min(eyes, key=lambda annotated: (abs(annotated - number), annotated))])
+def _name(path: Path) -> Name:
+    try:
+        return parse_stem(path.stem)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
-def _videos(raw_dir: str, frames: int) -> list[tuple[str, Path, Name]]:
-    """(split, path, name) of every video; an error shows the expected tree where there is none."""
-    if not isinstance(frames, int) or frames < 1:
-        raise ValueError(f"oulu: expected a whole number frames >= 1, got frames={frames!r}")
-    videos: dict[Name, tuple[str, Path, Name]] = {}
-    for split, folder in SPLITS.items():
-        root = Path(raw_dir, folder)
-        if not root.is_dir():
-            raise NotADirectoryError(f"OULU-NPU: {root} is missing; expected\n{EXPECTED_TREE}")
-        paths = sorted(path for path in root.iterdir() if path.suffix.lower() == ".avi")
-        if not paths:
-            raise ValueError(f"OULU-NPU: no .avi files in {root}; expected\n{EXPECTED_TREE}")
-        for path in paths:
-            try:
-                name = parse_stem(path.stem)
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from None
-            if name in videos:
-                raise ValueError(f"{path} and {videos[name][1]} are both video {name}: remove one of them")
-            videos[name] = split, path, name
-    return list(videos.values())
+def _presentation(raw_dir, split, path, name, lists, frames) -> Presentation:
+    species = SPECIES[name.access]
+    boxes = functools.partial(_boxes, path.with_suffix(".txt"))
+    return Presentation(
+        path=path.relative_to(raw_dir).as_posix(),
+        dataset="oulu",
+        subject=f"{name.user:02d}",
+        video=str(name),
+        species=species,
+        load=functools.partial(media.video_frames, str(path), frames, boxes),
+        frames=frames,
+        split=split,
+        lists=schema.lists(lists),
+        session=str(name.session),
+        sensor=str(name.phone),
+        medium="" if species == LIVE else species[-1],
+    )
 
 
-def _frame_numbers(path: Path, frames: int) -> tuple[int, ...]:
-    """The frames to take of a video, ascending. One that cannot be opened counts as if it had just as many [C]."""
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    capture.release()
-    if length < 1:
-        return tuple(range(frames))
-    taken = min(frames, length)
-    return tuple((2 * i + 1) * length // (2 * taken) for i in range(taken))
+def _boxes(path: Path) -> dict[int, Box]:
+    return {number: face_box(eyes) for number, eyes in read_eyes(path).items()}
 
 
-def _load(path: str, numbers: tuple[int, ...], number: int) -> np.ndarray:
-    frame = _decode(path, numbers).get(number)
-    if frame is None:
-        raise ValueError(f"{path}: frame {number} cannot be decoded; the file is cut off or damaged, copy it anew")
-    return frame
+def _list_files(raw_dir: str, protocol: str) -> dict[str, Path]:
+    """Split -> list file of a protocol; empty where it has none."""
+    number, _, fold = protocol.partition(".")
+    root = Path(raw_dir, "Protocols", f"Protocol_{number}")
+    paths = {split: root / f"{split.capitalize()}{fold and f'_{fold}'}.txt" for split in SPLITS}
+    missing = [str(path) for path in paths.values() if not path.is_file()]
+    if len(missing) == len(paths):
+        return {}
+    if missing:
+        raise FileNotFoundError(f"OULU-NPU: the list {missing[0]} is missing; protocol {protocol} needs all three")
+    return paths
 
 
-@functools.lru_cache(maxsize=1)  # eight frames of 1080 x 1920 are 50 MB
-def _decode(path: str, numbers: tuple[int, ...]) -> dict[int, np.ndarray]:
-    """Number -> RGB uint8 frame [h, w, 3], of those `numbers` that can be decoded.
-
-    It reads forward, because OpenCV's seek may stop at a neighbouring frame. Frames come out upright: OpenCV follows
-    the rotation in the file's metadata by default (CAP_PROP_ORIENTATION_AUTO).
-    """
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)  # named, else digits in a path pass for an image sequence
-    decoded = {}
-    for number in range(numbers[-1] + 1):
-        if not capture.grab():
-            break
-        if number in numbers:
-            found, frame = capture.retrieve()
-            if found:
-                decoded[number] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-    capture.release()
-    return decoded
+def _read_list(path: Path) -> Iterator[tuple[int, Name]]:
+    """(number of the line, video) of a list file."""
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        entry = re.fullmatch(r"(\+?1|-[12]),\s*(\w+)(?:\.avi)?", line.strip(), re.ASCII)
+        if not entry:
+            raise ValueError(f"{where}: '{line}' is no line such as +1,1_1_01_1 or -1,1_1_01_2; correct it")
+        try:
+            name = parse_stem(entry[2])
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        if (name.access == 1) == entry[1].startswith("-"):
+            raise ValueError(f"{where}: '{line}' contradicts access {name.access} ({SPECIES[name.access]}); correct it")
+        yield number, name

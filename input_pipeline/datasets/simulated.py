@@ -4,35 +4,17 @@ Videos are named `P_S_UU_A`: phones 1-6, sessions 1-3, users 01-55, accesses 1 l
 train, 21-35 dev, 36-55 test. Pictures are face crops already, of about 1.3 x the face box.
 """
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from input_pipeline.schema import LIVE, Sample
+from input_pipeline.datasets.oulu import SPECIES
+from input_pipeline.schema import LIVE, Frame, Presentation
 from input_pipeline.simulate import scene
 
-SPECIES = {1: LIVE, 2: "print1", 3: "print2", 4: "replay1", 5: "replay2"}
 USERS, PHONES, SESSIONS = (tuple(range(1, n + 1)) for n in (scene.USERS, scene.PHONES, scene.SESSIONS))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-    """Pictures rendered together, when the first of them is asked for."""
-
-    numbers: tuple[tuple[int, int, int, int, int], ...]  # user, phone, session, access, frame
-    size: int
-    seed: int
-    cue: float
-
-    @functools.cached_property
-    def images(self) -> np.ndarray:
-        return scene.render(*np.array(self.numbers).T, size=self.size, seed=self.seed, cue=self.cue)
-
-    def image(self, position: int) -> np.ndarray:
-        return self.images[position]
 
 
 def read(
@@ -45,33 +27,19 @@ def read(
     users: Sequence[int] = USERS,
     phones: Sequence[int] = PHONES,
     sessions: Sequence[int] = SESSIONS,
-) -> Iterator[Sample]:
+) -> Iterator[Presentation]:
     """The rendered set: five videos for each of `users`, `phones` and `sessions`, `frames` pictures each.
 
     Options: `size` is the side of a picture in pixels, `seed` picks another set of people and pictures, `cue` (0 to 1)
-    is how much an attack looks like one (`scene.render`). `raw_dir` is not used. A picture is rendered, with its
-    neighbours, when its `load()` is first called; its bytes depend on the options and its own name alone. Raises
-    ValueError for an option out of range.
+    is how much an attack looks like one (`scene.render`). `raw_dir` is not used. `load()` renders a video's
+    pictures together with those of its neighbours, which are kept for a while; their bytes depend on the options and
+    their own name alone. ValueError for an option out of range.
     """
     check(size, frames, cue, users, phones, sessions)
-    everyone = itertools.product(users, phones, sessions, SPECIES, range(frames))
-    while numbers := tuple(itertools.islice(everyone, scene.CHUNK)):
-        batch = _Batch(numbers, size, seed, cue)
-        for position, number in enumerate(numbers):
-            yield _sample(number, functools.partial(batch.image, position))
-
-
-def count(
-    raw_dir: str = "",
-    *,
-    frames: int = 1,
-    users: Sequence[int] = USERS,
-    phones: Sequence[int] = PHONES,
-    sessions: Sequence[int] = SESSIONS,
-    **_options,
-) -> int:
-    """How many samples `read` yields under the same options."""
-    return len(users) * len(phones) * len(sessions) * len(SPECIES) * frames
+    everyone = itertools.product(users, phones, sessions, SPECIES)
+    while videos := tuple(itertools.islice(everyone, max(1, scene.CHUNK // frames))):
+        for position, video in enumerate(videos):
+            yield _presentation(video, frames, functools.partial(_frames, videos, position, frames, size, seed, cue))
 
 
 def check(size, frames, cue, users, phones, sessions) -> None:
@@ -86,20 +54,33 @@ def check(size, frames, cue, users, phones, sessions) -> None:
         )
 
 
-def _sample(number: tuple[int, int, int, int, int], load) -> Sample:
-    user, phone, session, access, frame = number
+def _frames(videos, position: int, frames: int, size: int, seed: int, cue: float) -> Iterator[Frame]:
+    """The frames of the video at `position` of a chunk."""
+    for number in range(frames):
+        yield Frame(number, _chunk(videos, frames, size, seed, cue)[position * frames + number])
+
+
+@functools.lru_cache(maxsize=2)
+def _chunk(videos, frames: int, size: int, seed: int, cue: float) -> np.ndarray:
+    """All frames of some videos (user, phone, session, access), rendered together."""
+    numbers = [(*video, frame) for video in videos for frame in range(frames)]
+    return scene.render(*np.array(numbers).T, size=size, seed=seed, cue=cue)
+
+
+def _presentation(number: tuple[int, int, int, int], frames: int, load) -> Presentation:
+    user, phone, session, access = number
     video = f"{phone}_{session}_{user:02d}_{access}"
-    return Sample(
-        key=f"simulated/{video}/{frame}",
+    return Presentation(
+        path=video,
         dataset="simulated",
         subject=f"{user:02d}",
         video=video,
         species=SPECIES[access],
         load=load,
-        frame=frame,
+        frames=frames,
         split="train" if user <= 20 else "dev" if user <= 35 else "test",
         session=str(session),
         sensor=str(phone),
-        medium="" if access == 1 else SPECIES[access][-1],
+        medium="" if SPECIES[access] == LIVE else SPECIES[access][-1],
         cropped=True,
     )

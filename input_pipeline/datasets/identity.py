@@ -1,0 +1,45 @@
+"""Face images sorted by identity, for recognition: nobody says whether they are bona fide.
+
+LFW (Huang, Ramesh, Berg, Learned-Miller: Labeled Faces in the Wild, University of Massachusetts Amherst, TR 07-49,
+2007) and the ORL faces (Samaria, Harter: Parameterisation of a Stochastic Model for Human Face Identification, WACV
+1994) come so.
+"""
+
+import functools
+from pathlib import Path
+
+from input_pipeline import media
+from input_pipeline.schema import UNKNOWN, Presentation
+
+EXPECTED_TREE = """\
+RAW/
+  Aaron_Eckhart/Aaron_Eckhart_0001.jpg   identity/image, two identities at least
+  s1/1.pgm"""
+
+
+def read(raw_dir: str, *, name: str = "") -> list[Presentation]:
+    """Every image RAW/identity/image, in the order of the paths: label -1, subject the folder, video the path.
+
+    Option: `name` is the domain. ValueError for fewer than two identities.
+    """
+    paths = sorted(path for path in Path(raw_dir).glob("*/*") if _is_image(path))
+    if len({path.parent for path in paths}) < 2:
+        raise ValueError(f"{raw_dir}: images of fewer than two identities; expected\n{EXPECTED_TREE}")
+    return [_presentation(raw_dir, path, name) for path in paths]
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in media.IMAGE_SUFFIXES and path.name[0] != "."  # archives packed on a Mac hold ._*
+
+
+def _presentation(raw_dir, path, name) -> Presentation:
+    relative = path.relative_to(raw_dir).as_posix()
+    return Presentation(
+        path=relative,
+        dataset="identity",
+        domain=name,
+        subject=path.parent.name,
+        video=relative,
+        species=UNKNOWN,
+        load=functools.partial(media.image_frame, str(path)),
+    )

@@ -1,0 +1,102 @@
+"""Image and video files: decoding, upright, and the choice of frames."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from input_pipeline.schema import Box, Frame
+
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".webp"}
+VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
+FRAMES = 8  # of a video, by default (EVALUATION: n a video, evenly spaced)
+NEAR = 15  # a face stays near its annotated place for so many frames: half a second [C]
+
+
+def load_image(path: str | Path) -> np.ndarray:
+    """The image file at `path` as RGB uint8 [h, w, 3], turned upright as its EXIF orientation says.
+
+    Pillow rather than OpenCV, which fills the missing part of a truncated file with grey and says nothing.
+    FileNotFoundError for an absent file; ValueError, naming the file, for a corrupt one.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # PNG: SyntaxError
+        raise ValueError(f"{path}: not a readable image ({error})") from error
+
+
+def image_frame(path: str | Path, annotation: Callable[[], Box | None] | None = None) -> Iterator[Frame]:
+    """The one frame of an image file; `annotation()` returns its face box, or None."""
+    image = load_image(path)
+    yield Frame(0, image, annotation() if annotation else None)
+
+
+def video_frames(
+    path: str | Path, frames: int = FRAMES, annotation: Callable[[], Mapping[int, Box]] | None = None
+) -> Iterator[Frame]:
+    """`frames` evenly spaced frames of a video (all of a shorter one), upright, in order.
+
+    Frame numbers, from 0, are the centres of `frames` equal spans [C]: they keep clear of the ends, where the length
+    in a file's header may exceed by a frame or two what can be decoded. The file is read forward, because OpenCV's
+    seek may stop at a neighbouring frame. OpenCV turns frames as the file's metadata says.
+    annotation: returns frame number -> face box; a frame gets the box of the nearest annotated frame within `NEAR`.
+        A video that is turned gets none [C]: published boxes of such videos (six of MSU-MFSD) are in doubt whether
+        they refer to the frame before or after it is turned.
+    FileNotFoundError for an absent file. ValueError, naming file and frame, where a frame cannot be decoded.
+    """
+    path = str(path)
+    if not Path(path).exists():
+        raise FileNotFoundError(path)
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)  # named, else digits in a path pass for an image sequence
+    try:
+        length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        wanted = evenly(length, frames)
+        if not wanted:
+            raise ValueError(f"{path}: cannot be opened as a video; copy it anew")
+        turned = capture.get(cv2.CAP_PROP_ORIENTATION_META) % 360 != 0
+        boxes = annotation() if annotation and not turned else {}
+        for number in range(wanted[-1] + 1):
+            found, image = capture.grab(), None
+            if found and number in wanted:
+                found, image = capture.retrieve()
+            if not found:
+                raise ValueError(
+                    f"{path}: frame {number} of {length} cannot be decoded; the file is cut off: copy it anew"
+                )
+            if image is not None:
+                yield Frame(number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), nearest(boxes, number))
+    finally:
+        capture.release()
+
+
+def evenly(length: int, frames: int) -> tuple[int, ...]:
+    """The numbers of `frames` evenly spaced frames of `length`, ascending; all of them where it has no more."""
+    taken = max(0, min(frames, length))
+    return tuple((2 * i + 1) * length // (2 * taken) for i in range(taken))
+
+
+def nearest(boxes: Mapping[int, Box], number: int) -> Box | None:
+    """The box of the annotated frame nearest to `number` (the earlier of two), None beyond `NEAR` frames."""
+    if not boxes:
+        return None
+    annotated = min(boxes, key=lambda other: (abs(other - number), other))
+    return boxes[annotated] if abs(annotated - number) <= NEAR else None
+
+
+def loader(path: str | Path, frames: int = FRAMES) -> tuple[Callable[[], Iterator[Frame]], int]:
+    """(`load`, the number of frames) of an image or a video file without annotation, by its suffix."""
+    if Path(path).suffix.lower() in VIDEO_SUFFIXES:
+        return functools.partial(video_frames, str(path), frames), frames
+    return functools.partial(image_frame, str(path)), 1
+
+
+def check_frames(name: str, frames: int) -> None:
+    """ValueError unless the option `frames` of data set `name` is a whole number of at least one."""
+    if not isinstance(frames, int) or isinstance(frames, bool) or frames < 1:
+        raise ValueError(f"{name}: expected a whole number frames >= 1, got frames={frames!r}")

@@ -1,0 +1,160 @@
+"""Finished records: a TFDS data set of face crops, with its metadata as a table.
+
+BUILDER_DIR/face_crops-records.tfrecord-*   one record a frame: `image` (JPEG), the columns of `schema.COLUMNS`, `bbox`
+                                            float32 [4] and `landmarks` float32 [5, 2] (pixels of the raw frame; NaN
+                                            where unknown)
+BUILDER_DIR/metadata.csv                    one row a record, in the same order, and where its bytes lie
+BUILDER_DIR/summary.json, summary.txt       what was read, found, skipped
+BUILDER_DIR/{dataset_info,features}.json    TFDS's own: `tfds.builder_from_directory(BUILDER_DIR)` reads the records
+"""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import os
+import weakref
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from input_pipeline import schema
+
+NAME, SPLIT, VERSION = "face_crops", "records", "1.0.0"
+HEADER, FOOTER = 12, 4  # bytes around the data of a TFRecord: its length and checksums
+PLACE = {"file": int, "offset": int, "length": int, "crc32": int}  # where a record's data lies, and its checksum
+TABLE_TYPES = schema.COLUMNS | PLACE
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Finished records. `table` has one row a record, in the order of `files` and of the records within them.
+
+    table: the columns of `schema.COLUMNS`; `file` (position in `files`), `offset`, `length` and `crc32` of the
+        serialised example. Row number = number of the record.
+    fingerprint: SHA-256 (hex) of metadata.csv; it changes with any frame, box, label or setting.
+    """
+
+    builder_dir: str
+    files: list[str]
+    table: pd.DataFrame
+    fingerprint: str
+
+
+def file_name(number: int, count: int) -> str:
+    """The name of record file `number` of `count`, as TFDS expects it."""
+    return f"{NAME}-{SPLIT}.tfrecord-{number:05d}-of-{count:05d}"
+
+
+def load(directory: Path, raw_dir: str = "") -> Prepared | None:
+    """The finished records in `directory`, or None. ValueError where they were made from another `raw_dir`."""
+    if not (directory / "summary.json").is_file():
+        return None
+    summary = json.loads((directory / "summary.json").read_text())
+    made_from = summary["raw_dir"]
+    if raw_dir and made_from != str(Path(raw_dir).resolve()):
+        raise ValueError(
+            f"the records in {directory} were made from {made_from}, not from {raw_dir}: "
+            f"delete that directory to prepare them anew, or choose another --data_dir"
+        )
+    metadata = (directory / "metadata.csv").read_bytes()
+    table = pd.read_csv(io.BytesIO(metadata), dtype=TABLE_TYPES, keep_default_na=False)
+    files = sorted(str(path) for path in directory.glob("*.tfrecord-*"))
+    if len(files) != summary["files"]:
+        raise ValueError(
+            f"{directory}: {len(files)} of its {summary['files']} record files are there; delete it and prepare again"
+        )
+    return Prepared(str(directory), files, table, hashlib.sha256(metadata).hexdigest())
+
+
+@functools.cache
+def features():
+    """The features of a record, as TFDS names them."""
+    import tensorflow_datasets as tfds  # TensorFlow: seconds, and who only wants the table needs none of it
+
+    types = {int: np.int64, str: np.str_, bool: np.bool_, float: np.float32}
+    columns = {name: types[kind] for name, kind in schema.COLUMNS.items()}
+    return tfds.features.FeaturesDict(
+        columns
+        | {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+            "landmarks": tfds.features.Tensor(shape=(5, 2), dtype=np.float32),
+        }
+    )
+
+
+class Writer:
+    """Writes one record file: `place = writer.write(record)`, in a `with` block; the same records, the same bytes."""
+
+    def __init__(self, path: Path):
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+
+        self._writer, self._end = tf.io.TFRecordWriter(str(path)), 0
+        self._serializer = tfds.core.example_serializer.ExampleSerializer(features().get_serialized_info())
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._writer.close()
+
+    def write(self, record: dict) -> dict[str, int]:
+        """Appends a dict of the features -> offset, length and CRC-32 of its serialised data in the file."""
+        example = self._serializer.get_tf_example(features().encode_example(record))
+        data = example.SerializeToString(deterministic=True)
+        self._writer.write(data)
+        offset, self._end = self._end + HEADER, self._end + HEADER + len(data) + FOOTER
+        return {"offset": offset, "length": len(data), "crc32": zlib.crc32(data)}
+
+
+def write_tfds_metadata(directory: Path, lengths: Sequence[int]) -> None:
+    """dataset_info.json and features.json for the record files of `directory`, of `lengths` records each."""
+    import tensorflow_datasets as tfds
+
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=directory, dataset_name=NAME, split=SPLIT, filetype_suffix="tfrecord"
+    )
+    size = sum(path.stat().st_size for path in directory.glob("*.tfrecord-*"))
+    split = tfds.core.SplitInfo(name=SPLIT, shard_lengths=list(lengths), num_bytes=size, filename_template=template)
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory,
+        features=features(),
+        split_infos=[split],
+        version=VERSION,
+        check_data=False,
+        disable_shuffling=True,
+    )
+
+
+class Reader:
+    """Random access to the serialised examples of `files`, by the rows of their `table`. Threads may share it."""
+
+    def __init__(self, files: Sequence[str], table: pd.DataFrame):
+        self._files = files
+        self._file, self._offset, self._length, self._crc32 = (table[name].to_numpy() for name in PLACE)
+        self._descriptors = [os.open(path, os.O_RDONLY) for path in files]
+        weakref.finalize(self, lambda descriptors: [os.close(d) for d in descriptors], self._descriptors)
+
+    def images(self, rows: Iterable[int]) -> list[bytes]:
+        """The encoded images of these rows. ValueError, naming file and place, for a damaged record."""
+        import tensorflow as tf
+
+        examples = (tf.train.Example.FromString(self.read(row)) for row in rows)
+        return [example.features.feature["image"].bytes_list.value[0] for example in examples]
+
+    def read(self, row: int) -> bytes:
+        """The serialised example of a row; errors as of `images`."""
+        data = os.pread(self._descriptors[self._file[row]], self._length[row], self._offset[row])
+        if zlib.crc32(data) != self._crc32[row]:
+            path = self._files[self._file[row]]
+            raise ValueError(
+                f"{path}: the record at byte {self._offset[row]} is damaged; "
+                f"delete {os.path.dirname(path)} and prepare again"
+            )
+        return data

@@ -1,0 +1,98 @@
+"""A protocol of several folds ('3' is 3.1 to 3.6): each fold is a run of its own in FOLDER/<fold>, and FOLDER has the
+mean and the population standard deviation over folds of every figure (EVALUATION in docs/methods.md)."""
+
+import copy
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import jax
+import ml_collections
+import numpy as np
+
+from kdfas_jax import report, workdir
+
+FIGURES = ("dev", "test", "literature")
+OF_A_FOLD = ("protocol", "step", "threshold", *FIGURES)
+SUMMED = ("counts", "non_response")
+LEFT_OUT = ("ci95",)  # an interval within one fold; `deviation` says how the folds differ
+
+
+def home(folder: str, fold: str) -> str:
+    """The folder of the run of `fold` ('siw:2.1') below that of all folds: FOLDER/siw-2.1."""
+    return os.path.join(folder, fold.replace(":", "-"))
+
+
+def config_of(config, fold: str) -> ml_collections.ConfigDict:
+    """A copy of `config` for one of the folds of its protocol.
+
+    Teachers under the same protocol get the same fold, whether they share `config.data` or, as after JSON, hold a
+    copy: else they would have been trained on what the fold tests.
+    """
+    run = copy.deepcopy(config)
+    _replace(run, config.data.protocol, fold)
+    return run
+
+
+def _replace(config, protocol: str, fold: str) -> None:
+    if config.data.protocol == protocol:
+        config.data.protocol = fold
+    for teacher in config.teachers.values():
+        _replace(teacher.config, protocol, fold)
+
+
+def combine(config, results: Sequence[Mapping]) -> dict:
+    """The contents of the folds' results.json -> that of the whole, under the `config` of the whole.
+
+    Figures of `dev`, `test` and `literature` are means over folds, those of a species over the folds that have it;
+    `deviation` beside them has the population standard deviations; counts and non-responses are sums, so that a
+    subject counts once a fold. `folds` has each fold's own.
+    """
+    role = "dev" if results[0]["dev"] else "train"
+    return {
+        "config": workdir.plain(config),
+        "step": None,
+        "protocol": config.data.protocol,
+        "threshold": {"value": None, "source": f"EER of {role}, each fold its own"},
+        **{part: _over_folds([result[part] for result in results]) for part in FIGURES},
+        "sources": {
+            role: sorted({domain for result in results for domain in result["sources"][role]})
+            for role in results[0]["sources"]
+        },
+        "params": results[0]["params"],
+        "folds": [{key: result[key] for key in OF_A_FOLD} for result in results],
+    }
+
+
+def _over_folds(parts: Sequence[Mapping]) -> dict:
+    totals = {name: _total([part[name] for part in parts]) for name in SUMMED if name in parts[0]}
+    means, deviations = _spread(parts)
+    return means | totals | ({"deviation": deviations} if deviations else {})
+
+
+def _spread(parts: Sequence[Mapping]) -> tuple[dict, dict]:
+    """(mean, population standard deviation) of each figure over those of `parts` that have it."""
+    means, deviations = {}, {}
+    for name in dict.fromkeys(name for part in parts for name in part if name not in (*SUMMED, *LEFT_OUT)):
+        values = [part[name] for part in parts if name in part]
+        if isinstance(values[0], Mapping):
+            means[name], deviations[name] = _spread(values)
+        else:
+            means[name], deviations[name] = float(np.mean(values)), float(np.std(values))
+    return means, deviations
+
+
+def _total(values: Sequence[int | Mapping[str, int]]) -> int | dict[str, int]:
+    if not isinstance(values[0], Mapping):
+        return sum(values)
+    return {name: sum(value.get(name, 0) for value in values) for name in dict.fromkeys(n for v in values for n in v)}
+
+
+def write(config, folder: str, results: Sequence[Mapping]) -> dict:
+    """Combines the folds' results and writes FOLDER/report/index.html and FOLDER/eval/results.json -> its content."""
+    combined = combine(config, results)
+    if jax.process_index() == 0:
+        workdir.write_atomically(os.path.join(folder, "report", "index.html"), report.page(combined))
+        # Last: its presence says that all folds are finished.
+        workdir.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(combined, indent=2))
+    return combined

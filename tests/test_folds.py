@@ -1,0 +1,223 @@
+"""A protocol of several folds: the figures over folds, by hand; and six folds of a rehearsal, trained in seconds."""
+
+import copy
+import json
+from types import SimpleNamespace
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from configs import common
+from kdfas_jax import evaluate, folds, report, teachers, train, workdir
+from tests import tiny
+
+ZEROS = dict.fromkeys(("eer", "apcer_max", "bpcer", "acer", "hter", "bpcer10", "tpr_at_fpr1"), 0.0)
+
+
+def config(protocol="siw:3"):
+    data = {"dataset": "siw", "protocol": protocol}
+    teacher = {"name": "teacher", "data": data, "teachers": {}}
+    return ml_collections.ConfigDict(
+        {"name": "run", "data": data, "teachers": {"spoof": {"config": teacher, "checkpoint": ""}}}
+    )
+
+
+def fold(protocol, auc, hter, apcer, counts, dev=None):
+    """What results.json of one fold holds, in outline."""
+    return {
+        "config": {},
+        "step": 7,
+        "protocol": protocol,
+        "threshold": {"value": 0.25, "source": "EER of dev of siw"},
+        "dev": dev or {},
+        "test": {
+            **ZEROS,
+            "auc": auc,
+            "hter": hter,
+            "apcer": apcer,
+            "ci95": {"auc": [0.1, 0.9]},
+            "counts": counts,
+            "non_response": 2,
+        },
+        "literature": {"apcer_pooled": hter},
+        "sources": {"train": ["siw"], "dev": [], "test": [protocol], "extra": []},
+        "params": {"student": 5, "teachers": {"spoof": 9}},
+        "folds": [],
+    }
+
+
+@pytest.fixture
+def results():
+    return [
+        fold("siw:3.1", 0.9, 0.10, {"replay": 0.2}, {"videos": 3, "live": 1, "replay": 2}, dev={"eer": 0.5}),
+        fold("siw:3.2", 0.7, 0.20, {"print": 0.1, "replay": 0.4}, {"videos": 5, "live": 1, "print": 4}, {"eer": 0.1}),
+    ]
+
+
+def test_figures_are_means_with_population_deviations(results):
+    """0.9 and 0.7: mean 0.8, deviation 0.1 (0.141 were it n - 1)."""
+    combined = folds.combine(config(), results)
+    test = combined["test"]
+    assert test["auc"] == pytest.approx(0.8)
+    assert test["deviation"]["auc"] == pytest.approx(0.1)
+    assert test["hter"] == pytest.approx(0.15)
+    assert test["deviation"]["hter"] == pytest.approx(0.05)
+    assert combined["dev"] == {"eer": pytest.approx(0.3), "deviation": {"eer": pytest.approx(0.2)}}
+    literature = {"apcer_pooled": pytest.approx(0.15), "deviation": {"apcer_pooled": pytest.approx(0.05)}}
+    assert combined["literature"] == literature
+    assert "ci95" not in test
+
+
+def test_a_species_is_averaged_over_the_folds_that_have_it(results):
+    test = folds.combine(config(), results)["test"]
+    assert test["apcer"] == {"replay": pytest.approx(0.3), "print": pytest.approx(0.1)}
+    assert test["deviation"]["apcer"] == {"replay": pytest.approx(0.1), "print": 0.0}
+
+
+def test_counts_and_non_responses_are_summed(results):
+    test = folds.combine(config(), results)["test"]
+    assert test["counts"] == {"videos": 8, "live": 2, "replay": 2, "print": 4}
+    assert test["non_response"] == 4
+    assert not {"counts", "non_response"} & set(test["deviation"])
+
+
+def test_the_whole_keeps_each_fold_and_has_no_threshold_of_its_own(results):
+    combined = folds.combine(config(), results)
+    assert combined["config"] == workdir.plain(config())
+    assert (combined["protocol"], combined["step"]) == ("siw:3", None)
+    assert combined["threshold"] == {"value": None, "source": "EER of dev, each fold its own"}
+    assert combined["sources"] == {"train": ["siw"], "dev": [], "test": ["siw:3.1", "siw:3.2"], "extra": []}
+    assert combined["params"] == results[0]["params"]
+    kept = ("protocol", "step", "threshold", "dev", "test", "literature")
+    assert combined["folds"] == [{name: result[name] for name in kept} for result in results]
+    json.dumps(combined)
+
+
+def test_the_source_of_the_threshold_is_train_where_folds_have_no_dev(results):
+    combined = folds.combine(config(), [result | {"dev": {}} for result in results])
+    assert combined["threshold"]["source"] == "EER of train, each fold its own"
+    assert combined["dev"] == {}
+
+
+def test_the_report_shows_mean_and_deviation_and_every_fold(results, tmp_path):
+    combined = folds.write(config(), str(tmp_path), results)
+    assert json.loads((tmp_path / "eval" / "results.json").read_text()) == combined
+    assert report.row(combined)["auc"] == "0.8000 ± 0.1000"
+    assert report.row(combined)["hter"] == "15.00 ± 5.00"
+    assert report.how(combined).endswith("deviation over 2 folds. Threshold: EER of dev, each fold its own.")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "<tr><td>auc</td><td>0.8000</td><td>± 0.1000</td></tr>" in page
+    assert f"{report.how(combined)} Videos without a face: 4." in page
+    assert "<tr><td>siw:3.2</td><td>7</td><td>0.25</td><td>0.7000</td>" in page
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["by reference", "back from JSON"])
+def test_a_folds_teachers_are_of_the_same_fold(shared):
+    whole = config()
+    if shared:
+        whole.teachers.spoof.config.data = whole.data
+    else:
+        whole = ml_collections.ConfigDict(workdir.plain(whole))
+    run = folds.config_of(whole, "siw:3.2")
+    assert run.data.protocol == run.teachers.spoof.config.data.protocol == "siw:3.2"
+    assert whole.data.protocol == whole.teachers.spoof.config.data.protocol == "siw:3"
+
+
+def test_a_teacher_under_a_protocol_of_its_own_keeps_it():
+    whole = config()
+    whole.teachers.spoof.config.data = copy.deepcopy(whole.data)
+    whole.teachers.spoof.config.data.protocol = "official"
+    assert folds.config_of(whole, "siw:3.2").teachers.spoof.config.data.protocol == "official"
+
+
+def test_a_folds_folder_has_no_colon():
+    assert folds.home("runs/x", "siw:2.1") == "runs/x/siw-2.1"
+    assert folds.home("runs/x", "4.2") == "runs/x/4.2"
+
+
+def test_a_finished_run_of_another_config_is_refused(tmp_path, results):
+    assert workdir.results(config(), str(tmp_path)) is None
+    combined = folds.write(config(), str(tmp_path), results)
+    assert workdir.results(config(), str(tmp_path)) == combined
+    with pytest.raises(ValueError, match=r"holds another run \(config\.data\.protocol differs\)"):
+        workdir.results(config("siw:2"), str(tmp_path))
+
+
+def test_a_folder_whose_folds_have_checkpoints_is_not_taken_over(tmp_path):
+    workdir.claim(config("siw:2"), str(tmp_path), "data")
+    workdir.claim(config(), str(tmp_path), "data")  # nothing there to protect
+    (tmp_path / "siw-3.1" / "checkpoints" / "5").mkdir(parents=True)
+    workdir.claim(config(), str(tmp_path), "data")
+    with pytest.raises(ValueError, match=r"belongs to another run[\s\S]*config\.data\.protocol: 'siw:3' there"):
+        workdir.claim(config("siw:2"), str(tmp_path), "data")
+    assert workdir.read(str(tmp_path))["config"]["data"]["protocol"] == "siw:3"
+
+
+def rehearsal(data_dir):
+    """Protocol 3 on rendered faces: 120 pictures, 50 of them to train on in each fold, an epoch each."""
+    args = SimpleNamespace(raw_dir="", data_dir=str(data_dir))
+    whole = common.distilled(tiny.alone(args, "student", 16), tiny.alone(args, "teacher", 16))
+    whole.data.update({"dataset": "simulated", "protocol": "3", "record_size": 32})
+    whole.data.options = {"size": 32, "users": (1, 2, 21, 36), "sessions": (1,)}
+    for run in (whole, whole.teachers.spoof.config):
+        run.model.depth = 1
+        run.train.update({"batch_size": 25, "epochs": 1.0, "eval_epochs": 1.0})
+        run.optim.warmup_epochs = 0.0
+    return whole
+
+
+@pytest.fixture
+def compiled_once(tmp_path):
+    """The folds' steps are alike: JAX's cache spares compiling them anew."""
+    settings = {"jax_compilation_cache_dir": str(tmp_path / "xla"), "jax_persistent_cache_min_compile_time_secs": 0.0}
+    before = {name: getattr(jax.config, name) for name in settings}
+
+    def apply(values):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+    apply(settings)
+    yield
+    apply(before)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_once")
+def test_protocol_3_runs_six_folds_once(tmp_path, monkeypatch):
+    """With the folds of the teacher; called again only what is not finished; a missing fold cannot be evaluated."""
+    whole, folder = rehearsal(tmp_path / "data"), tmp_path / "run"
+    names = ["3.1", "3.2", "3.3", "3.4", "3.5", "3.6"]
+    fits, real = [], train.fit
+
+    def fit(run, home, objective, homes):
+        fits.append((run.name, run.data.protocol, homes))
+        real(run, home, objective, homes)
+
+    monkeypatch.setattr(train, "fit", fit)
+    results = train.train(whole, str(folder))
+    taught = teachers.home(whole.teachers.spoof, str(folder))
+    assert fits == [("teacher", name, {}) for name in names] + [
+        ("student", name, {"spoof": f"{taught}/{name}"}) for name in names
+    ]
+    assert [fold["protocol"] for fold in results["folds"]] == names
+    each = [json.loads((folder / name / "eval" / "results.json").read_text()) for name in names]
+    assert results["test"]["hter"] == pytest.approx(np.mean([fold["test"]["hter"] for fold in each]))
+    assert results["test"]["deviation"]["hter"] == pytest.approx(np.std([fold["test"]["hter"] for fold in each]))
+    assert results["test"]["counts"]["videos"] == 6 * 5
+    assert {fold["config"]["teachers"]["spoof"]["config"]["data"]["protocol"] for fold in each} == set(names)
+    assert json.loads((folder / "eval" / "results.json").read_text()) == results
+    assert (folder / "report" / "index.html").exists()
+
+    fits.clear()
+    (folder / "3.4" / "eval" / "results.json").unlink()
+    assert train.train(rehearsal(tmp_path / "data"), str(folder)) == results
+    assert [(name, protocol) for name, protocol, _ in fits] == [("student", "3.4")]
+
+    assert evaluate.evaluate_run(str(folder)) == results
+    (folder / "3.6").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"run/3\.6 does not exist; train all folds first"):
+        evaluate.evaluate_run(str(folder))

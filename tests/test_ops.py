@@ -1,0 +1,171 @@
+"""Decoding and augmentation: pure in the seed, each operation against what it is defined to do. 1 s."""
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
+
+from configs import common
+from input_pipeline import faces, ops
+
+OFF = {"crop": 1.0, "flip": False, "colour": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+FULL = {"crop": 0.5, "flip": True, "colour": 0.3, "erasing": 1.0}
+
+
+def augmentation(operations=0, **changes):
+    augment = common.base("test").data.augment
+    augment.update(OFF | changes)
+    augment.randaugment.ops = operations
+    return ops.Augmentation(augment)
+
+
+@pytest.fixture
+def image():
+    """A picture of 48 x 48 pixels with texture, in which every corner differs."""
+    ramp = np.linspace(30, 225, 48)
+    channels = [ramp[:, None] + 0 * ramp, 0 * ramp[:, None] + ramp, 0.5 * (ramp[:, None] + ramp[::-1])]
+    grain = np.random.default_rng(0).normal(0, 8, (48, 48, 3))
+    return (np.stack(channels, -1) + grain).clip(5, 250).round().astype(np.uint8)
+
+
+def test_decoding_is_tensorflows(image):
+    encoded = faces.encode(cv2.resize(image, (64, 64)))
+    reference = tf.io.decode_jpeg(encoded, dct_method="INTEGER_ACCURATE").numpy().astype(int)
+    assert np.abs(ops.decode(encoded, 64).astype(int) - reference).max() <= 1
+    halves = reference.reshape(32, 2, 32, 2, 3).mean((1, 3))
+    assert np.abs(ops.decode(encoded, 32) - halves).max() <= 1.1
+    assert ops.decode(encoded, 100).shape == (100, 100, 3)
+    with pytest.raises(ValueError, match="not a JPEG"):
+        ops.decode(b"no image", 32)
+
+
+def test_views_are_a_function_of_the_seed(image):
+    view = augmentation(2, **FULL).view
+    one, again, other = (view(image, ops.generator(0, seed)) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+    assert (one.shape, one.dtype) == (image.shape, np.uint8)
+
+
+def test_everything_off_leaves_the_image_alone(image):
+    np.testing.assert_array_equal(augmentation().view(image, ops.generator(0)), image)
+
+
+def test_a_flip_is_a_mirror_image_half_of_the_time(image):
+    views = [augmentation(flip=True).view(image, ops.generator(n)) for n in range(200)]
+    mirrored = [np.array_equal(view, image[:, ::-1]) for view in views]
+    assert all(flipped or np.array_equal(view, image) for flipped, view in zip(mirrored, views, strict=True))
+    assert 70 < sum(mirrored) < 130
+
+
+def test_crops_have_the_stated_area_and_aspect_and_stay_inside():
+    for n in range(300):
+        left, top, width, height = ops._random_crop(0.25, 480, ops.generator(n))
+        assert 0 <= left <= left + width <= 480
+        assert 0 <= top <= top + height <= 480
+        assert 0.24 <= width * height / 480**2 <= 1
+        assert 0.74 <= width / height <= 1.35
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_cut_and_a_warp_show_the_same(image, mirrored):
+    box = (5, 3, 30, 40)
+    warped = ops._warp(image, ops._to_box(box, mirrored, 48)).astype(int)
+    inner = np.s_[2:-2, 2:-2]  # a resize repeats the border of the box, a warp looks beyond it
+    assert np.abs(ops._cut(image, box, mirrored).astype(int) - warped)[inner].max() <= 3
+    np.testing.assert_array_equal(ops._cut(image, (0, 0, 48, 48), mirrored), image[:, ::-1] if mirrored else image)
+
+
+def test_colour_jitter_moves_the_mean_within_its_range(image):
+    means = [augmentation(colour=0.4).view(image, ops.generator(n)).mean() / image.mean() for n in range(100)]
+    assert 0.75 < min(means) < 0.9
+    assert 1.1 < max(means) < 1.25
+    np.testing.assert_array_equal(augmentation(colour=1e-6).view(image, ops.generator(1)), image)
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 1.7])
+@pytest.mark.parametrize(
+    ("ours", "pillow"),
+    [
+        (ops._brightness, ImageEnhance.Brightness),
+        (ops._saturation, ImageEnhance.Color),
+        (ops._contrast, ImageEnhance.Contrast),
+        (ops._sharpness, ImageEnhance.Sharpness),
+    ],
+)
+def test_tones_are_pillows(image, ours, pillow, factor):
+    reference = np.asarray(pillow(Image.fromarray(image)).enhance(factor)).astype(int)
+    inner = np.s_[1:-1, 1:-1]  # Pillow leaves the border unsharpened
+    assert np.abs(ours(factor)(image).astype(int) - reference)[inner].max() <= 3
+
+
+def test_tables_are_pillows(image):
+    picture = Image.fromarray(image)
+    np.testing.assert_array_equal(ops._solarize(0.5)(image), np.asarray(ImageOps.solarize(picture, 128)))
+    np.testing.assert_array_equal(ops._posterize(0.75)(image), np.asarray(ImageOps.posterize(picture, 5)))
+    assert np.abs(ops._autocontrast(image).astype(int) - np.asarray(ImageOps.autocontrast(picture))).max() <= 1
+    np.testing.assert_array_equal(ops._autocontrast(np.full_like(image, 9)), 9)
+    assert np.abs(ops._equalize(image).astype(int) - np.asarray(ImageOps.equalize(picture))).mean() < 3
+
+
+@pytest.mark.parametrize("number", range(len(ops.OPERATIONS)))
+@pytest.mark.parametrize("level", [0.9, -0.9])
+def test_every_operation_changes_the_image(image, number, level):
+    drawn = ops.OPERATIONS[number](level, len(image))
+    changed = drawn(image) if callable(drawn) else ops._warp(image, drawn)
+    assert (changed.shape, changed.dtype) == (image.shape, np.uint8)
+    assert np.abs(changed.astype(int) - image).mean() > 0.2
+
+
+def test_randaugment_draws_each_operation_and_leaves_half_out(monkeypatch, image):
+    drawn = []
+    monkeypatch.setattr(
+        ops, "OPERATIONS", [lambda level, _, n=n: drawn.append((n, level)) or np.eye(3) for n in range(5)]
+    )
+    for seed in range(400):
+        augmentation(2).view(image, ops.generator(seed))
+    assert 330 < len(drawn) < 470
+    assert {n for n, _ in drawn} == set(range(5))
+    levels = np.array([level for _, level in drawn])
+    assert 0.85 < np.abs(levels).mean() < 0.93
+    assert abs(np.sign(levels).mean()) < 0.2
+
+
+def test_erasing_covers_the_stated_share():
+    black = np.full((64, 64, 3), 255, np.uint8)
+    shares = [(augmentation(erasing=1.0).view(black, ops.generator(n)) < 255).any(-1).mean() for n in range(60)]
+    assert min(shares) > 0.01
+    assert max(shares) < 0.34
+    assert max(shares) - min(shares) > 0.2
+    erased = [(augmentation(erasing=0.25).view(black, ops.generator(n)) < 255).any() for n in range(200)]
+    assert 25 < sum(erased) < 80
+
+
+@pytest.mark.parametrize("changes", [{"mixup": 0.8}, {"cutmix": 1.0}])
+@pytest.mark.parametrize("count", [8, 7])
+def test_mixing_matches_labels_and_images(changes, count):
+    """Live images are white, attacks black: a mixed image's brightness is its label."""
+    labels = np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1, 1, 0, 1][:count]]
+    images = np.repeat(labels[:, 1], 16 * 16 * 3).reshape(count, 16, 16, 3).astype(np.uint8) * 255
+    pure = images.copy()
+    soft = augmentation(**changes).mix(images, labels, ops.generator(2))
+    np.testing.assert_allclose(soft.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(images.mean((1, 2, 3)) / 255, soft[:, 1], atol=0.005)
+    assert np.abs(soft - labels).max() > 0.05
+    if count == 7:
+        np.testing.assert_array_equal(images[6], pure[6])
+        np.testing.assert_array_equal(soft[6], labels[6])
+    pieces = [pure[:4].copy(), pure[4:].copy()]
+    for piece in pieces:
+        augmentation(**changes).mix(piece, labels[: len(piece)], ops.generator(2))
+    np.testing.assert_array_equal(np.concatenate(pieces), images)
+
+
+def test_both_kinds_of_mixing_take_turns():
+    chosen = set()
+    for n in range(30):
+        images = np.stack([np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 200, np.uint8)])
+        augmentation(mixup=0.8, cutmix=1.0).mix(images, np.eye(2, dtype=np.float32), ops.generator(n))
+        chosen.add("cutmix" if set(np.unique(images[0])) <= {0, 200} else "mixup")
+    assert chosen == {"mixup", "cutmix"}
