@@ -33,6 +33,10 @@ MAX_CORRUPT = 0.01  # share of files that may be unreadable before the copy is t
 FORMAT = 1  # of parts; a change of what they hold must change it
 
 
+class BrokenCopyError(ValueError):
+    """Too much of a raw data set cannot be read."""
+
+
 def prepare(
     dataset: str,
     *,
@@ -49,9 +53,9 @@ def prepare(
     options: the reader's own. crop: fields of `parts.Crop`: size, scale, boxes, align. workers: processes; 1 works in
     this one. beam: the arguments of an Apache Beam pipeline instead, such as ['--runner=DirectRunner']; its workers
     must see `raw_dir` and `data_dir`.
-    ValueError or OSError for missing or wrong raw data or options; ValueError, after removing what was made, for a
-    data set of which more than `max_corrupt` is unreadable. Stopped otherwise, it goes on when called again. A second
-    process that prepares the same records waits for the first.
+    ValueError or OSError for missing or wrong raw data or options; BrokenCopyError, after removing what was made, for
+    a data set of which more than `max_corrupt` is unreadable. Stopped otherwise, it goes on when called again. A
+    second process that prepares the same records waits for the first.
     """
     crop = parts.Crop(**crop)
     directory = builder_dir(dataset, data_dir, crop, options)
@@ -71,8 +75,8 @@ def prepare(
         try:
             _watch(dataset, work, runner, max_corrupt)
             _finish(unfinished, work, raw_dir, time.monotonic() - started)
-        except ValueError:
-            shutil.rmtree(unfinished)
+        except BrokenCopyError:
+            shutil.rmtree(unfinished)  # what was skipped in it must be read again when it is mended
             raise
         unfinished.rename(directory)
         shutil.rmtree(directory / "parts")
@@ -86,7 +90,6 @@ def load(
 
     `raw_dir` may be left out once the records exist. ValueError where it is given and they were made from another.
     """
-    datasets.get(dataset)  # an unknown name is an error here too
     return records.load(builder_dir(dataset, data_dir, parts.Crop(**crop), options), raw_dir)
 
 
@@ -94,6 +97,7 @@ def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping)
     """Where the records of these settings lie."""
     config = f"{dataset}-{crop.size}px-{crop.scale:g}x"
     config += ("-aligned" if crop.align else "") + ("-mtcnn" if crop.boxes == "mtcnn" else "")
+    config += getattr(datasets.get(dataset), "VERSION", "")
     if options:
         config += "-" + hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode()).hexdigest()[:8]
     return Path(data_dir, records.NAME, config, records.VERSION)
@@ -131,19 +135,20 @@ def _plan(unfinished: Path, presentations: Sequence[Presentation], crop: parts.C
 
 
 def _watch(dataset: str, work: list[parts.Part], runner: Iterator[parts.Part], max_corrupt: float) -> None:
-    """Lets the runner work, with a bar and the time left. ValueError where more than `max_corrupt` is corrupt."""
-    bar = tqdm.tqdm(desc=dataset, total=sum(part.frames for part in work), unit="frame", dynamic_ncols=True)
-    presentations = sum(len(part.presentations) for part in work)
+    """Lets the runner work, with a bar and the time left. BrokenCopyError where more than `max_corrupt` is corrupt."""
+    finished = [part for part in work if part.finished]
+    total, done = (sum(part.frames for part in some) for some in (work, finished))
+    files = sum(len(part.presentations) for part in work)
     corrupt = []
-    with bar:
-        for part in itertools.chain([part for part in work if part.finished], runner):
+    with tqdm.tqdm(desc=dataset, total=total, initial=done, unit="frame", dynamic_ncols=True) as bar:
+        for part in itertools.chain(finished, runner):
             corrupt += part.read_note()["corrupt"]
-            if len(corrupt) > max_corrupt * presentations:
-                raise ValueError(
-                    f"data set '{dataset}': more than {max_corrupt:.0%} of its {presentations} files are corrupt; mend "
-                    f"or remove these and run again, or allow more with --max_corrupt:\n" + "\n".join(corrupt[:5])
+            if len(corrupt) > max_corrupt * files:
+                raise BrokenCopyError(
+                    f"data set '{dataset}': more than {max_corrupt:.0%} of its {files} files are corrupt; mend or "
+                    f"remove these and run again, or allow more with --max_corrupt:\n" + "\n".join(corrupt[:5])
                 )
-            bar.update(part.frames)
+            bar.update(0 if part in finished else part.frames)
 
 
 def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, seconds: float) -> None:
@@ -152,7 +157,7 @@ def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, seconds: flo
     rows = [row | {"file": number} for number, note in enumerate(notes) for row in note["rows"]]
     corrupt = [message for note in notes for message in note["corrupt"]]
     if not rows:
-        raise ValueError("none of the data set's files exists or can be read; " + "; ".join(corrupt[:5]))
+        raise BrokenCopyError("none of the data set's files exists or can be read; " + "; ".join(corrupt[:5]))
     table = pd.DataFrame(rows)[list(records.TABLE_TYPES)]
     table.to_csv(unfinished / "metadata.csv", index=False)
     records.write_tfds_metadata(unfinished, [len(note["rows"]) for note in notes])

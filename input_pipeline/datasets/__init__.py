@@ -3,7 +3,8 @@
 A reader has
     read(raw_dir, **options) -> Iterable[Presentation]   it lists folders and list files, and opens no video or image
     EXPECTED_TREE: str                                   the raw layout, for error messages
-A reader without EXPECTED_TREE needs no raw data (the rendered faces): `read(**options)`.
+A reader without EXPECTED_TREE needs no raw data (the rendered faces): `read(**options)`; it has a
+    VERSION: str                                         a suffix of its records' folder, new with every new picture
 """
 
 import importlib
