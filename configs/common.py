@@ -52,6 +52,7 @@ def base(name: str) -> ml_collections.ConfigDict:
     data.protocol = "1"
     data.subjects = ml_collections.ConfigDict()  # {train, dev, test} ranges of protocol `subjects`
     data.extra_sources = ()  # domains beside those that a cross-domain protocol names; results carry them
+    data.train_species = ()  # train on these alone, () on all: the others are unseen until dev and test
     data.dev_share = 0.0  # share of the training subjects held out as dev where the protocol has none
     data.balance = ""  # columns such as domain+label, whose combinations get equal shares of every epoch
     data.augment = {
@@ -59,10 +60,13 @@ def base(name: str) -> ml_collections.ConfigDict:
         "flip": True,
         "colour": 0.0,
         "randaugment": {"ops": 2, "magnitude": 9},
+        "degrade": 0.0,
         "erasing": 0.25,
         "mixup": 0.8,
         "cutmix": 1.0,
     }
+
+    data.attack = {"probability": 0.0, "recapture": 0.0}  # live crops that become simulated attacks (attacked.py)
 
     # The DeiT recipe (METHODS section 1); lr is per 512 examples.
     config.train = {"batch_size": 128, "epochs": 300.0, "eval_epochs": 10.0}

@@ -42,6 +42,7 @@ class Augmentation:
     - `colour` s: brightness moved by up to s / 2, contrast and saturation by up to s.
     - `randaugment` {ops, magnitude}: that many operations at magnitude 0..10 (Cubuk et al. 2020), each with timm's
       chance of one half, magnitude deviation of 0.5 and ranges.
+    - `degrade` p: low resolution, blur, noise and JPEG, each with probability p: what other cameras and links do [C].
     - `erasing` p: with probability p a rectangle is filled with noise (Zhong et al. 2020).
     - `mixup`, `cutmix`: the alphas of their Beta distributions; 0 is off.
     """
@@ -49,7 +50,7 @@ class Augmentation:
     def __init__(self, config):
         self._crop, self._flip, self._colour = config.crop, config.flip, config.colour
         self._operations, self._magnitude = config.randaugment.ops, config.randaugment.magnitude
-        self._erasing = config.erasing
+        self._degrade, self._erasing = config.degrade, config.erasing
         self._mixing = [(mix, alpha) for mix, alpha in ((_mixup, config.mixup), (_cutmix, config.cutmix)) if alpha]
 
     def view(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -71,6 +72,8 @@ class Augmentation:
         image = _cut(image, box, mirrored) if moved is None else _warp(image, _to_box(box, mirrored, size) @ moved)
         for tone in tones:
             image = tone(image)
+        for degrade in DEGRADATIONS if self._degrade else ():
+            image = degrade(image, rng) if rng.random() < self._degrade else image
         return _erase(image, rng) if self._erasing and rng.random() < self._erasing else image
 
     def mix(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -208,6 +211,30 @@ OPERATIONS = (
     lambda level, size: _autocontrast,
     lambda level, size: _equalize,
 )
+
+
+def _lose_resolution(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    size = len(image)
+    small = max(8, round(rng.uniform(0.4, 1) * size))
+    image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.002, 0.016) * len(image))
+
+
+def _add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.normal(0, rng.uniform(1, 8), image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def _compress(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 96))])[1]
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # channels are in the order in which they went in
+
+
+DEGRADATIONS = (_lose_resolution, _blur, _add_noise, _compress)
 
 
 def _rotation(angle: float) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from input_pipeline import datasets, ops, prepare, protocols, records
+from input_pipeline import attacked, datasets, ops, prepare, protocols, records
 
 ROLES = ("train", "dev", "test")
 CLASSES = 2  # column 0 attack, column 1 bona fide
@@ -67,6 +67,8 @@ def open_data(config) -> Data:
     )
     extra = tuple(config.extra_sources)
     roles = protocols.assign(table, config.protocol, dict(config.subjects), extra=extra, dev_share=config.dev_share)
+    if config.train_species:
+        roles = roles.mask((roles == "train") & ~table["species"].isin(config.train_species), "")
     data = Data(
         table.assign(role=roles),
         [file for p in prepared for file in p.files],
@@ -135,7 +137,8 @@ def train_batches(
         )
         return images, augmentation.mix(images, labels[rows], ops.generator(seed, MIX, step)), rows
 
-    return _stream(piece, (start, steps), batch_size, shard, "label")
+    stream = _stream(piece, (start, steps), batch_size, shard, "label")
+    return attacked.with_attacks(stream, config.attack, seed=seed, start=start)
 
 
 def test_batches(

@@ -46,7 +46,8 @@ def assign(
 
     table: rows with the columns of `schema.COLUMNS`; the result has its index. Rows of label -1 get no role.
     protocol: a name of `FAMILIES`: '1', '2', '3.1' .. '4.6' (OULU-NPU); 'official', the sets' own splits; 'subjects';
-        'siw:1'; 'celeba_spoof:intra_test'; 'cross:casia+msu-replay', from domains to a domain; 'ocim:OCI-M';
+        'siw:1'; 'celeba_spoof:intra_test'; 'cross:casia+msu-replay', from domains to the test split of a domain, or to
+        the whole of it ('cross:casia-replay:all'); 'ocim:OCI-M';
         'limited:MI-C'. Where the set came with lists for it (column `lists`), they decide.
     subjects: the disjoint ranges of protocol 'subjects': {'train': '1-5', 'dev': '6', 'test': '7-8,10'}.
     extra: further domains of a protocol across domains: what they have to train on joins train, and nothing else [C].
@@ -160,9 +161,9 @@ def _celeba_spoof(table: pd.DataFrame, name: str) -> pd.Series:
     )
 
 
-def _cross(table: pd.DataFrame, origins: str, target: str) -> pd.Series:
-    """The classical cross test, on the target's test split."""
-    return _across(table, origins.split("+"), target)
+def _cross(table: pd.DataFrame, origins: str, target: str, whole: str | None) -> pd.Series:
+    """The classical cross test, on the target's test split, or on the whole of it."""
+    return _across(table, origins.split("+"), target, whole=bool(whole))
 
 
 def _leave_one_out(table: pd.DataFrame, origins: str, target: str) -> pd.Series:
@@ -282,7 +283,7 @@ FAMILIES = (
     Family(r"siw:2\.([1-4])", _siw_medium, "siw:2.1 to siw:2.4"),
     Family(r"siw:3\.([12])", _siw_species, "siw:3.1, siw:3.2"),
     Family(r"celeba_spoof:(.+)", _celeba_spoof, "celeba_spoof:intra_test"),
-    Family(r"cross:(.+)-(.+)", _cross, "cross:casia+msu-replay", across=True),
+    Family(r"cross:(.+)-([^-:]+)(:all)?", _cross, "cross:casia+msu-replay, cross:casia-replay:all", across=True),
     Family(r"ocim:([OCIM]{3})-([OCIM])", _leave_one_out, "ocim:OCI-M", across=True),
     Family(r"limited:([OCIM]{2})-([OCIM])", _leave_one_out, "limited:MI-C", across=True),
 )

@@ -9,8 +9,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from configs import common
 from input_pipeline import faces, ops
 
-OFF = {"crop": 1.0, "flip": False, "colour": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
-FULL = {"crop": 0.5, "flip": True, "colour": 0.3, "erasing": 1.0}
+OFF = {"crop": 1.0, "flip": False, "colour": 0.0, "degrade": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+FULL = {"crop": 0.5, "flip": True, "colour": 0.3, "degrade": 0.5, "erasing": 1.0}
 
 
 def augmentation(operations=0, **changes):
@@ -130,6 +130,23 @@ def test_randaugment_draws_each_operation_and_leaves_half_out(monkeypatch, image
     levels = np.array([level for _, level in drawn])
     assert 0.85 < np.abs(levels).mean() < 0.93
     assert abs(np.sign(levels).mean()) < 0.2
+
+
+@pytest.mark.parametrize("degrade", ops.DEGRADATIONS)
+def test_every_degradation_loses_detail_or_adds_some_but_keeps_colours(image, degrade):
+    for n in range(20):
+        changed = degrade(image, ops.generator(n))
+        assert (changed.shape, changed.dtype) == (image.shape, np.uint8)
+        assert np.abs(changed.mean((0, 1)) - image.mean((0, 1))).max() < 2
+    assert np.abs(changed.astype(int) - image).mean() > 0.5
+
+
+def test_degradations_come_as_often_as_asked(image, monkeypatch):
+    seen = []
+    monkeypatch.setattr(ops, "DEGRADATIONS", [lambda image, _, n=n: seen.append(n) or image for n in range(4)])
+    for seed in range(200):
+        augmentation(degrade=0.25).view(image, ops.generator(seed))
+    assert all(30 < seen.count(n) < 75 for n in range(4))
 
 
 def test_erasing_covers_the_stated_share():

@@ -140,6 +140,14 @@ def test_several_sets_are_one_table(tiny, data, tmp_path):
         pipeline.open_data(tiny.data)
 
 
+def test_training_may_be_kept_to_some_species(tiny, data):
+    tiny.data.train_species = ("live",)
+    kept = pipeline.open_data(tiny.data)
+    assert kept.count("train") == data.count("train") // 2
+    assert kept.table["label"][kept.table["role"] == "train"].eq(1).all()
+    assert kept.count("dev") == data.count("dev")
+
+
 def test_a_protocol_that_selects_nothing_is_refused(tiny):
     tiny.data.protocol = "subjects"
     tiny.data.subjects = {"train": "1-2"}

@@ -207,6 +207,9 @@ def test_a_cross_test_is_tuned_on_the_sources_and_tested_on_the_targets_test():
         "own": ". .",
     }
     assert by_domain(protocols.assign(DOMAINS, "cross:casia-own"))["own"] == "test test"
+    whole, tested = (protocols.assign(DOMAINS, f"cross:casia-oulu{suffix}") for suffix in (":all", ""))
+    assert (whole[DOMAINS["domain"] == "oulu"] == "test").all()
+    assert (tested == "test").sum() < (whole == "test").sum()
     without_splits = by_domain(protocols.assign(DOMAINS, "cross:own-casia"))
     assert (without_splits["own"], without_splits["casia"]) == ("train train", ". test")
 

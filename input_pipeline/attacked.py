@@ -1,0 +1,39 @@
+"""Training batches in which some live crops have become simulated attacks (`simulate.attack`)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from input_pipeline import ops
+
+SEEDED = 3  # what a generator is seeded for, beside the run's seed; the pipeline has 0 to 2
+ATTACK, LIVE = np.eye(2, dtype=np.float32)
+
+
+def with_attacks(
+    batches: Iterator[dict[str, np.ndarray]], config, *, seed: int, start: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The batches from step `start` on, as `config` (data.attack) says:
+
+    - `probability`: of a live crop to be printed or displayed, and photographed again; its label becomes attack. Rows
+      that mixup or cutmix have mixed are not live crops.
+    - `recapture`: of any other crop to be taken through the same cameras without an instrument, label as it was: else
+      the camera that follows a simulated instrument would tell the label.
+    What becomes of a row depends on the seed, the step and its example alone.
+    """
+    if not (config.probability or config.recapture):
+        yield from batches
+        return
+    from input_pipeline.simulate import attack  # JAX's compiler: seconds, for those who ask for attacks
+
+    for step, batch in enumerate(batches, start):
+        draws = [ops.generator(seed, SEEDED, step, int(index)).integers(1 << 32, size=2) for index in batch["index"]]
+        keys, chances = np.array(draws).T
+        chances = chances / (1 << 32)
+        attacked = (batch["label"] == LIVE).all(1) & (chances < config.probability)
+        recaptured = ~attacked & (chances >= 1 - config.recapture)
+        images, labels = batch["image"].copy(), batch["label"].copy()
+        images[attacked] = attack.simulate_attack(images[attacked], keys[attacked])
+        labels[attacked] = ATTACK
+        images[recaptured] = attack.recapture(images[recaptured], keys[recaptured])
+        yield batch | {"image": images, "label": labels}
