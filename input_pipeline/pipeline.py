@@ -85,25 +85,26 @@ def open_data(config) -> Data:
 
 
 def _prepared(config) -> list[records.Prepared]:
-    names = config.dataset.split("+")
-    if len(names) > 1 and config.raw_dir and "{dataset}" not in config.raw_dir:
+    readers = {name: datasets.get(name) for name in config.dataset.split("+")}
+    raw = [name for name, reader in readers.items() if hasattr(reader, "EXPECTED_TREE")]
+    if len(raw) > 1 and config.raw_dir and "{dataset}" not in config.raw_dir:
         raise ValueError(
-            f"config.data.raw_dir={config.raw_dir!r} for {config.dataset}: write {{dataset}} for the name of each set"
+            f"config.data.raw_dir={config.raw_dir!r} for {'+'.join(raw)}: write {{dataset}} for the name of each set"
         )
-    known = {name: datasets.options(datasets.get(name)) for name in names}
+    known = {name: datasets.options(reader) for name, reader in readers.items()}
     if unknown := [option for option in config.options if not any(option in options for options in known.values())]:
         raise ValueError(f"config.data.options: {config.dataset} has no option {unknown}; known: {known}")
     return [
         prepare.prepare(
             name,
-            raw_dir=config.raw_dir.replace("{dataset}", name),
+            raw_dir=config.raw_dir.replace("{dataset}", name) if name in raw else "",
             data_dir=config.data_dir,
             options={option: value for option, value in dict(config.options).items() if option in known[name]},
             size=config.record_size,
             scale=config.scale,
             align=config.align,
         )
-        for name in names
+        for name in readers
     ]
 
 

@@ -14,7 +14,8 @@ from kdfas_jax.objective import Objective
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = ("kdfas_demo", "kdfas_nuaa", "kdfas_oulu", "kdfas_pod")
-CONFIGS = (*STUDENTS, *(f"teachers.{name}" for name in STUDENTS))
+TRANSFERS = ("transfer_live", "transfer_simulated")
+CONFIGS = (*STUDENTS, *(f"teachers.{name}" for name in STUDENTS), *TRANSFERS)
 
 
 def load(name, argument=""):
@@ -36,7 +37,7 @@ def test_every_name_in_a_config_resolves(name):
     batch = {"label": jax.ShapeDtypeStruct((2, 2), jnp.float32)}
     loss, _ = jax.eval_shape(objective, outputs(config.model, config.data.image_size), outs, batch)
     assert loss.shape == ()
-    assert config.data.dataset in datasets.READERS
+    assert set(config.data.dataset.split("+")) <= set(datasets.READERS)
     assert protocols.folds(config.data.protocol)
     assert config.data.image_size % model.patch == 0
     schedule = optim.schedule(config.optim, steps=1000, steps_per_epoch=10, batch_size=config.train.batch_size)

@@ -131,12 +131,13 @@ def test_several_sets_are_one_table(tiny, data, tmp_path):
     tiny.data.augment.update(LIGHT)
     last = {**batches(both, tiny, 0, 3)[0]}
     assert last["image"].shape == (16, 16, 16, 3)
+    tiny.data.dataset = "folder+nuaa"
     tiny.data.raw_dir = "somewhere"
     with pytest.raises(ValueError, match=r"write \{dataset\} for the name of each set"):
         pipeline.open_data(tiny.data)
     tiny.data.options = {"subject_lvl": 1}
     tiny.data.raw_dir = ""
-    with pytest.raises(ValueError, match=r"folder\+simulated has no option \['subject_lvl'\]"):
+    with pytest.raises(ValueError, match=r"folder\+nuaa has no option \['subject_lvl'\]"):
         pipeline.open_data(tiny.data)
 
 

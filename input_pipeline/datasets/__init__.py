@@ -25,6 +25,7 @@ READERS = {
         "msu",
         "nuaa",
         "oulu",
+        "rendered",
         "replay",
         "simulated",
         "siw",

@@ -1,0 +1,98 @@
+"""Faces and attacks in the shape of OULU-NPU by the second renderer (`input_pipeline.rendering`), in several domains.
+
+Slower than the first one (`simulated`), which the demo keeps, and harder to learn: instruments and cameras are sampled
+physically, plain colour and spectrum say little of the label, and four domains rehearse protocols across data sets.
+Videos are named `P_S_UU_A` as of OULU-NPU; users 1-20 train, 21-35 dev, 36-55 test. Pictures are face crops already.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from input_pipeline.datasets.oulu import SPECIES
+from input_pipeline.rendering import domains as families
+from input_pipeline.rendering import scene
+from input_pipeline.schema import LIVE, Frame, Presentation
+
+VERSION = "-r1"  # of the renderer: records of another one are not taken for these
+USERS, PHONES, SESSIONS = (tuple(range(1, n + 1)) for n in (scene.USERS, scene.PHONES, scene.SESSIONS))
+
+
+def read(
+    raw_dir: str = "",
+    *,
+    size: int = 96,
+    frames: int = 1,
+    seed: int = 0,
+    cue: float = 1.0,
+    users: Sequence[int] = USERS,
+    phones: Sequence[int] = PHONES,
+    sessions: Sequence[int] = SESSIONS,
+    domains: Sequence[str] = ("rendered",),
+) -> Iterator[Presentation]:
+    """The rendered set: five videos for each of `users`, `phones` and `sessions`, `frames` pictures each.
+
+    Options: `size` is the side of a picture in pixels, `seed` picks another set of people and pictures, `cue` (0 to 1)
+    is how much an attack looks like one (`scene.render`). `raw_dir` is not used. `load()` renders a video's
+    pictures together with those of its neighbours, which are kept for a while; their bytes depend on the options and
+    their own name alone. `domains` (of `rendering.domains.DOMAINS`) rehearse protocols across data sets: each has
+    `users` of its own, who are named by the domain's number too ('207'; videos 'simulated-casia/1_1_07_1'), and
+    families of cameras, lights and instruments of its own. ValueError for an option out of range.
+    """
+    check(size, frames, cue, users, phones, sessions)
+    if not domains or len(set(domains)) < len(domains):
+        raise ValueError(f"rendered: domains must be distinct names, got {tuple(domains)}")
+    for domain in [families.number(name) for name in domains]:
+        everyone = itertools.product(users, phones, sessions, SPECIES)
+        while videos := tuple(itertools.islice(everyone, max(1, scene.REQUEST // frames))):
+            for position, video in enumerate(videos):
+                load = functools.partial(_frames, videos, position, frames, size, seed, cue, domain)
+                yield _presentation(video, frames, load, domain)
+
+
+def check(size, frames, cue, users, phones, sessions) -> None:
+    """ValueError, naming the option, for one that is out of range."""
+    for name, given, known in (("users", users, USERS), ("phones", phones, PHONES), ("sessions", sessions, SESSIONS)):
+        if not given or not set(given) <= set(known) or len(set(given)) < len(given):
+            raise ValueError(f"rendered: {name} must be distinct numbers in 1..{known[-1]}, got {tuple(given)}")
+    if frames < 1 or size < scene.SMALLEST or not 0.0 <= cue <= 1.0:
+        raise ValueError(
+            f"rendered: expected frames >= 1, size >= {scene.SMALLEST} and cue in 0..1, "
+            f"got frames={frames}, size={size}, cue={cue}"
+        )
+
+
+def _frames(videos, position: int, frames: int, size: int, seed: int, cue: float, domain: int) -> Iterator[Frame]:
+    """The frames of the video at `position` of a chunk."""
+    for number in range(frames):
+        yield Frame(number, _chunk(videos, frames, size, seed, cue, domain)[position * frames + number])
+
+
+@functools.lru_cache(maxsize=2)
+def _chunk(videos, frames: int, size: int, seed: int, cue: float, domain: int) -> np.ndarray:
+    """All frames of some videos (user, phone, session, access), rendered together."""
+    numbers = [(*video, frame) for video in videos for frame in range(frames)]
+    return scene.render(*np.array(numbers).T, size=size, seed=seed, cue=cue, domain=domain)
+
+
+def _presentation(number: tuple[int, int, int, int], frames: int, load, domain: int) -> Presentation:
+    user, phone, session, access = number
+    name, video = families.DOMAINS[domain], f"{phone}_{session}_{user:02d}_{access}"
+    video = f"{name}/{video}" if domain else video
+    return Presentation(
+        path=video,
+        dataset="rendered",
+        domain=name,
+        subject=f"{domain}{user:02d}" if domain else f"{user:02d}",
+        video=video,
+        species="cut" if (name, access) == families.CUT else SPECIES[access],
+        load=load,
+        frames=frames,
+        split="train" if user <= 20 else "dev" if user <= 35 else "test",
+        session=str(session),
+        sensor=str(phone),
+        medium="" if SPECIES[access] == LIVE else SPECIES[access][-1],
+        cropped=True,
+    )

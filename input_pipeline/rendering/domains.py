@@ -1,0 +1,49 @@
+"""Families of people, cameras, lights and instruments that rehearse training on some data sets and testing on another.
+
+Domain 0 is the set as it comes; domains 1 to 4 stand in for OULU-NPU (phones, three sessions), CASIA-FASD (old and new
+USB cameras, daylight, paper with cut-out eyes as the second print), Replay-Attack (a laptop's camera, a controlled lamp
+or a window behind the head) and MSU-MFSD (laptop and phone, indoor light). The people of one are in no other. The
+figures say in which direction the sets differ; they are not measured from them [C].
+"""
+
+import jax.numpy as jnp
+
+DOMAINS = ("rendered", "simulated-oulu", "simulated-casia", "simulated-replay", "simulated-msu")
+CUT = ("simulated-casia", 3)  # domain and access whose print has holes for the eyes
+
+LIGHTS = jnp.array([[1, 2, 3], [1, 2, 3], [4, 2, 1], [6, 5, 1], [3, 1, 4]])  # kind of light by session: light.LIGHT
+ZOOM = jnp.array([0.0, 0.0, -0.05, -0.08, 0.05])  # of the framing
+# Factors on what is drawn for a camera, an instrument and a light, by domain.
+CAMERA = {
+    "blur": (1.0, 1.0, 1.5, 1.6, 1.15),
+    "noise": (1.0, 1.0, 1.4, 1.8, 1.1),
+    "sharpen": (1.0, 1.0, 0.7, 0.4, 1.4),
+    "saturation": (1.0, 1.0, 0.90, 0.80, 1.15),
+    "contrast": (1.0, 1.0, 0.7, 0.9, 1.4),
+    "red": (1.0, 1.0, 1.04, 0.95, 1.0),
+    "blue": (1.0, 1.0, 0.94, 1.06, 1.0),
+    "coarseness": (1.0, 1.0, 1.5, 1.8, 0.8),
+    "brightness": (1.0, 1.0, 1.05, 0.85, 1.1),
+}
+TOOL = {
+    "lines": (1.0, 1.0, 0.85, 1.2, 0.95),
+    "white": (1.0, 1.0, 0.95, 0.85, 1.0),
+    "gamut": (1.0, 1.0, 0.85, 0.95, 1.1),
+    "soft": (1.0, 1.0, 1.2, 1.5, 0.9),
+    "sheen": (1.0, 1.0, 1.3, 0.6, 1.2),
+    "bend": (1.0, 1.0, 1.5, 0.6, 1.0),
+    "texture": (1.0, 1.0, 1.4, 0.8, 1.0),
+}
+
+
+def number(name: str) -> int:
+    """Position in DOMAINS; ValueError for a name that is not there."""
+    if name not in DOMAINS:
+        raise ValueError(f"rendered: unknown domain '{name}'; known: {', '.join(DOMAINS)}")
+    return DOMAINS.index(name)
+
+
+def adapted(figures: dict, factors: dict, domain) -> dict:
+    """`figures` drawn for a camera or an instrument as they are in `domain` (0 to 4, traced or not)."""
+    own = {name: value * jnp.array(factors[name])[domain] for name, value in figures.items() if name in factors}
+    return figures | own

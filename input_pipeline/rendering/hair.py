@@ -1,0 +1,147 @@
+"""Hair: on the skull, behind the neck and beside the face, brows and beard. Strands are noise stretched along them.
+
+Where hair ends it thins out: strands are drawn where their noise lies below a density that falls across the border,
+so that hairlines, beards and outlines are made of single hairs and not of an edge. Styles and colours are our own
+choice [C]; the sheen is the band of Kajiya and Kay (Rendering Fur with Three Dimensional Textures, SIGGRAPH 1989), at
+right angles to the strands.
+"""
+
+import jax.numpy as jnp
+
+from input_pipeline.rendering.albedo import look_up, stream, table
+from input_pipeline.rendering.person import ROW
+from input_pipeline.simulate.noise import bell, fold, ramp, value_noise
+
+HAIR = table((12, 11, 11), (30, 22, 18), (62, 42, 29), (104, 73, 46), (165, 132, 88))
+GREY = table((158, 154, 150))[0]
+CROWN = jnp.array([0.0, -0.42, -0.30])  # the middle of the skull
+
+
+def colour(who):
+    """A person's hair colour [3]."""
+    own = look_up(HAIR, who["hair_tone"])
+    return own + who["grey"] * (GREY - own)
+
+
+def thinned(density, strand, soft=0.5):
+    """Opacity [h, w] of strands (noise in about [-1, 1]) where hair grows with `density` (0 none to 1 full)."""
+    return ramp(2.2 * density - 1.1 - strand, soft)
+
+
+def strands(who, across, along, number=20):
+    """The strand noise [h, w] in about [-1, 1] and the reflectance [h, w, 3] of hair combed along `along`."""
+    seed = stream(who, number)
+    lock = value_noise(seed, 9.0 * across, 1.2 * along)
+    across = across + 0.02 * lock
+    thin = 0.55 * value_noise(fold(seed, 1), 62.0 * across, 2.6 * along) + 0.45 * value_noise(
+        fold(seed, 2), 24.0 * across, 1.6 * along
+    )
+    tint = 1.0 + 0.40 * thin + 0.18 * lock
+    return thin, colour(who) * jnp.maximum(tint, 0.15)[..., None], lock
+
+
+def hairline(who, x, y):
+    """Height [h, w] of the hairline at head coordinates: hair grows above it (y is down)."""
+    side = jnp.abs(x)
+    tufts = value_noise(stream(who, 21), 7.0 * x, 1.5 * y) + 0.5 * value_noise(stream(who, 23), 22.0 * x, 2.0 * y)
+    fringe = who["fringe"] > 0.7
+    hang = fringe * (0.30 + 0.06 * tufts) * bell((x - 0.5 * who["parting"]) / 0.45)
+    peak = 0.05 * bell((x - who["parting"]) / 0.25) * who["fringe"]
+    receding = 0.14 * who["age"] * who["masculine"] * (bell((side - 0.36) / 0.16) + 0.4)
+    temples = 0.30 * jnp.maximum(side - 0.30, 0.0) + 5.0 * jnp.maximum(side - 0.585, 0.0)
+    return who["hairline"] + hang + peak - receding + temples + 0.035 * tufts
+
+
+def crop(who, x, y, z, edge, pixel):
+    """Hair on the skull at points x, y, z of its shell: opacity [h, w], reflectance [h, w, 3], strand noise [h, w].
+
+    `edge` is the distance inside the shell's outline.
+    """
+    across = jnp.arctan2(x - 0.35 * who["parting"], -(y - 0.6)) * 1.2
+    along = jnp.hypot(y + 1.3, z)
+    across += 0.025 * who["wave"] * jnp.sin(9.0 * along + 4.0 * x)
+    thin, paint, lock = strands(who, across, along)
+    line = hairline(who, x, y)
+    long = who["hair_style"] > 0.55
+    sideburn = jnp.where(long, 0.9, 0.02 + 0.3 * (z < 0.0))
+    line = jnp.minimum(line, sideburn) + ramp(z - 0.05, 0.3) * jnp.minimum(
+        0.0, -0.15 - 0.5 * ramp(z - 0.30, 0.4) - line
+    )
+    feather = 0.16 - 0.08 * (who["fringe"] > 0.7)
+    density = ramp(line - y, feather) * (1.0 - 0.4 * who["age"] * who["masculine"] * bell((y + 1.0) / 0.25))
+    outline = ramp(edge + 0.030 * thin + 0.035 * lock, pixel + 0.05)
+    grown = jnp.where(who["hair_style"] < 0.10, 0.12 * (who["beard"] > 0.2), 1.0)
+    paint *= (1.0 - 0.35 * ramp(0.10 - (line - y), 0.12))[..., None]  # roots lie in the shade of what hangs over them
+    return grown * outline * thinned(density, thin + 0.3 * lock, 0.7), paint, thin
+
+
+def forehead_shade(who, x, y):
+    """How dark [h, w] the hair leaves the skin just below the hairline, 0 to 1."""
+    falls = 0.25 + 0.30 * (who["fringe"] > 0.7)
+    return falls * (who["hair_style"] > 0.10) * ramp(hairline(who, x, y) + 0.13 - y, 0.26)
+
+
+def curtain(who, u, v, edge, pixel):
+    """Long hair beside and behind the face, at picture coordinates: opacity [h, w] and reflectance [h, w, 3]."""
+    wave = (0.02 + 0.06 * who["wave"]) * jnp.sin(5.0 * v + 3.0 * jnp.sign(u)) * ramp(v, 0.8)
+    thin, paint, lock = strands(who, u + wave, v, 24)
+    long = who["hair_style"] > 0.55
+    return long * ramp(edge + 0.05 * lock + 0.04 * thin, pixel + 0.07), paint, thin
+
+
+def sheen(normal, strand, lamp):
+    """Highlight [h, w] of strands that run down the head: the band at right angles to the half vector."""
+    half = lamp + jnp.array([0.0, 0.0, 1.0])
+    half /= jnp.linalg.norm(half)
+    tilt = normal[..., 1] * half[2] - normal[..., 2] * half[1] + 0.08 * strand
+    facing = jnp.clip((normal * half).sum(-1), 0.0)
+    band = 0.75 * bell(tilt / 0.16) + 0.35 * bell((tilt - 0.22) / 0.30)
+    return band * facing * (0.6 + 0.8 * jnp.clip(strand, -0.6, 1.0))
+
+
+def brows(who, relief, now, x, y, pixel, below):
+    """Eyebrows over `below` [h, w, 3]: an arched, tapering band of hairs."""
+    side, eye = jnp.abs(x), relief[ROW["eye"]]
+    along = (side - eye[0]) / 0.21  # -1 inner end, 1 outer end
+    middle = relief[ROW["brow_ridge"], 1] - who["brow_arch"] * (1.0 - 0.8 * (along - 0.15) ** 2) + 0.03
+    half = (0.028 + 0.014 * who["masculine"]) * who["brow_weight"] * (1.0 - 0.45 * along)
+    seed = stream(who, 6)
+    lean = side + (0.9 - 0.5 * along) * (y - middle)  # hairs lean outwards
+    hairs = 0.7 * value_noise(seed, 55.0 * lean, 10.0 * y) + 0.3 * value_noise(fold(seed, 1), 20.0 * x, 30.0 * y)
+    density = ramp(half - jnp.abs(y - middle), half + 0.03) * ramp(1.08 - jnp.abs(along), 0.35)
+    tone = 0.75 * look_up(HAIR, jnp.minimum(who["hair_tone"], 2.8)) + 0.25 * who["grey"] * GREY
+    mask = 0.72 * thinned(density, 0.8 * hairs, 1.2)
+    return below + mask[..., None] * (tone - below)
+
+
+def beard(who, relief, x, y, lips, below):
+    """Shaved shadow, stubble, moustache, goatee or full beard over `below` [h, w, 3]: see `style`."""
+    side = jnp.abs(x)
+    grown = style(who)
+    seed = stream(who, 9)
+    hairs = 0.6 * value_noise(seed, 60.0 * x, 26.0 * y) + 0.4 * value_noise(fold(seed, 1), 24.0 * x, 9.0 * y)
+    ragged = 0.035 * value_noise(stream(who, 10), 9.0 * x, 9.0 * y)
+    jaw = ramp(y + ragged - 0.67 + 0.5 * jnp.maximum(side - 0.16, 0.0), 0.22)
+    jaw = jnp.maximum(jaw, ramp(side + 2.0 * ragged - 0.52, 0.30) * ramp(y - 0.20, 0.5))
+    point = ramp(y + ragged - 0.68, 0.16) * ramp(0.21 - side + ragged, 0.12)
+    upper = relief[ROW["upper_lip"], 1]
+    lip = ramp(0.060 - jnp.abs(y + 0.5 * ragged - upper + 0.045 - 0.25 * side * side), 0.06) * ramp(0.32 - side, 0.06)
+    clear = 1.0 - lips
+    place = {"moustache": lip, "goatee": jnp.maximum(point, lip), "full": jnp.maximum(jaw, lip)}
+    density = sum(grown[name] * where for name, where in place.items())
+    stubble = grown["shadow"] * place["full"] * clear
+    below = below * jnp.exp(-0.55 * stubble[..., None] * jnp.array([1.0, 0.80, 0.65]) * (1.0 + 0.5 * hairs)[..., None])
+    mask = 0.88 * thinned(density, 0.8 * hairs, 1.3) * clear * ramp(density - 0.05, 0.1)
+    tone = 0.9 * colour(who) * (1.0 + 0.5 * hairs)[..., None]
+    return below + mask[..., None] * (tone - below)
+
+
+def style(who) -> dict:
+    """How much there is of each kind of beard, 0 to 1: `shadow` (shaved to stubble), `moustache`, `goatee`, `full`."""
+    b = who["beard"]
+    return {
+        "shadow": jnp.where(b > 0.0, jnp.minimum(0.15 + 1.3 * b, 1.0), 0.0),
+        "moustache": ((b > 0.60) & (b <= 0.70)).astype(jnp.float32),
+        "goatee": ((b > 0.70) & (b <= 0.82)).astype(jnp.float32),
+        "full": (b > 0.82).astype(jnp.float32),
+    }

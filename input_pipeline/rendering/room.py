@@ -1,0 +1,51 @@
+"""What stands behind the head: walls, shelves, doors, windows and lamps, out of focus. Our own choice [C]."""
+
+import jax
+import jax.numpy as jnp
+
+from input_pipeline.simulate.noise import fold, ramp, uniform, value_noise
+
+THINGS = 10  # boxes in a room
+LAMPS = 5  # spots of light
+
+
+def backdrop(key, size: int, light):
+    """An out-of-focus room [size, size, 3] in linear light under `light` [3]: a wall, boxes, windows, lamps.
+
+    How cluttered it is and how far out of focus is drawn from the key, from a bare wall to a crowded room.
+    """
+    clutter, focus, tall, bright = uniform(fold(key, 0), (4,))
+    wall = _hue(fold(key, 1), 0.25 + 0.6 * bright, 0.10)
+    line = (jnp.arange(size) + 0.5) / size
+    soft = 0.03 + 0.16 * focus
+    slope = uniform(fold(key, 2), (2,), -0.35, 0.35)
+    shade = 1.0 + slope[0] * (line - 0.5) + slope[1] * (line[:, None] - 0.5)
+    picture = wall * shade[..., None]
+
+    def thing(picture, seed):
+        x, y, w, h, shown, window = uniform(fold(seed, 0), (6,))
+        width, height = 0.08 + 0.50 * w * w, jnp.where(tall > 0.5, 0.4 + 1.2 * h, 0.15 + 0.5 * h * h)
+        across = ramp(0.5 * width - jnp.abs(line - x), soft) * ramp(width - 0.3 * soft, soft)
+        down = ramp(0.5 * height - jnp.abs(line - y), soft) * ramp(height - 0.3 * soft, soft)
+        paint = _hue(fold(seed, 1), 0.04 + 0.60 * uniform(fold(seed, 2), ()) ** 2, 0.25)
+        paint = jnp.where(window > 0.88, 2.5, 1.0) * jnp.where(window > 0.88, 0.5 + 0.5 * paint, paint)
+        mask = (shown < clutter * 1.2) * down[:, None] * across
+        return picture + mask[..., None] * (paint - picture), None
+
+    picture, _ = jax.lax.scan(thing, picture, fold(key, 3, jnp.arange(THINGS)))
+
+    def lamp(picture, seed):
+        x, y, r, on, warm = uniform(fold(seed, 0), (5,))
+        radius = 0.01 + 0.04 * r + 0.5 * soft * r
+        disc = ramp(radius - jnp.hypot(line - x, line[:, None] - 0.7 * y), 0.4 * radius + 0.02)
+        glow = 2.0 * jnp.stack([1.0 + 0.0 * warm, 0.95 - 0.15 * warm, 0.9 - 0.4 * warm])
+        return picture + ((on < 0.4 * clutter) * disc)[..., None] * glow, None
+
+    picture, _ = jax.lax.scan(lamp, picture, fold(key, 4, jnp.arange(LAMPS)))
+    grain = value_noise(fold(key, 5), 9.0 * line, 9.0 * line[:, None])
+    return picture * (1.0 + 0.06 * grain)[..., None] * light
+
+
+def _hue(key, level, strength):
+    """A paint [3] of a level whose channels differ by up to `strength`, relative."""
+    return level * (1.0 + strength * uniform(key, (3,), -1.0, 1.0))

@@ -1,0 +1,195 @@
+"""Simulated attacks: figures free of the label, pictures that depend on crop and key alone, moire that sampling makes.
+
+About 15 s on two busy cores, mostly compilation.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from input_pipeline.rendering import attack, camera, instruments, structure
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def crops():
+    """Twenty smooth colourful pictures [20, 32, 32, 3]."""
+    at = np.linspace(0, 3, SIZE)
+    phases = np.random.default_rng(0).uniform(0, 6, (20, 3, 2))
+    waves = np.sin(at[:, None, None] + phases[:, None, None, :, 0]) * np.cos(at[:, None] + phases[:, None, None, :, 1])
+    return np.uint8(120 + 90 * waves)
+
+
+KEYS = np.arange(20)
+
+
+@pytest.fixture(scope="module")
+def attacks(crops):
+    return attack.simulate_attack(crops, KEYS)
+
+
+def test_attacks_are_crops_of_the_same_shape_that_follow_their_keys(crops, attacks):
+    assert (attacks.shape, attacks.dtype) == (crops.shape, np.uint8)
+    np.testing.assert_array_equal(attack.simulate_attack(crops, KEYS), attacks)
+    other = attack.simulate_attack(crops, KEYS + 100)
+    assert (np.abs(other.astype(int) - attacks).mean((1, 2, 3)) > 1).all()
+
+
+def test_how_crops_are_batched_changes_nothing(crops, attacks):
+    order = np.random.default_rng(1).permutation(20)
+    parts = [attack.simulate_attack(crops[rows], KEYS[rows]) for rows in np.split(order, [3, 12])]
+    np.testing.assert_array_equal(np.concatenate(parts), attacks[order])
+    both = [
+        attack.recapture(crops, KEYS),
+        np.concatenate([attack.recapture(crops[i : i + 5], KEYS[i : i + 5]) for i in range(0, 20, 5)]),
+    ]
+    np.testing.assert_array_equal(*both)
+    assert attack.simulate_attack(crops[:0], KEYS[:0]).shape == (0, SIZE, SIZE, 3)
+
+
+def test_species_are_the_keys_own_or_those_asked_for(crops, attacks):
+    kinds = np.asarray(attack.species(np.arange(2000)))
+    assert set(kinds) == {0, 1}
+    assert abs(kinds.mean() - 0.5) < 0.05
+    np.testing.assert_array_equal(attack.simulate_attack(crops, KEYS, kinds[:20]), attacks)
+    changed = attack.simulate_attack(crops, KEYS, 1 - kinds[:20])
+    assert (np.abs(changed.astype(int) - attacks).mean((1, 2, 3)) > 0.5).all()
+
+
+def test_the_camera_is_drawn_alike_with_and_without_an_instrument(crops):
+    """One key, one camera: its figures carry no label."""
+    images, keys = crops[: attack.CHUNK].astype(np.float32) / 255.0, np.arange(attack.CHUNK, dtype=np.uint32)
+    with_one = attack._attacks(images, keys, np.zeros_like(keys))[1]
+    without = attack._recaptures(images, keys)[1]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), with_one, without)
+
+
+def test_levels_and_colours_of_attacks_are_those_of_live_pictures(crops, attacks):
+    """On the mean: exposure and white balance treat both alike."""
+    live = attack.recapture(crops, KEYS).mean((1, 2)) / 255.0
+    attacked = attacks.mean((1, 2)) / 255.0
+    assert np.abs(live.mean(0) - attacked.mean(0)).max() < 0.12
+    tints = [x[:, 0] - x[:, 2] for x in (live, attacked)]
+    assert abs(tints[0].mean() - tints[1].mean()) < 0.1
+
+
+def test_the_light_of_a_black_crop_is_finite():
+    black, keys = np.zeros((attack.CHUNK, SIZE, SIZE, 3), np.float32), np.arange(attack.CHUNK, dtype=np.uint32)
+    assert np.isfinite(attack._attacks(black, keys, keys % 2)[0]).all()
+    assert np.isfinite(attack._recaptures(black, keys)[0]).all()
+
+
+def test_a_fifth_of_all_pictures_are_taken_by_an_ideal_camera():
+    capture = jax.jit(jax.vmap(lambda key: attack.capture(key, 0.2)))
+    figures, amount = capture(jnp.arange(2000, dtype=jnp.uint32))
+    ideal = np.asarray(amount) == 0
+    assert abs(ideal.mean() - 0.2) < 0.05
+    assert (np.asarray(figures["noise"])[ideal] == 0).all()
+    np.testing.assert_allclose(np.asarray(figures["brightness"])[ideal], 0.2, rtol=1e-5)
+
+
+def test_an_ideal_camera_gives_the_crop_back(crops):
+    """Without instrument, framing, light and automatic contrast: within a few grey levels."""
+    figures = {name: jnp.float32(attack.IDEAL.get(name, 0.0)) for name in attack.CAMERA}
+
+    @jax.jit
+    def again(image):
+        light = attack.light_of(image)
+        seen = figures | {"brightness": camera.metered(light), "levels": 0.0}
+        return camera.photograph(camera.enlarge(light, 2 * SIZE), seen, jnp.uint32(0), SIZE)
+
+    for crop in crops[:3] / 255.0:
+        assert np.abs(np.asarray(again(crop.astype(np.float32))) - crop)[2:-2, 2:-2].mean() < 0.012
+
+
+def neutral_tool(replay):
+    """An instrument without weaknesses."""
+    ones = {"zoom": 1.0, "white": 1.0, "gamut": 1.0, "tone": 1.0, "cast_r": 1.0, "cast_b": 1.0, "shine_size": 0.5}
+    names = instruments.draw_instrument(jnp.uint32(0), False, 1)
+    zero = {name: jnp.float32(ones.get(name, 0.0)) for name in names}
+    return zero | {"replay": jnp.float32(replay), "seed": jnp.uint32(1), "border": jnp.float32(-0.5)}
+
+
+def test_a_display_of_no_strength_shows_the_picture(crops):
+    light = {"key": jnp.zeros(3), "ambient": jnp.ones(3), "direction": jnp.array([0.0, 0.0, 1.0])}
+    tool = neutral_tool(replay=1)
+    shown = jax.jit(lambda c: instruments.present(c, tool, light, jnp.zeros((SIZE, SIZE, 3)), 2 * SIZE))
+    for crop in crops[:3] / np.float32(255):
+        wanted = 0.9 * camera.decode(camera.enlarge(jnp.asarray(crop), 2 * SIZE))
+        assert np.abs(np.asarray(shown(crop)) - wanted)[2:-2, 2:-2].mean() < 0.01
+
+
+def test_inks_print_greys_and_keep_the_order_of_colours():
+    @jax.jit
+    def printed(colours):
+        nowhere = jnp.zeros(colours.shape[:2])
+        return structure.halftone(structure.separate(colours), nowhere, nowhere, {"screen": 0.0}, 1.0, 1.0)
+
+    levels = np.linspace(0.05, 0.95, 8, dtype=np.float32)
+    colours = np.concatenate([np.tile(levels[:, None], (1, 3)), [[0.8, 0.2, 0.2]]]).astype(np.float32)[:, None]
+    greys, red = np.split(np.asarray(printed(colours))[:, 0], [8])
+    assert (np.diff(greys.mean(-1)) > 0).all()
+    assert np.ptp(greys, axis=-1).max() < 0.12
+    assert red[0, 0] > 2 * red[0, 1]
+
+
+@jax.jit
+def low_waves(frequency, lens):
+    """Deviation, in waves longer than eight pixels, of a grey display before a Bayer sensor of 64 x 64 pixels.
+
+    `frequency`: display pixels a sensor pixel.
+    """
+    at = (np.arange(128) + 0.5) / 64 - 1.0
+    u, v = np.meshgrid(at, at)
+    grid = structure.subpixels(u, v, {"screen": 0.8}, 32.0 * frequency, 1 / 64)
+    seen = camera.demosaic(camera.through_lens(grid, lens), camera.bayer(64))
+    return seen.reshape(8, 8, 8, 8, 3).mean((1, 3)).std()
+
+
+def test_moire_appears_where_the_structure_meets_the_sampling():
+    meeting = low_waves(0.53, 0.3)  # every second pixel sees red: beats of 33 pixels
+    assert meeting > 0.05
+    assert low_waves(0.37, 0.3) < 0.3 * meeting  # far from it
+    assert low_waves(0.53, 1.0) < 0.2 * meeting  # gone in a blurred picture
+
+
+def test_a_lens_keeps_the_level():
+    seen = jax.jit(camera.through_lens)(jnp.full((16, 16, 3), 0.4), 0.7)
+    np.testing.assert_allclose(seen, 0.4, rtol=1e-5)
+
+
+def test_demosaicing_gives_smooth_colours_back():
+    ramp = np.linspace(0.2, 0.8, 24, dtype=np.float32)
+    image = np.stack([ramp[:, None] * np.ones(24), ramp * np.ones((24, 1)), np.full((24, 24), 0.5)], -1)
+    again = jax.jit(lambda image: camera.demosaic(image, camera.bayer(24)))(image)
+    np.testing.assert_allclose(again[1:-1, 1:-1], image[1:-1, 1:-1], atol=1e-3)
+
+
+def test_a_tone_curve_is_undone_by_its_inverse():
+    code = np.linspace(0.0, 1.0, 11, dtype=np.float32)
+    np.testing.assert_allclose(camera.contrast(camera.contrast(code, 1.3), 1 / 1.3), code, atol=1e-5)
+    np.testing.assert_allclose(camera.shoulder(camera.unshoulder(code)), code, atol=1e-5)
+
+
+def test_eyes_show_through_a_cut_out():
+    paper, behind, holes = jnp.full((4, 4, 3), 0.6), jnp.full((4, 4, 3), 0.2), jnp.zeros((4, 4)).at[1:3, 1:3].set(1.0)
+    mask = instruments.cut_out(paper, behind, holes)
+    np.testing.assert_allclose(mask[0], 0.6, rtol=1e-6)
+    assert 0.05 < mask[1, 1, 0] < 0.2  # in the shade of the paper
+
+
+@pytest.mark.parametrize(
+    ("images", "keys", "message"),
+    [
+        (np.zeros((2, 64, 64, 3), np.float32), [0, 1], "uint8"),
+        (np.zeros((2, 64, 32, 3), np.uint8), [0, 1], "uint8"),
+        (np.zeros((2, 16, 16, 3), np.uint8), [0, 1], "at least 32"),
+        (np.zeros((2, 64, 64, 3), np.uint8), [0], "a key for each"),
+    ],
+)
+def test_wrong_arguments_are_named(images, keys, message):
+    for function in (attack.simulate_attack, attack.recapture):
+        with pytest.raises(ValueError, match=message):
+            function(images, np.array(keys))

@@ -1,0 +1,71 @@
+"""Live crops become attacks in training batches; the renderer is a stand-in here."""
+
+import numpy as np
+import pytest
+
+from configs import common
+from input_pipeline import attacked
+from input_pipeline.rendering import attack
+
+
+@pytest.fixture(autouse=True)
+def renderer(monkeypatch):
+    """An attack is 200 all over, a recaptured crop 50, plus the lowest bit of its key."""
+    for name, level in (("simulate_attack", 200), ("recapture", 50)):
+        monkeypatch.setattr(
+            attack,
+            name,
+            lambda images, keys, level=level: np.zeros_like(images) + np.uint8(level + (keys & 1))[:, None, None, None],
+        )
+
+
+def batches(seed=0, count=20, rows=16):
+    """Black crops, live and attack in turn, but for every fourth, which is mixed."""
+    label = np.tile(np.array([[0, 1], [1, 0], [0, 1], [0.4, 0.6]], np.float32), (rows // 4, 1))
+    for step in range(count):
+        index = np.arange(rows) + step * rows
+        yield {"image": np.zeros((rows, 8, 8, 3), np.uint8), "label": label, "index": index}
+
+
+def made(probability, recapture, *, seed=0, start=0, stream=None):
+    config = common.base("test").data.attack
+    config.update({"probability": probability, "recapture": recapture})
+    return list(attacked.with_attacks(stream or batches(), config, seed=seed, start=start))
+
+
+def test_off_changes_nothing():
+    for one, other in zip(made(0.0, 0.0), batches(), strict=True):
+        np.testing.assert_array_equal(one["image"], other["image"])
+        np.testing.assert_array_equal(one["label"], other["label"])
+
+
+def test_live_crops_alone_become_attacks_as_often_as_asked():
+    shares = []
+    for one, other in zip(made(0.5, 0.0), batches(), strict=True):
+        changed = one["image"][:, 0, 0, 0] >= 200
+        assert not changed[(other["label"] != (0, 1)).any(1)].any()
+        np.testing.assert_array_equal(one["label"][changed], np.tile([1, 0], (changed.sum(), 1)))
+        np.testing.assert_array_equal(one["label"][~changed], other["label"][~changed])
+        shares.append(changed[other["label"][:, 1] == 1].mean())
+    assert 0.35 < np.mean(shares) < 0.65
+
+
+def test_the_others_are_recaptured_with_their_labels():
+    for one, other in zip(made(0.4, 0.6), batches(), strict=True):
+        level = one["image"][:, 0, 0, 0]
+        assert set(np.unique(level // 50)) <= {0, 1, 4}
+        np.testing.assert_array_equal(one["label"][level < 200], other["label"][level < 200])
+        live = other["label"][:, 1] == 1
+        assert (level[live] > 0).all()  # 0.4 + 0.6: each live crop is one or the other
+
+
+def test_what_becomes_of_a_row_depends_on_seed_step_and_example():
+    whole, again, other = made(0.5, 0.3), made(0.5, 0.3), made(0.5, 0.3, seed=1)
+    resumed = made(0.5, 0.3, start=7, stream=(batch for n, batch in enumerate(batches()) if n >= 7))
+    halves = made(0.5, 0.3, stream=({k: v[8:] for k, v in batch.items()} for batch in batches()))
+    for n, batch in enumerate(whole):
+        np.testing.assert_array_equal(batch["image"], again[n]["image"])
+        np.testing.assert_array_equal(batch["image"][8:], halves[n]["image"])
+        if n >= 7:
+            np.testing.assert_array_equal(batch["image"], resumed[n - 7]["image"])
+    assert any((one["image"] != two["image"]).any() for one, two in zip(whole, other, strict=True))
