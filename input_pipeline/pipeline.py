@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from input_pipeline import attacked, datasets, ops, prepare, protocols, records
 
-ROLES = ("train", "dev", "test")
 CLASSES = 2  # column 0 attack, column 1 bona fide
 PIECE = 32  # rows that one call reads, decodes and augments: even, as neighbours are mixed [C]
 AHEAD = 2  # batches prepared while the device works

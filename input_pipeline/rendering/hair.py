@@ -14,7 +14,6 @@ from input_pipeline.simulate.noise import bell, fold, ramp, value_noise
 
 HAIR = table((12, 11, 11), (30, 22, 18), (62, 42, 29), (104, 73, 46), (165, 132, 88))
 GREY = table((158, 154, 150))[0]
-CROWN = jnp.array([0.0, -0.42, -0.30])  # the middle of the skull
 
 
 def colour(who):
