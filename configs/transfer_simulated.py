@@ -9,19 +9,19 @@ Cost: an estimate of 10 minutes on two cores, half of it rendering 4,950 picture
 
 from configs import common
 
-MODEL = {"name": "vit", "patch": 12, "width": 128, "depth": 6, "heads": 4, "classes": 2, "dtype": "float32"}
+MODEL = {"name": "vit", "patch": 12, "stem": (24, 48), "width": 128, "depth": 6, "heads": 4, "classes": 2}
 AUGMENT = {"crop": 0.6, "colour": 0.2, "degrade": 0.4, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
 
 
 def get_config(argument: str = ""):
     """Arguments: raw_dir (of NUAA), steps."""
-    args = common.parse(argument, raw_dir="", steps=600)
+    args = common.parse(argument, raw_dir="", steps=1200)
     config = small(args.raw_dir)
     config.name = "transfer_simulated"
-    config.data.dataset = "rendered+nuaa"
-    config.data.options = {"size": 112}
-    config.data.protocol = "cross:rendered-nuaa:all"
-    config.train.epochs = args.steps / 28  # 1,800 pictures to train on, 64 a step
+    config.data.dataset = "simulated+nuaa"
+    config.data.options = {"size": 112, "frames": 2, "users": tuple(range(1, 36))}  # the others would go unused
+    config.data.protocol = "cross:simulated-nuaa:all"
+    config.train.epochs = args.steps / 56  # 3,600 pictures to train on, 64 a step
     config.train.eval_epochs = config.train.epochs / 4
     return config
 
@@ -29,13 +29,13 @@ def get_config(argument: str = ""):
 def small(raw_dir: str):
     """The model and the recipe that both transfer configs share."""
     config = common.base("transfer")
-    config.model = MODEL | {"unroll": True}
+    config.model = MODEL | {"dtype": "float32", "unroll": True}
     config.data.raw_dir = raw_dir
     config.data.record_size = 112
     config.data.image_size = 96
     config.data.augment.update(AUGMENT)
     config.data.augment.randaugment.ops = 0
     config.train.batch_size = 64
-    config.optim.update({"lr": 8e-3, "warmup_epochs": 2.0})  # 1e-3 at a batch of 64
+    config.optim.update({"lr": 4e-3, "warmup_epochs": 2.0})  # 5e-4 at a batch of 64
     config.eval.batch_size = 64
     return config

@@ -1,4 +1,4 @@
-"""Training batches in which some live crops have become simulated attacks (`rendering.attack`)."""
+"""Training batches in which some live crops have become simulated attacks (`simulate.attack`)."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def with_attacks(
     if not (config.probability or config.recapture):
         yield from batches
         return
-    from input_pipeline.rendering import attack  # JAX's compiler: seconds, for those who ask for attacks
+    from input_pipeline.simulate import attack  # JAX's compiler: seconds, for those who ask for attacks
 
     for step, batch in enumerate(batches, start):
         draws = [ops.generator(seed, SEEDED, step, int(index)).integers(1 << 32, size=2) for index in batch["index"]]

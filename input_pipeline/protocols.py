@@ -17,11 +17,7 @@ from input_pipeline.media import evenly
 from input_pipeline.schema import LIVE
 
 SPLITS = ("train", "dev", "test")
-OULU_DATASETS = (
-    "oulu",
-    "simulated",
-    "rendered",
-)  # the rendered faces follow the same phones, sessions, accesses and users [C]
+OULU_DATASETS = ("oulu", "simulated")  # simulated faces follow the same phones, sessions, accesses and users [C]
 OULU_USERS = {"train": "1-20", "dev": "21-35", "test": "36-55"}
 SEEN_MEDIA = (LIVE, "print1", "replay1")  # accesses 1, 2, 4
 UNSEEN_MEDIA = (LIVE, "print2", "replay2")  # accesses 1, 3, 5

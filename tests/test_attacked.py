@@ -5,7 +5,7 @@ import pytest
 
 from configs import common
 from input_pipeline import attacked
-from input_pipeline.rendering import attack
+from input_pipeline.simulate import attack
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from input_pipeline.rendering import render
+from input_pipeline.simulate import render
 
 SIZE = 64
 LIMIT = 0.90

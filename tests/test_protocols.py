@@ -391,7 +391,7 @@ def test_an_unknown_protocol_names_the_known(protocol):
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
-        ("1", "defined for oulu and simulated and rendered, not for nuaa"),
+        ("1", "defined for oulu and simulated, not for nuaa"),
         ("siw:1", "defined for siw, not for nuaa"),
         ("siw:2.1", "defined for siw, not for nuaa"),
         ("siw:3.1", "defined for siw, not for nuaa"),

@@ -186,8 +186,34 @@ def test_drop_path_rises_linearly_from_none_in_the_first_block():
     assert not np.allclose(tokens[1:], plain[1:], atol=1e-2)
 
 
-def test_flops_are_those_that_the_compiler_counts():
-    model = vit.create("S/16", depth=2, unroll=True)
+def test_a_stem_sees_pixels_before_patches_are_cut():
+    """Two convolutions, then patches of 2 x 2 of their pixels; the rest of the tree is that of a plain ViT."""
+    model = vit.create(**TINY, stem=(8, 16))
+    expected = shapes(model, 32)
+    assert expected["stem2"]["kernel"].shape == (3, 3, 8, 16)
+    assert expected["patch"]["kernel"].shape == (2 * 2 * 16, 32)
+    assert jax.tree.structure(expected["blocks"]) == jax.tree.structure(shapes(vit.create(**TINY), 32)["blocks"])
+    rng = np.random.default_rng(2)
+    params = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32) * 0.2, expected)
+    logits, _ = run(model, params)
+    alone, _ = run(model, params, IMAGES[:1])
+    np.testing.assert_allclose(logits[:1], alone, atol=1e-4)  # group norm knows one picture at a time
+
+
+@pytest.mark.parametrize("wrong", [{"stem": (12,)}, {"stem": (8, 8, 8, 8)}])
+def test_a_stem_that_does_not_fit_is_refused(wrong):
+    with pytest.raises(ValueError, match="stem"):
+        vit.create(**TINY, **wrong)
+
+
+def test_an_odd_image_is_refused_with_a_stem():
+    with pytest.raises(ValueError, match="31x31 px"):
+        jax.eval_shape(vit.create(**TINY, stem=(8,)).init, jax.random.key(0), jnp.zeros((1, 31, 31, 3)))
+
+
+@pytest.mark.parametrize("stem", [(), (32, 64, 128)])
+def test_flops_are_those_that_the_compiler_counts(stem):
+    model = vit.create("S/16", depth=2, unroll=True, stem=stem)
     params = shapes(model, 224)
     images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     counted = jax.jit(model.apply).lower({"params": params}, images).cost_analysis()["flops"]
@@ -213,7 +239,7 @@ def test_registry_builds_from_dicts_and_config_dicts():
         ({"variant": "S/16"}, "unknown model name None"),
         ({"name": "vit", "variant": "XL/16"}, "unknown ViT variant 'XL/16'; expected LETTER/PATCH, LETTER of Ti, S, B"),
         ({"name": "vit", "variant": "S"}, "unknown ViT variant 'S'"),
-        ({"name": "vit", "widht": 3}, "unknown ViT fields widht; known: classes, patch, width"),
+        ({"name": "vit", "widht": 3}, "unknown ViT fields widht; known: classes, patch, stem, width"),
         ({"name": "vit", "gelu": "fast"}, "gelu='fast'; expected one of exact, tanh"),
         ({"name": "vit", "dtype": "float16"}, "dtype='float16'; expected one of float32, bfloat16"),
         ({"name": "vit", "remat": "some"}, "remat='some'; expected one of none, full, dots"),

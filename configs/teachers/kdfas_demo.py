@@ -11,7 +11,7 @@ def get_config(argument: str = ""):
     args = common.parse(argument, protocol="1")
     config = common.base("teacher_kdfas_demo")
     config.model = {"name": "vit", "patch": 16, "width": 192, "depth": 6, "heads": 3, "classes": 2}
-    config.model.update({"dtype": "float32", "unroll": True})
+    config.model.update({"stem": (24, 48, 96), "dtype": "float32", "unroll": True})
     config.data.options = {"frames": 2, "size": 64}
     config.data.record_size = 64
     config.data.image_size = 64

@@ -25,7 +25,6 @@ READERS = {
         "msu",
         "nuaa",
         "oulu",
-        "rendered",
         "replay",
         "simulated",
         "siw",

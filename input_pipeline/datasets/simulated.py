@@ -1,7 +1,8 @@
-"""Rendered faces and attacks in the shape of OULU-NPU: no raw data, no download (`input_pipeline.simulate`).
+"""Faces and attacks drawn by `input_pipeline.simulate` in the shape of OULU-NPU: no raw data, no download.
 
-Videos are named `P_S_UU_A`: phones 1-6, sessions 1-3, users 01-55, accesses 1 live, 2-3 print, 4-5 replay; users 1-20
-train, 21-35 dev, 36-55 test. Pictures are face crops already, of about 1.3 x the face box.
+Instruments and cameras are sampled physically, plain colour and spectrum say little of the label, and four further
+domains rehearse protocols across data sets.
+Videos are named `P_S_UU_A` as of OULU-NPU; users 1-20 train, 21-35 dev, 36-55 test. Pictures are face crops already.
 """
 
 import functools
@@ -12,9 +13,10 @@ import numpy as np
 
 from input_pipeline.datasets.oulu import SPECIES
 from input_pipeline.schema import LIVE, Frame, Presentation
+from input_pipeline.simulate import domains as families
 from input_pipeline.simulate import scene
 
-VERSION = "-r1"  # of the renderer: records of another one are not taken for these
+VERSION = "-r2"  # of the renderer: records of another one are not taken for these
 USERS, PHONES, SESSIONS = (tuple(range(1, n + 1)) for n in (scene.USERS, scene.PHONES, scene.SESSIONS))
 
 
@@ -28,19 +30,26 @@ def read(
     users: Sequence[int] = USERS,
     phones: Sequence[int] = PHONES,
     sessions: Sequence[int] = SESSIONS,
+    domains: Sequence[str] = ("simulated",),
 ) -> Iterator[Presentation]:
-    """The rendered set: five videos for each of `users`, `phones` and `sessions`, `frames` pictures each.
+    """The simulated set: five videos for each of `users`, `phones` and `sessions`, `frames` pictures each.
 
     Options: `size` is the side of a picture in pixels, `seed` picks another set of people and pictures, `cue` (0 to 1)
     is how much an attack looks like one (`scene.render`). `raw_dir` is not used. `load()` renders a video's
     pictures together with those of its neighbours, which are kept for a while; their bytes depend on the options and
-    their own name alone. ValueError for an option out of range.
+    their own name alone. `domains` (of `simulate.domains.DOMAINS`) rehearse protocols across data sets: each has
+    `users` of its own, who are named by the domain's number too ('207'; videos 'simulated-casia/1_1_07_1'), and
+    families of cameras, lights and instruments of its own. ValueError for an option out of range.
     """
     check(size, frames, cue, users, phones, sessions)
-    everyone = itertools.product(users, phones, sessions, SPECIES)
-    while videos := tuple(itertools.islice(everyone, max(1, scene.CHUNK // frames))):
-        for position, video in enumerate(videos):
-            yield _presentation(video, frames, functools.partial(_frames, videos, position, frames, size, seed, cue))
+    if not domains or len(set(domains)) < len(domains):
+        raise ValueError(f"simulated: domains must be distinct names, got {tuple(domains)}")
+    for domain in [families.number(name) for name in domains]:
+        everyone = itertools.product(users, phones, sessions, SPECIES)
+        while videos := tuple(itertools.islice(everyone, max(1, scene.REQUEST // frames))):
+            for position, video in enumerate(videos):
+                load = functools.partial(_frames, videos, position, frames, size, seed, cue, domain)
+                yield _presentation(video, frames, load, domain)
 
 
 def check(size, frames, cue, users, phones, sessions) -> None:
@@ -55,28 +64,30 @@ def check(size, frames, cue, users, phones, sessions) -> None:
         )
 
 
-def _frames(videos, position: int, frames: int, size: int, seed: int, cue: float) -> Iterator[Frame]:
+def _frames(videos, position: int, frames: int, size: int, seed: int, cue: float, domain: int) -> Iterator[Frame]:
     """The frames of the video at `position` of a chunk."""
     for number in range(frames):
-        yield Frame(number, _chunk(videos, frames, size, seed, cue)[position * frames + number])
+        yield Frame(number, _chunk(videos, frames, size, seed, cue, domain)[position * frames + number])
 
 
 @functools.lru_cache(maxsize=2)
-def _chunk(videos, frames: int, size: int, seed: int, cue: float) -> np.ndarray:
+def _chunk(videos, frames: int, size: int, seed: int, cue: float, domain: int) -> np.ndarray:
     """All frames of some videos (user, phone, session, access), rendered together."""
     numbers = [(*video, frame) for video in videos for frame in range(frames)]
-    return scene.render(*np.array(numbers).T, size=size, seed=seed, cue=cue)
+    return scene.render(*np.array(numbers).T, size=size, seed=seed, cue=cue, domain=domain)
 
 
-def _presentation(number: tuple[int, int, int, int], frames: int, load) -> Presentation:
+def _presentation(number: tuple[int, int, int, int], frames: int, load, domain: int) -> Presentation:
     user, phone, session, access = number
-    video = f"{phone}_{session}_{user:02d}_{access}"
+    name, video = families.DOMAINS[domain], f"{phone}_{session}_{user:02d}_{access}"
+    video = f"{name}/{video}" if domain else video
     return Presentation(
         path=video,
         dataset="simulated",
-        subject=f"{user:02d}",
+        domain=name,
+        subject=f"{domain}{user:02d}" if domain else f"{user:02d}",
         video=video,
-        species=SPECIES[access],
+        species="cut" if (name, access) == families.CUT else SPECIES[access],
         load=load,
         frames=frames,
         split="train" if user <= 20 else "dev" if user <= 35 else "test",

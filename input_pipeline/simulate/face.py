@@ -1,28 +1,33 @@
 """A head in front of a room, as light reaches a camera: linear RGB, one image at a time (use `jax.vmap`).
 
 The head is a smooth union of ellipsoids met by parallel rays, with Gaussian relief (`person.RELIEF`) on top. Shape,
-shadows and occlusion are smooth, so they are found on a coarse grid; silhouettes and paint (`albedo`) at every pixel.
-Light: a soft lamp with a wrapped Lambert term that reaches further in red, the cheap look of light under skin [C],
-shadows and ambient occlusion from the depth map, a Blinn highlight, and an ambient half-sphere.
+shadows, occlusion and the light under the skin are smooth, so they are found on a coarse grid (`light`); silhouettes,
+paint (`albedo`, `hair`), pores and gloss at every pixel.
 """
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from input_pipeline.simulate import albedo
-from input_pipeline.simulate.noise import bell, fold, ramp, uniform, value_noise
+from input_pipeline.simulate import albedo, hair
+from input_pipeline.simulate import light as lighting
+from input_pipeline.simulate.noise import bell, ramp, value_noise
 from input_pipeline.simulate.person import ROW, landmarks
 
-COARSE = 64  # side of the grid for shape and light
+COARSE = 96  # largest side of the grid for shape and light
 HALF = 1.17  # half the picture's side in head units: 1.3 x a face box of 1.8
 CENTRE_Y = 0.12  # of the face box, in head units
-WRAP = jnp.array([0.40, 0.22, 0.14])  # how far light reaches round the terminator, by channel
-HEAD = jnp.array(  # centre and radii of the ellipsoids that blend into a head: skull, face, jaw
-    [[0.0, -0.36, -0.30, 0.77, 0.92, 0.98], [0.0, 0.02, -0.06, 0.73, 0.84, 0.72], [0.0, 0.50, 0.02, 0.57, 0.50, 0.57]]
+HEAD = jnp.array(  # centre and radii of the ellipsoids that blend into a head: skull, face, jaw, chin
+    [
+        [0.0, -0.36, -0.30, 0.76, 0.92, 0.98],
+        [0.0, 0.00, -0.06, 0.71, 0.80, 0.72],
+        [0.0, 0.36, -0.02, 0.59, 0.48, 0.60],
+        [0.0, 0.70, 0.10, 0.33, 0.31, 0.45],
+    ]
 )
-NECK = jnp.array([0.0, 1.35, -0.42, 0.47, 1.3, 0.42])
-EAR = jnp.array([0.755, 0.0, -0.28, 0.10, 0.22, 0.16])
-SHOULDERS = jnp.array([0.0, 2.2, -0.55, 1.9, 1.0, 0.7])
+NECK = jnp.array([0.0, 1.45, -0.45, 0.44, 1.3, 0.42])
+EAR = jnp.array([0.735, 0.02, -0.28, 0.10, 0.21, 0.16])
+CURTAIN = jnp.array([0.0, -0.1, -0.5, 0.80, 0.95, 0.5])  # long hair
 
 
 def rotation(now):
@@ -56,14 +61,15 @@ def meet(turn, shape, u, v):
 
 
 def head_shapes(who, now):
-    """The three ellipsoids of a person's head [3, 6]; the jaw drops as the mouth opens."""
+    """The ellipsoids of a person's head [4, 6]; jaw and chin drop as the mouth opens."""
     jaw = 0.06 * jnp.maximum(now["open_mouth"], 0.0)
-    shapes = HEAD.at[:, 3].multiply(who["width"]).at[2, 3].multiply(who["jaw"]).at[2, 1].add(jaw)
+    shapes = HEAD.at[:, 3].multiply(who["width"]).at[2:, 3].multiply(who["jaw"])
+    shapes = shapes.at[2:, 1].add(jaw * jnp.array([0.5, 1.5]))
     return shapes.at[0, 4].multiply(who["crown"])
 
 
 def bare_head(turn, shapes, u, v):
-    """The blended head without relief: depth, outline distance, and the blend's weights [3, h, w]."""
+    """The blended head without relief: depth, outline distance, and the blend's weights [4, h, w]."""
     depths, inside = zip(*(meet(turn, shape, u, v) for shape in shapes), strict=True)
     depths = jnp.stack([d - 6.0 * jnp.maximum(-i, 0.0) for d, i in zip(depths, inside, strict=True)])
     scaled = depths / 0.07
@@ -77,6 +83,13 @@ def to_head(turn, u, v, w):
     return tuple(turn[0, i] * u + turn[1, i] * v + turn[2, i] * w for i in range(3))
 
 
+def uneven(who, x, y):
+    """Head coordinates under a person's warp: the halves of no face are alike."""
+    lean, sway = who["warp"]
+    across = x + (lean[0] * y + lean[1] * jnp.sin(3.0 * y + lean[3])) * bell(x / 0.5)
+    return across, y + sway[0] * x + sway[1] * jnp.sin(4.0 * x + sway[3])
+
+
 def relief_at(relief, x, y):
     """Height of the relief and its slopes along x and y, each [h, w]."""
     side = jnp.abs(x)[..., None]
@@ -86,25 +99,14 @@ def relief_at(relief, x, y):
     return bumps.sum(-1), slope_x, -(bumps * dv / relief[:, 3]).sum(-1)
 
 
-def shift(depth, du, dv):
-    """A picture [h, w] moved by a fraction of a pixel, edges repeated: two products with hat matrices."""
-    rows = jnp.arange(depth.shape[0])
-
-    def hat(d):
-        at = jnp.clip(rows + d, 0.0, depth.shape[0] - 1.0)
-        return jnp.maximum(1.0 - jnp.abs(at[:, None] - rows), 0.0)
-
-    return hat(dv) @ depth @ hat(du).T
-
-
-def smooth_shape(who, now, turn, shapes, relief, lamp):
-    """Relief height, normal, shadow and occlusion, [COARSE, COARSE, 6], on the coarse grid."""
-    u, v, step = picture_grid(now, COARSE)
+def smooth_shape(who, now, turn, shapes, relief, light, size):
+    """Relief height, normal [3], light on skin [3] and openness to the sky, [size, size, 8], on the coarse grid."""
+    u, v, step = picture_grid(now, size)
     base, outline, weights = bare_head(turn, shapes, u, v)
     x, y, z = to_head(turn, u, v, base)
-    height, slope_x, slope_y = relief_at(relief, x, y)
+    height, slope_x, slope_y = relief_at(relief, *uneven(who, x, y))
     x, y, z = to_head(turn, u, v, base + 0.8 * height)
-    height, slope_x, slope_y = relief_at(relief, x, y)
+    height, slope_x, slope_y = relief_at(relief, *uneven(who, x, y))
     # The normal in head coordinates: the ellipsoids' gradients, blended, then tilted by the relief.
     gradient = [
         sum(weights[k] * (p - s[i]) / s[i + 3] ** 2 for k, s in enumerate(shapes)) for i, p in enumerate((x, y, z))
@@ -113,136 +115,166 @@ def smooth_shape(who, now, turn, shapes, relief, lamp):
     front = jnp.maximum(gradient[2] / length, 0.0)
     tilted = [gradient[0] / length - front * slope_x, gradient[1] / length - front * slope_y, gradient[2] / length]
     length = jnp.sqrt(sum(t * t for t in tilted))
-    normal = [sum(turn[j, i] * tilted[i] for i in range(3)) / length for j in range(3)]
-    neck, _ = meet(turn, NECK, u, v)
-    depth = jnp.maximum(-1.2 + ramp(outline, 2.0 * step) * (base + height + 1.2), neck)
-    reach = jnp.array([0.04, 0.09, 0.16, 0.25, 0.36, 0.5])
-    rise = [shift(depth, r * lamp[0] / step, r * lamp[1] / step) - depth - r * lamp[2] for r in reach]
-    blocked = jnp.stack([jnp.clip(h / (0.02 + 0.12 * r), 0.0, 1.0) for h, r in zip(rise, reach, strict=True)]).max(0)
-    around = (
-        sum(shift(depth, a / step, b / step) for a, b in ((0.12, 0.0), (-0.12, 0.0), (0.0, 0.12), (0.0, -0.12))) / 4
-    )
-    occlusion = jnp.clip(1.0 - 4.0 * jnp.maximum(around - depth, 0.0), 0.35, 1.0)
-    return jnp.stack([height, *normal, 1.0 - blocked, occlusion], axis=-1)
-
-
-def backdrop(key, size, ambient):
-    """An out-of-focus room [size, size, 3] in the ambient light: a soft gradient, patches and a few upright edges."""
-    level = uniform(fold(key, 0), (6, 6, 1), 0.05, 0.8)
-    hue = uniform(fold(key, 1), (6, 6, 3), 0.87, 1.13)
-    soft = jax.image.resize(level * hue, (size, size, 3), "cubic").clip(0.02)
-    at = uniform(fold(key, 2), (4,))
-    line = (jnp.arange(size) + 0.5) / size
-    step = 0.5 * ramp(line - at[0], 0.02 + 0.08 * at[1]) - 0.3 * ramp(line - at[2], 0.02 + 0.08 * at[3])
-    return soft * (0.8 + step)[None, :, None] * ambient
+    normal = jnp.stack([sum(turn[j, i] * tilted[i] for i in range(3)) / length for j in range(3)], -1)
+    on_head = ramp(outline, 2.0 * step)
+    neck, inside = meet(turn, NECK, u, v)
+    depth = jnp.maximum(-1.2 + on_head * (base + height + 1.2), jnp.where(inside > 0.0, neck, -1.2))
+    across = jnp.clip(u / 0.48, -0.9, 0.9)
+    throat = jnp.stack([across, 0.15 * jnp.ones_like(u), jnp.sqrt(1.0 - across**2)], -1)
+    normal = throat + on_head[..., None] * (normal - throat)
+    arrived, open_sky = lighting.irradiance(normal, depth, light, step)
+    flesh = jnp.maximum(on_head, ramp(inside, 2.0 * step))
+    return jnp.concatenate([height[..., None], normal, lighting.scatter(arrived, flesh, step), open_sky[..., None]], -1)
 
 
 def render(who: dict, now: dict, clothes: dict, light: dict, room, size: int):
     """One picture [size, size, 3] of linear light, a white wall in full light being about 1.
 
     `who` and `now` come from `person.person` and `person.moment`, `clothes` holds the values of `person.CLOTHES`,
-    `light` those of `scene.draw_light`; `room` is the picture behind the head (`backdrop`).
+    `light` comes from `light.draw_light`; `room` is the picture behind the head (`room.backdrop`).
     """
-    turn, relief, shapes, lamp = rotation(now), landmarks(who, now), head_shapes(who, now), light["direction"]
-    coarse = smooth_shape(who, now, turn, shapes, relief, lamp)
-    fine = jax.image.resize(coarse, (size, size, 6), "linear")
-    height, normal, lit, open_sky = fine[..., 0], fine[..., 1:4], fine[..., 4].clip(0, 1), fine[..., 5].clip(0, 1)
+    turn, relief, shapes = rotation(now), landmarks(who, now), head_shapes(who, now)
+    coarse = smooth_shape(who, now, turn, shapes, relief, light, min(COARSE, size))
+    fine = lax.optimization_barrier(jax.image.resize(coarse, (size, size, 8), "linear"))
+    height, normal, arrived, open_sky = fine[..., 0], fine[..., 1:4], fine[..., 4:7], fine[..., 7]
     u, v, pixel = picture_grid(now, size)
-    base, outline, _ = bare_head(turn, shapes, u, v)
-    x, y, _ = to_head(turn, u, v, base + height)
-    paint, gloss, wet, texture = albedo.face(who, relief, now, x, y, pixel)
+    base, outline = lax.optimization_barrier(bare_head(turn, shapes, u, v)[:2])
+    head = _skin(who, now, turn, relief, light, (u, v, base + height), normal, arrived, open_sky, pixel)
 
-    def shade(colour, n, shadow, sky, shine=None):
-        toward = (n * lamp).sum(-1)
-        lamp_part = jnp.clip((toward[..., None] + WRAP) / (1.0 + WRAP), 0.0) * shadow[..., None] * light["key"]
-        sky_part = (0.65 - 0.35 * n[..., 1] + 0.2 * n[..., 2])[..., None] * sky[..., None] * light["ambient"]
-        out = colour * (lamp_part + sky_part)
-        if shine is not None:
-            half = lamp + jnp.array([0.0, 0.0, 1.0])
-            facing = jnp.clip((n * (half / jnp.linalg.norm(half))).sum(-1), 0.0) ** 14
-            out += (shine * facing * shadow)[..., None] * light["key"]
-        return out
-
-    bump = normal + 0.05 * jnp.stack([texture, -texture, jnp.zeros_like(texture)], -1)
-    head = shade(paint, bump, lit, open_sky, gloss)
-    pupil = relief[ROW["eye"]]
-    spot = jnp.hypot(jnp.abs(x) - pupil[0] - 0.03 * jnp.sign(x * lamp[0]), y - pupil[1] + 0.035 + 0.01 * lamp[1])
-    head += (wet * ramp(0.013 - spot, 0.010 + pixel))[..., None] * light["key"]
-
-    picture = room
-    picture = _long_hair(who, turn, u, v, pixel, light, shade, picture)
-    skin_tone = albedo.look_up(albedo.SKIN, who["tone"])
+    picture, locks, where = _curtain(who, turn, u, v, pixel, light, room)
+    bare = albedo.look_up(albedo.SKIN, who["tone"]) * jnp.array([0.96, 0.90, 0.88])
     _, neck_edge = meet(turn, NECK, u, v)
-    across = jnp.stack([u / 0.48, 0.2 * jnp.ones_like(u), jnp.sqrt(jnp.maximum(1.0 - (u / 0.48) ** 2, 0.05))], -1)
-    neck = shade(0.92 * skin_tone * (1.0 + 0.06 * texture)[..., None], across, lit, 0.7 * open_sky)
-    picture = albedo.over(neck, ramp(neck_edge, pixel), picture)
-    picture = _clothes(who, clothes, u, v, pixel, shade, picture)
+    folds = 1.0 + 0.10 * value_noise(albedo.stream(who, 25), 2.0 * u, 9.0 * v)
+    picture = albedo.over(bare * folds[..., None] * arrived, ramp(neck_edge, pixel + 0.02), picture)
+    picture = _clothes(who, clothes, u, v, pixel, light, picture)
+    picture = albedo.over(locks, where * ramp(jnp.abs(u) - 0.50 - 0.1 * who["parting"] * u, 0.15), picture)
+    picture = _ears(who, turn, u, v, pixel, light, picture)
+    picture = albedo.over(head, ramp(outline, pixel + 0.01), picture)
+    return _crop(who, turn, shapes, u, v, pixel, light, picture)
+
+
+def eye_holes(who: dict, now: dict, size: int):
+    """Where holes for the eyes would be cut into a picture of a face: [size, size, 1], 1 inside, soft-edged."""
+    turn, relief = rotation(now), landmarks(who, now)
+    u, v, pixel = picture_grid(now, size)
+    x, y = uneven(who, *to_head(turn, u, v, bare_head(turn, head_shapes(who, now), u, v)[0])[:2])
+    eye = relief[ROW["eye"]]
+    reach = jnp.hypot((jnp.abs(x) - eye[0]) / 0.19, (y - eye[1]) / 0.10)
+    return ramp(1.0 - reach, 0.1 + pixel / 0.10)[..., None]
+
+
+def _skin(who, now, turn, relief, light, point, normal, arrived, open_sky, pixel):
+    """The face [h, w, 3]: paint under the light that arrives, pores and gloss on it, wet eyes, glass."""
+    x, y, _ = to_head(turn, *point)
+    hung = hair.forehead_shade(who, x, y)
+    x, y = lax.optimization_barrier(uneven(who, x, y))  # else every texture finds them again
+    paint, rough = albedo.skin(who, relief, now, x, y)
+    paint, lips = albedo.mouth(who, relief, now, x, y, pixel, paint)
+    paint = albedo.nostrils(relief, x, y, pixel, paint)
+    paint = hair.beard(who, relief, x, y, lips, paint)
+    paint, wet = albedo.eyes(who, relief, now, x, y, pixel, paint)
+    paint = hair.brows(who, relief, now, x, y, pixel, paint)
+    paint, lens = albedo.glasses(who, relief, x, y, pixel, paint)
+    depth = 0.0011 * rough * (1.0 - wet) * jnp.minimum(1.0, 0.012 / pixel)  # below a pixel pores average out
+    slope = [0.5 * (jnp.roll(depth, -1, axis) - jnp.roll(depth, 1, axis)) / pixel for axis in (1, 0)]
+    bumped = normal - jnp.stack([*slope, jnp.zeros_like(depth)], -1)
+    main = light["direction"] * light["key"].mean() + jnp.array([0.0, -0.4, 0.3]) * light["ambient"].mean()
+    arrived = arrived * jnp.clip(1.0 - 1.3 * (slope[0] * main[0] + slope[1] * main[1]) / main[2], 0.4, 1.6)[..., None]
+    arrived *= (1.0 - hung)[..., None]
+    oily = who["shine"] * (0.5 + 0.7 * bell(x / 0.22) * bell((y + 0.15) / 0.5)) * (1.0 + 0.25 * rough) + 0.6 * lips
+    shine = lighting.gloss(bumped, light, 1.0 - 0.6 * lips, open_sky, arrived)
+    head = paint * arrived + jnp.clip(oily * (1.0 - wet), 0.0)[..., None] * shine
+    return _glass(who, relief, light, x, y, lens, pixel, head + _catchlight(relief, light, x, y, wet, pixel))
+
+
+def _catchlight(relief, light, x, y, wet, pixel):
+    """The lamps mirrored by the wet eyes [h, w, 3]: a small bright window off the pupil, towards each lamp."""
+    eye, total = relief[ROW["eye"]], 0.0
+    for direction, colour in lighting.lamps(light):
+        du = jnp.abs(x) - eye[0] - 0.045 * direction[0] * jnp.sign(x)
+        dv = y - eye[1] - 0.045 * direction[1] + 0.005
+        spot = ramp(0.006 - jnp.maximum(jnp.abs(du), 0.8 * jnp.abs(dv)), 0.012 + pixel)
+        total += (wet * spot * jnp.clip(direction[2] + 0.2, 0.0, 1.0))[..., None] * colour
+    return 0.8 * total + 0.02 * wet[..., None] * light["ambient"]
+
+
+def _glass(who, relief, light, x, y, lens, pixel, below):
+    """Lenses over `below`: they dim a little and mirror the lamp as a slanted patch."""
+    eye, lamp = relief[ROW["eye"]], light["direction"]
+    u, v = jnp.abs(x) - eye[0] - 0.10 * jnp.sign(x) * lamp[0], y - eye[1] - 0.10 * lamp[1] - 0.03
+    patch = ramp(0.065 - jnp.abs(u + 0.5 * v), 0.02 + pixel) * ramp(0.07 - jnp.abs(v), 0.03 + pixel)
+    veil = (0.22 * patch + 0.015) * jnp.clip(who["shine"] + 0.1, 0.0, 1.0)
+    return below * (1.0 - 0.10 * lens)[..., None] + (lens * veil)[..., None] * (light["key"] + light["ambient"])
+
+
+def _lit(colour, normal, light, open_sky):
+    """Cloth or hair [h, w, 3] of reflectance `colour` under the lamps and the sky, without cast shadows."""
+    dome = (0.60 - 0.40 * normal[..., 1]) * open_sky
+    total = dome[..., None] * light["ambient"]
+    for direction, lamp in lighting.lamps(light):
+        total += jnp.clip(0.85 * (normal @ direction) + 0.15, 0.0)[..., None] * lamp * (0.3 + 0.7 * open_sky)[..., None]
+    return colour * total
+
+
+def _ears(who, turn, u, v, pixel, light, below):
+    """Both ears over `below`: a rim, a hollow and a lobe, redder than the cheek."""
+    bare = albedo.look_up(albedo.SKIN, who["tone"]) * jnp.array([0.95, 0.76, 0.74])
     for side in (-1.0, 1.0):
-        _, edge = meet(turn, EAR.at[0].multiply(side * who["width"]), u, v)
-        inner = 0.75 + 0.25 * bell((edge - 0.02) / 0.02)
-        ear = shade(
-            skin_tone * jnp.array([0.95, 0.80, 0.78]) * inner[..., None],
-            normal,
-            jnp.ones_like(u),
-            0.8 * jnp.ones_like(u),
-        )
-        picture = albedo.over(ear, ramp(edge, pixel), picture)
-    picture = albedo.over(head, ramp(outline, pixel), picture)
-    return _hair(who, turn, shapes, u, v, pixel, shade, picture)
+        shape = EAR.at[0].multiply(side * who["width"])
+        _, edge = meet(turn, shape, u, v)
+        y = to_head(turn, u, v, -0.28)[1]
+        hollow = bell((edge - 0.030) / 0.010) * bell((y + 0.02) / 0.13)
+        rim = 1.0 - 0.55 * hollow - 0.25 * ramp(edge - 0.035, 0.03)
+        n = jnp.stack([side * 0.6 + 0.0 * u, -0.2 + 0.5 * (y - 0.02), 0.7 + 0.0 * u], -1)
+        ear = _lit(bare * rim[..., None], n, light, jnp.full(u.shape, 0.75))
+        below = albedo.over(ear, ramp(edge, pixel + 0.012), below)
+    return below
 
 
-def _clothes(who, clothes, u, v, pixel, shade, below):
-    """A garment with a round collar over `below`."""
-    collar = clothes["collar"] + 0.16 * bell(u / 0.3) - 0.05
-    edge = jnp.minimum(v - collar, 0.3 * (v - 0.95 - 0.33 * jnp.abs(u) ** 1.5))
-    weave = value_noise(albedo.stream(who, 22), 40.0 * u, 40.0 * v) + value_noise(who["seed"], 3.0 * u, 3.0 * v)
+def _clothes(who, clothes, u, v, pixel, light, below):
+    """A garment with folds over `below`: round-necked or an open shirt collar, plain or striped."""
+    opening = jnp.where(clothes["open"] > 0.6, 0.55 * jnp.maximum(0.40 - jnp.abs(u), 0.0), 0.16 * bell(u / 0.3))
+    collar = clothes["collar"] + opening - 0.05
+    edge = jnp.minimum(v - collar, 0.3 * (v - 0.98 - 0.30 * jnp.abs(u) ** 1.6))
+    seed = albedo.stream(who, 22)
+    crumple = value_noise(seed, 2.5 * u + 1.5 * v, 5.0 * v) + 0.5 * value_noise(seed + 1, 7.0 * u + 4.0 * v, 9.0 * v)
+    crumple *= clothes["folds"]
+    slope = [jnp.roll(crumple, -1, axis) - crumple for axis in (1, 0)]
+    n = jnp.stack([0.5 * u - 0.02 * slope[0] / pixel, -0.45 - 0.02 * slope[1] / pixel, 0.8 + 0.0 * u], -1)
+    weave = value_noise(seed + 2, 70.0 * u, 70.0 * v)
     dye = clothes["lightness"] * (
         1.0 + jnp.stack([clothes["red"], -0.3 * (clothes["red"] + clothes["blue"]), clothes["blue"]])
     )
-    colour = dye * (1.0 + 0.12 * weave)[..., None]
-    n = jnp.stack([0.4 * u, -0.4 * jnp.ones_like(u), 0.8 * jnp.ones_like(u)], -1)
-    return albedo.over(shade(colour, n, jnp.ones_like(u), 0.8 * jnp.ones_like(u)), ramp(edge, pixel), below)
+    stripe = (clothes["stripes"] > 0.7) * ramp(jnp.sin(60.0 * clothes["stripes"] * (u + 0.02 * crumple)), 0.6)
+    colour = dye * ((1.0 + 0.08 * weave) * (1.0 - 0.45 * stripe))[..., None]
+    under_chin = 0.9 - 0.5 * bell(u / 0.45) * ramp(1.3 - v, 0.5)
+    hem = 1.0 - 0.35 * bell((edge - 0.035) / 0.010)
+    cast = ramp(edge + 0.06, 0.10)  # the collar's shade on the neck
+    below = below * (1.0 - 0.35 * cast * ramp(0.02 - edge, 0.04))[..., None]
+    return albedo.over(_lit(colour * hem[..., None], n, light, under_chin), ramp(edge, pixel + 0.008), below)
 
 
-def _strands(who, along, across):
-    """Hair [h, w, 3] and its sheen: long thin noise."""
-    seed = albedo.stream(who, 20)
-    thin = value_noise(seed, 55.0 * across, 3.0 * along) + 0.7 * value_noise(fold(seed, 1), 16.0 * across, 1.5 * along)
-    return albedo.look_up(albedo.HAIR, who["hair_tone"]) * (1.0 + 0.35 * thin)[..., None], thin
+def _curtain(who, turn, u, v, pixel, light, below):
+    """Long hair behind the face over `below`; also its light [h, w, 3] and opacity [h, w], for the locks in front."""
+    shape = CURTAIN.at[3].add(1.2 * who["hair_volume"]).at[4].set(jnp.where(who["hair_style"] > 0.75, 1.75, 0.95))
+    _, edge = meet(turn, shape, u, v)
+    where, paint, thin = hair.curtain(who, u, v, edge, pixel)
+    n = jnp.stack([u, -0.25 - 0.1 * thin, 0.6 + 0.0 * u], -1)
+    deep = 0.30 + 0.45 * ramp(jnp.abs(u) - 0.55, 0.35)
+    locks = _lit(paint, n, light, deep)
+    return albedo.over(locks, where, below), locks, where
 
 
-def _long_hair(who, turn, u, v, pixel, light, shade, below):
-    """Hair that falls behind the face and neck, for half-long and long styles, over `below`."""
-    long = ramp(who["hair_style"] - 0.55, 0.02)
-    length = jnp.where(who["hair_style"] > 0.75, 1.75, 0.95)
-    _, edge = meet(
-        turn,
-        jnp.array([0.0, -0.1, -0.5, 0.0, 0.0, 0.5]).at[3].set(0.80 + 1.2 * who["hair_volume"]).at[4].set(length),
-        u,
-        v,
-    )
-    colour, thin = _strands(who, v, u + 0.05 * jnp.sin(4.0 * v))
-    n = jnp.stack([u, -0.1 * jnp.ones_like(u), 0.6 * jnp.ones_like(u)], -1)
-    dim = 0.6 * jnp.ones_like(u)
-    return albedo.over(shade(colour, n, dim, dim), long * ramp(edge + 0.015 * thin, pixel + 0.02), below)
-
-
-def _hair(who, turn, shapes, u, v, pixel, shade, below):
-    """The hair on the skull over `below`: a shell with a hairline, side-burns and perhaps a fringe."""
-    grown = ramp(who["hair_style"] - 0.10, 0.02)
+def _crop(who, turn, shapes, u, v, pixel, light, below):
+    """The hair on the skull over `below`."""
     shell = shapes[0].at[3:].add(who["hair_volume"] * jnp.array([0.55, 1.0, 0.5]))
     depth, edge = meet(turn, shell, u, v)
-    x, y, z = to_head(turn, u, v, depth)
-    side = jnp.abs(x)
-    colour, thin = _strands(who, jnp.hypot(y + 1.3, z), jnp.arctan2(x - 0.3 * who["parting"], -(y - 0.6)) * 1.2)
-    tufts = value_noise(albedo.stream(who, 21), 9.0 * x, 2.0 * y)
-    hang = jnp.where(who["fringe"] > 0.7, 0.26, 0.0) * bell((x - who["parting"] * 0.5) / 0.5)
-    line = who["hairline"] + hang + 0.10 * bell((x - who["parting"]) / 0.25) * who["fringe"]
-    line += 0.45 * jnp.maximum(side - 0.38, 0.0) + 1.6 * jnp.maximum(side - 0.62, 0.0) + 0.05 * tufts + 0.03 * thin
-    sideburn = jnp.where(who["hair_style"] > 0.55, 0.9, -0.02 + 0.3 * (z < 0.0))
-    line = jnp.minimum(line, sideburn) + ramp(z - 0.05, 0.3) * jnp.minimum(0.0, -0.15 - line)
-    mask = grown * ramp(jnp.minimum(edge + 0.010 * thin, line - y), pixel + 0.035)
-    n = jnp.stack([turn[j, 0] * x + turn[j, 1] * (y + 0.42) + turn[j, 2] * z for j in range(3)], -1)
+    x, y, z = lax.optimization_barrier(to_head(turn, u, v, depth))
+    mask, paint, thin = hair.crop(who, x, y, z, edge, pixel)
+    n = jnp.stack([turn[j, 0] * x + turn[j, 1] * (y + 0.36) + turn[j, 2] * (z + 0.3) for j in range(3)], -1)
     n /= jnp.linalg.norm(n, axis=-1, keepdims=True) + 1e-6
-    full = jnp.ones_like(u)
-    return albedo.over(shade(colour, n, full, 0.8 * full, (0.05 + 0.04 * thin)), mask, below)
+    locks = _lit(paint, n, light, jnp.full(u.shape, 0.85))
+    for direction, lamp in lighting.lamps(light):
+        shine = hair.sheen(n, thin, direction)[..., None] * lamp
+        locks += (0.10 * paint / (paint.mean(-1, keepdims=True) + 0.05) + 0.035) * shine
+    return albedo.over(locks, mask, below)

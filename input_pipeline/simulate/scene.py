@@ -11,122 +11,183 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline.simulate import camera, face, instruments
+from input_pipeline.simulate import camera, domains, face, instruments
+from input_pipeline.simulate.attributes import attributes as attributes_of
+from input_pipeline.simulate.light import draw_light
 from input_pipeline.simulate.noise import draw, fold
 from input_pipeline.simulate.person import CLOTHES, moment, person
+from input_pipeline.simulate.room import backdrop
 
 PHONES, SESSIONS, ACCESSES, USERS = 6, 3, 5, 55
 CHUNK = 8  # pictures compiled together; results do not depend on how a request is split into chunks
+REQUEST = 64  # pictures best asked for together: most chunks are full, of live faces and of attacks
 SMALLEST = 32  # side of a picture in pixels
-
-# Light by session: an office lamp from ahead, a window at one side, a dim warm room [C].
-LIGHT = {
-    "across": ((-0.5, 0.5), (0.5, 1.1), (-0.8, 0.8)),  # direction of the lamp, against 1 towards the camera
-    "down": ((-0.7, -0.2), (-0.4, 0.1), (-1.2, -0.6)),
-    "level": ((0.7, 0.9), (0.8, 1.1), (0.45, 0.65)),
-    "warmth": ((-0.08, 0.08), (-0.22, -0.02), (0.12, 0.32)),
-    "sky": ((0.30, 0.50), (0.18, 0.35), (0.10, 0.22)),
-    "sky_warmth": ((-0.08, 0.08), (0.0, 0.2), (0.05, 0.25)),
+# Errors of automatic exposure and white balance, factors on a camera's figures, for live faces and attacks alike. A
+# camera balances a whole scene, of which a crop holds mostly skin: part of the grey-world correction is missing.
+ERRORS = {
+    "red": (0.95, 1.06),
+    "blue": (0.93, 1.08),
+    "brightness": (0.82, 1.18),
+    "saturation": (0.92, 1.08),
+    "contrast": (0.8, 1.24),
+    "balance": (0.6, 1.0),
 }
 
 
-def draw_light(key, session) -> dict:
-    """The light of a session (1 to 3): unit `direction` [3] of the lamp, colours `key` [3] of it and `ambient` [3]."""
-    ranges = {name: jnp.array(rows)[session - 1] for name, rows in LIGHT.items()}
-    v = draw(key, dict.fromkeys(LIGHT, (0.0, 1.0)) | {"mirror": (-1.0, 1.0)})
-    v |= {name: low + (high - low) * v[name] for name, (low, high) in ranges.items()}
-    direction = jnp.stack([v["across"] * jnp.sign(v["mirror"]), v["down"], jnp.ones_like(v["down"])])
-    tint = jnp.array([1.0, 0.0, -1.0])
-    return {
-        "direction": direction / jnp.linalg.norm(direction),
-        "key": v["level"] * (1.0 + v["warmth"] * tint),
-        "ambient": v["sky"] * (1.0 + v["sky_warmth"] * tint),
-    }
-
-
-def parameters(user, phone, session, access, frame, *, seed) -> dict:
+def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
     """Everything drawn for one picture, as nested dicts of scalars and small arrays; all arguments are integers.
 
     `who`, `clothes` and `room` (a key) depend on the user and session; `light`, `now` (pose, framing, expression) and
     `camera` are those of the picture, whatever its access; `source_light`, `source_camera` and `tool` describe how the
-    picture that an attack shows came about. A printed picture keeps its pose through the frames of a video.
+    picture that an attack shows came about. A printed picture keeps its pose through the frames of a video. `attacker`
+    is who looks through the holes of a cut-out, with the eyes where the holes are. `domain` (0 to 4) is that of
+    `domains.DOMAINS`, and `seed` its own (`_seed`).
     """
     home = fold(seed, 1, user, session)
     video = fold(seed, 2, user, phone, session, access)
     printed, replayed = (access == 2) | (access == 3), access >= 4
+    who, now = person(fold(seed, 0, user)), moment(fold(video, 0), frame, jnp.where(printed, 0, frame))
+    kind = domains.LIGHTS[domain, session - 1]
+    tool = instruments.draw_instrument(fold(video, 5), replayed, jnp.where(replayed, access - 3, access - 1).clip(1, 2))
+    errors, phone_camera = draw(fold(video, 8), ERRORS), camera.draw_phone(fold(video, 3), phone)
+    source_camera = camera.draw_source(fold(video, 4))
+    source_camera |= {"balance": source_camera["balance"] * errors["balance"]}
+    phone_camera |= {name: phone_camera[name] * factor for name, factor in errors.items()}
     return {
-        "who": person(fold(seed, 0, user)),
+        "who": who,
+        "attacker": person(fold(seed, 3, user)) | {name: who[name] for name in ("relief", "warp", "eye_size")},
         "clothes": draw(fold(home, 0), CLOTHES),
         "room": fold(home, 1, phone),
-        "light": draw_light(fold(video, 1), session),
-        "source_light": draw_light(fold(video, 2), session),
-        "now": moment(fold(video, 0), frame, jnp.where(printed, 0, frame)),
-        "camera": camera.draw_phone(fold(video, 3), phone),
-        "source_camera": camera.draw_source(fold(video, 4)),
-        "tool": instruments.draw_instrument(
-            fold(video, 5), replayed, jnp.where(replayed, access - 3, access - 1).clip(1, 2)
-        ),
+        "light": draw_light(fold(video, 1), kind),
+        "source_light": draw_light(fold(video, 2), kind),
+        "now": now | {"zoom": now["zoom"] + domains.ZOOM[domain]},
+        "camera": domains.adapted(phone_camera, domains.CAMERA, domain),
+        "source_camera": source_camera,
+        "tool": domains.adapted(tool, domains.TOOL, domain),
         "source_noise": fold(video, 6, frame),
         "noise": fold(video, 7, frame),
     }
 
 
-# Four stages, compiled apart: together they took XLA minutes where they take seconds each, and the camera serves twice.
+def _seed(seed: int, domain: int):
+    """The seed of a domain's people and pictures; domain 0 keeps the seed as it is."""
+    return fold(seed, 99, domain) if domain else jnp.uint32(seed)
+
+
+# Stages, compiled apart: together they took XLA minutes where they take seconds each.
 @jax.jit
-def _draw(numbers, seed):
-    return jax.vmap(lambda *n: parameters(*n, seed=seed))(*numbers)
+def _draw(numbers, seed, domain):
+    return jax.vmap(lambda *n: parameters(*n, seed=seed, domain=domain))(*numbers)
+
+
+_attributes = jax.jit(jax.vmap(attributes_of))
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _light(p, attack, size):
-    """The head [n, size, size, 3] in linear light, and the room behind it."""
-
-    def one(p, attack):
-        room = face.backdrop(p["room"], size, 1.6 * p["light"]["ambient"] + 0.3 * p["light"]["key"])
-        light = jax.tree.map(lambda a, b: jnp.where(attack, a, b), p["source_light"], p["light"])
-        return face.render(p["who"], p["now"], p["clothes"], light, room, size), room
-
-    return jax.vmap(one)(p, attack)
+def _rooms(p, size):
+    return jax.vmap(lambda p: backdrop(p["room"], size, p["light"]["behind"]))(p)
 
 
-_photograph = jax.jit(jax.vmap(camera.photograph))
-_present = jax.jit(jax.vmap(instruments.present))
+@functools.partial(jax.jit, static_argnames="size")
+def _heads(who, p, light, room, size):
+    """Heads before a room [n, size, size, 3] in linear light."""
+    return jax.vmap(functools.partial(face.render, size=size))(who, p["now"], p["clothes"], light, room)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _holes(p, size):
+    return jax.vmap(functools.partial(face.eye_holes, size=size))(p["who"], p["now"])
+
+
+_first_photograph = jax.jit(jax.vmap(camera.photograph))
 
 
 @jax.jit
-def _blend(live, shown, amount):
-    return jnp.maximum(live + amount[:, None, None, None] * (shown - live), 0.0)
+def _present(shot, p, room):
+    """What attacks send to the sensor of the second camera [n, OVERSAMPLE size, OVERSAMPLE size, 3]."""
+    count = camera.OVERSAMPLE * shot.shape[1]
+
+    def one(shot, p, room):
+        lens = p["camera"]["blur"] * count / camera.REFERENCE
+        return instruments.present(shot, p["tool"], p["light"], room, count, lens)
+
+    return jax.lax.map(lambda picture: one(*picture), (shot, p, room))  # a map computes print or display, not both
 
 
-def _pictures(numbers, size, seed, cue):
-    """One chunk of pictures, encoded, [n, size, size, 3] in [0, 1]."""
-    p, attack = _draw(numbers, seed), numbers[3] > 1
-    live, room = _light(p, attack, size)
-    shot = _photograph(live, p["source_camera"], p["source_noise"])
-    shown = _present(shot, p["tool"], p["light"], room)
-    return _photograph(_blend(live, shown, jnp.where(attack, cue, 0.0)), p["camera"], p["noise"])
+@jax.jit
+def _before_sensor(live, tool):
+    """The same for a live face: seen through the lens and from the distance that an instrument would be."""
+    count = camera.OVERSAMPLE * live.shape[1]
+    return jax.vmap(lambda image, view: instruments.sample(image, *instruments.plane(view, count)))(live, tool)
 
 
-def render(user, phone, session, access, frame=0, *, size: int = 96, seed: int = 0, cue: float = 1.0) -> np.ndarray:
+_cut_out = jax.jit(jax.vmap(instruments.cut_out))
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _photograph(live, shown, amount, p, size):
+    light = jnp.maximum(live + amount[:, None, None, None] * (shown - live), 0.0)
+    shots = jax.vmap(functools.partial(camera.photograph, size=size))(light, p["camera"], p["noise"])
+    return camera.to_bytes(shots)
+
+
+def _pictures(numbers, size, seed, domain, cue):
+    """One chunk of pictures, uint8 [n, size, size, 3]."""
+    p, attack = _draw(numbers, _seed(seed, domain), domain), numbers[3] > 1
+    light = jax.tree.map(
+        lambda a, b: jnp.where(attack.reshape(-1, *[1] * (a.ndim - 1)), a, b), p["source_light"], p["light"]
+    )
+    room = _rooms(p, size)
+    head = _heads(p["who"], p, light, room, size)
+    live = _before_sensor(head, p["tool"])
+    shown = live
+    if attack.any():
+        shown = _present(_first_photograph(head, p["source_camera"], p["source_noise"]), p, room)
+        cut = (numbers[3] == domains.CUT[1]) & (domains.DOMAINS[domain] == domains.CUT[0])
+        if cut.any():
+            behind = _before_sensor(_heads(p["attacker"], p, p["light"], room, size), p["tool"])
+            holes = _before_sensor(_holes(p, size), p["tool"])[..., 0] * cut[:, None, None]
+            shown = _cut_out(shown, behind, holes)
+    return _photograph(live, shown, jnp.where(attack, cue, 0.0), p, size)
+
+
+def render(
+    user, phone, session, access, frame=0, *, size: int = 96, seed: int = 0, cue: float = 1.0, domain: int = 0
+) -> np.ndarray:
     """Pictures of presentations: uint8 [n, size, size, 3], RGB, face crops of about 1.3 x the face box.
 
     `user` (1 to 55), `phone` (1 to 6), `session` (1 to 3), `access` (1 live, 2-3 print, 4-5 replay) and `frame` (from
     0) are integers or integer arrays that broadcast to [n]. The same arguments give the same bytes, however they are
-    batched. `cue` blends between the bare face (0: an attack looks live) and the full attack (1). Raises ValueError
-    for a number out of range or a size below 32.
+    batched. `cue` blends between the bare face (0: an attack looks live) and the full attack (1). `domain` (0 to 4) is
+    a position in `domains.DOMAINS`. Raises ValueError for a number out of range or a size below 32.
     """
-    numbers = np.broadcast_arrays(*(np.atleast_1d(a) for a in (user, phone, session, access, frame)))
-    for name, values, high in zip(
-        ("user", "phone", "session", "access"), numbers, (USERS, PHONES, SESSIONS, ACCESSES), strict=False
-    ):
-        if values.size and (values.min() < 1 or values.max() > high):
-            raise ValueError(f"simulate.render: {name} must be in 1..{high}, got {values.min()}..{values.max()}")
+    numbers = _checked(user, phone, session, access, frame)
     if size < SMALLEST:
         raise ValueError(f"simulate.render: size must be at least {SMALLEST} pixels, got {size}")
-    count = numbers[0].size
-    padded = [np.resize(a, -(-count // CHUNK) * CHUNK).astype(np.int32) for a in numbers]
-    out = [
-        np.asarray(camera.to_bytes(_pictures([a[i : i + CHUNK] for a in padded], size, seed, cue)))
-        for i in range(0, count, CHUNK)
-    ]
-    return np.concatenate(out)[:count] if out else np.zeros((0, size, size, 3), np.uint8)
+    out = np.zeros((numbers[0].size, size, size, 3), np.uint8)
+    for kind in (False, True):  # chunks of live faces alone skip the instrument
+        rows = np.flatnonzero((numbers[3] > 1) == kind)
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            padded = [np.resize(a[chunk], CHUNK).astype(np.int32) for a in numbers]
+            out[chunk] = _pictures(padded, size, seed, domain, cue)[: len(chunk)]
+    return out
+
+
+def attributes(user, phone=1, session=1, access=1, frame=0, *, seed: int = 0, domain: int = 0) -> dict[str, np.ndarray]:
+    """What is drawn in the pictures that `render` gives for the same arguments: CelebA's names -> int32 [n], 0 or 1.
+
+    Names: see `attributes.attributes`. Expressions belong to the picture, all else to the user. ValueError as there.
+    """
+    p = _draw([a.astype(np.int32) for a in _checked(user, phone, session, access, frame)], _seed(seed, domain), domain)
+    return {name: np.asarray(value) for name, value in _attributes(p["who"], p["now"]).items()}
+
+
+def _checked(*numbers) -> list[np.ndarray]:
+    """User, phone, session, access and frame as arrays of one shape; ValueError, naming the one out of range."""
+    numbers = np.broadcast_arrays(*(np.atleast_1d(a) for a in numbers))
+    limits = {"user": USERS, "phone": PHONES, "session": SESSIONS, "access": ACCESSES}
+    for (name, high), values in zip(limits.items(), numbers, strict=False):
+        if values.size and (values.min() < 1 or values.max() > high):
+            raise ValueError(f"simulate.render: {name} must be in 1..{high}, got {values.min()}..{values.max()}")
+    return numbers

@@ -2,7 +2,8 @@
 
 Sources: Dosovitskiy et al., ICLR 2021 (arXiv 2010.11929) for the architecture; Touvron et al., ICML 2021
 (arXiv 2012.12877) for the DeiT sizes and initialisation; Huang et al., ECCV 2016 (arXiv 1603.09382) for
-stochastic depth. In shapes, `b` is the batch, `n` the tokens, `d` the width and `k` the classes.
+stochastic depth; Xiao et al., NeurIPS 2021 (arXiv 2106.14881) for the convolutional stem. In shapes,
+`b` is the batch, `n` the tokens, `d` the width and `k` the classes.
 """
 
 import dataclasses
@@ -82,6 +83,9 @@ class ViT(nn.Module):
     Fields:
       classes: number of logits.
       patch: side of a patch in pixels; the image side is a multiple of it.
+      stem: channels (multiples of 8) of 3x3 convolutions of stride 2 before the patches are cut, which then hold
+        patch / 2^n of their pixels a side. With few pictures and no pre-training, what lies at the scale of pixels is
+        learnt far sooner with one. Group norm [C] where the paper has batch norm; () as published by ViT and DeiT.
       width, depth, heads: token width, number of blocks, attention heads (a divisor of the width).
       mlp_ratio: hidden width of the MLP over the token width.
       gelu: 'exact' (timm, DeiT) or 'tanh' (Flax and augreg checkpoints).
@@ -96,6 +100,7 @@ class ViT(nn.Module):
 
     classes: int = 2
     patch: int = 16
+    stem: tuple[int, ...] = ()
     width: int = 384
     depth: int = 12
     heads: int = 6
@@ -118,8 +123,14 @@ class ViT(nn.Module):
         `train=True` needs an rng named 'dropout' where `dropout` or `drop_path` is positive.
         Raises ValueError for an image that is not square or not a whole number of patches.
         """
+        check_side(images, self.patch)
         x = (images - jnp.asarray(self.mean, jnp.float32)) / jnp.asarray(self.std, jnp.float32)
-        x = nn.Dense(self.width, dtype=self.dtype, kernel_init=INIT, name="patch")(patches(x, self.patch))
+        for number, channels in enumerate(self.stem, 1):
+            x = nn.Conv(channels, (3, 3), strides=2, use_bias=False, dtype=self.dtype, name=f"stem{number}")(x)
+            x = nn.gelu(nn.GroupNorm(num_groups=8, dtype=self.dtype, name=f"stem_norm{number}")(x))
+        x = nn.Dense(self.width, dtype=self.dtype, kernel_init=INIT, name="patch")(
+            patches(x, self.patch // 2 ** len(self.stem))
+        )
         cls = self.param("cls", INIT, (1, 1, self.width))
         pos = self.param("pos", INIT, (1, x.shape[1] + 1, self.width))
         x = jnp.concatenate([jnp.tile(cls.astype(x.dtype), (len(x), 1, 1)), x], axis=1) + pos.astype(x.dtype)
@@ -163,10 +174,15 @@ def patches(images, size):
     One reshape: with a dense layer after it, it equals the usual strided convolution.
     Raises ValueError where the image is not square or its side is not a multiple of `size`.
     """
+    check_side(images, size)
+    return einops.rearrange(images, "b (y p) (x q) c -> b (y x) (p q c)", p=size, q=size)
+
+
+def check_side(images, size):
+    """ValueError where images [b, h, w, c] are not square or their side is not a multiple of `size`."""
     height, width = images.shape[1:3]
     if height != width or height % size:
         raise ValueError(f"images are {height}x{width} px; expected a square whose side is a multiple of {size}")
-    return einops.rearrange(images, "b (y p) (x q) c -> b (y x) (p q c)", p=size, q=size)
 
 
 def create(variant="S/16", **overrides):
@@ -188,17 +204,26 @@ def create(variant="S/16", **overrides):
             raise ValueError(f"ViT {name}={getattr(model, name)!r}; expected one of {', '.join(allowed)}")
     if model.width % model.heads:
         raise ValueError(f"ViT width {model.width} is not a multiple of its {model.heads} heads")
+    if model.patch % 2 ** len(model.stem) or any(channels % 8 for channels in model.stem):
+        raise ValueError(
+            f"ViT stem={model.stem} with patch={model.patch}: expected channels that are multiples of 8, and a patch "
+            f"that is a multiple of {2 ** len(model.stem)} (each convolution halves the image)"
+        )
     return model
 
 
 def flops(model, image_size):
     """Multiplications and additions in the matrix products of one forward of one image of `image_size` px.
 
-    Two per multiply-accumulate; patch embedding, attention, MLP and head. Norms, softmax, GELU are left out, as
+    Two per multiply-accumulate; stem, patch embedding, attention, MLP and head. Norms, softmax, GELU are left out, as
     in the figures that papers print (and as in the analytic FLOPs of a step) [C].
     """
     grid = (image_size // model.patch) ** 2
     tokens, d = grid + 1, model.width
     dense = 4 * d * d + 2 * d * int(model.mlp_ratio * d)  # qkv and out; fc1 and fc2
     block = tokens * dense + 2 * tokens * tokens * d
-    return 2.0 * (grid * 3 * model.patch**2 * d + model.depth * block + d * model.classes)
+    channels, stem, pixels = 3, 0, image_size**2
+    for wider in model.stem:
+        pixels //= 4
+        stem, channels = stem + pixels * 9 * channels * wider, wider
+    return 2.0 * (stem + pixels * channels * d + model.depth * block + d * model.classes)

@@ -1,11 +1,11 @@
-"""The contact sheet docs/faces.jpg: `python -m input_pipeline.rendering.sheet [path]`. 64 live faces, 64 attacks."""
+"""The contact sheet docs/faces.jpg: `python -m input_pipeline.simulate.sheet [path]`. 64 live faces, 64 attacks."""
 
 import sys
 
 import cv2
 import numpy as np
 
-from input_pipeline.rendering.scene import render
+from input_pipeline.simulate.scene import render
 
 SIDE, TILE, GAP, QUALITY = 8, 96, 12, 85
 RENDERED = 192  # rendered at twice the tile's side, so that it shows what a face crop holds

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline.rendering import camera, instruments
-from input_pipeline.rendering.camera import LUMA
+from input_pipeline.simulate import camera, instruments
+from input_pipeline.simulate.camera import LUMA
 from input_pipeline.simulate.noise import draw, fold, ramp, uniform, value_noise
 
 SPECIES = ("print", "replay")

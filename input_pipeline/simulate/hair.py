@@ -8,9 +8,9 @@ right angles to the strands.
 
 import jax.numpy as jnp
 
-from input_pipeline.rendering.albedo import look_up, stream, table
-from input_pipeline.rendering.person import ROW
+from input_pipeline.simulate.albedo import look_up, stream, table
 from input_pipeline.simulate.noise import bell, fold, ramp, value_noise
+from input_pipeline.simulate.person import ROW
 
 HAIR = table((12, 11, 11), (30, 22, 18), (62, 42, 29), (104, 73, 46), (165, 132, 88))
 GREY = table((158, 154, 150))[0]

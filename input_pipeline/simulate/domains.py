@@ -8,7 +8,7 @@ figures say in which direction the sets differ; they are not measured from them 
 
 import jax.numpy as jnp
 
-DOMAINS = ("rendered", "simulated-oulu", "simulated-casia", "simulated-replay", "simulated-msu")
+DOMAINS = ("simulated", "simulated-oulu", "simulated-casia", "simulated-replay", "simulated-msu")
 CUT = ("simulated-casia", 3)  # domain and access whose print has holes for the eyes
 
 LIGHTS = jnp.array([[1, 2, 3], [1, 2, 3], [4, 2, 1], [6, 5, 1], [3, 1, 4]])  # kind of light by session: light.LIGHT
@@ -39,7 +39,7 @@ TOOL = {
 def number(name: str) -> int:
     """Position in DOMAINS; ValueError for a name that is not there."""
     if name not in DOMAINS:
-        raise ValueError(f"rendered: unknown domain '{name}'; known: {', '.join(DOMAINS)}")
+        raise ValueError(f"simulated: unknown domain '{name}'; known: {', '.join(DOMAINS)}")
     return DOMAINS.index(name)
 
 

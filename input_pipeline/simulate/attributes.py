@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from input_pipeline.rendering import hair
+from input_pipeline.simulate import hair
 
 
 def attributes(who: dict, now: dict) -> dict:
