@@ -1,7 +1,8 @@
 """Checkpoints of a run: the only import of Orbax.
 
-`checkpoints/STEP/{params,opt_state,meta}`: apart, so that evaluation restores parameters alone, on any number of
-devices. Kept: the latest, and the best one on dev. A save that is cut off never looks finished.
+`checkpoints/STEP/{params,batch_stats,opt_state,meta}`: apart, so that evaluation restores the model's variables alone,
+on any number of devices. A tree without arrays (the statistics of a model without batch norm) is left out: Orbax
+writes none. Kept: the latest, and the best one on dev. A save that is cut off never looks finished.
 """
 
 import os
@@ -11,8 +12,10 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from kdfas_jax.models import weights
+from kdfas_jax.models import weights_match
 from kdfas_jax.step import TrainState
+
+TREES = ("params", "batch_stats", "opt_state")  # the items of a checkpoint that are fields of `TrainState`
 
 
 class Checkpoints:
@@ -28,8 +31,7 @@ class Checkpoints:
             best_fn=_rank,
         )
         handlers = {
-            "params": ocp.StandardCheckpointHandler(),
-            "opt_state": ocp.StandardCheckpointHandler(),
+            **{name: ocp.StandardCheckpointHandler() for name in TREES},
             "meta": ocp.JsonCheckpointHandler(),
         }
         self.directory = os.path.join(os.path.abspath(workdir), "checkpoints")
@@ -58,43 +60,41 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest():
             return
-        items = ocp.args.Composite(
-            params=ocp.args.StandardSave(state.params),
-            opt_state=ocp.args.StandardSave(state.opt_state),
-            meta=ocp.args.JsonSave(meta),
-        )
+        trees = {name: getattr(state, name) for name in TREES}
+        saved = {name: ocp.args.StandardSave(tree) for name, tree in trees.items() if jax.tree.leaves(tree)}
+        items = ocp.args.Composite(**saved, meta=ocp.args.JsonSave(meta))
         metrics = None if selection is None else {"selection": float(selection), "step": step}
         self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The whole state of `step`, laid out as `abstract` (shapes with today's shardings)."""
-        self._check(step, abstract.params)
-        items = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract.params), opt_state=ocp.args.StandardRestore(abstract.opt_state)
-            ),
-        )
+        self._check(step, abstract.variables)
+        trees = self._restore(step, {name: getattr(abstract, name) for name in TREES})
         # A jitted identity: arrays that Orbax made cannot always be donated.
         number = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), abstract.step.sharding)
-        return jax.jit(lambda tree: tree)(TrainState(number, items["params"], items["opt_state"]))
+        return jax.jit(lambda tree: tree)(TrainState(number, **trees))
 
-    def restore_params(self, step: int, abstract) -> Any:
-        """The parameters of `step` alone, laid out as `abstract`."""
+    def restore_variables(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
+        """The model's variables of `step` alone, {'params', 'batch_stats'}, laid out as `abstract`."""
         self._check(step, abstract)
-        return self._manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]
+        return self._restore(step, abstract)
 
     def meta(self, step: int) -> dict:
         """What was noted beside the parameters of `step`."""
         return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
-    def _check(self, step: int, expected) -> None:
+    def _restore(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
+        """The items of `step` named by `abstract`, laid out as there."""
+        saved = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items() if jax.tree.leaves(tree)}
+        return {**abstract, **self._manager.restore(step, args=ocp.args.Composite(**saved))}
+
+    def _check(self, step: int, expected: dict[str, Any]) -> None:
         """ValueError with the first differing names and shapes where `step` holds another architecture."""
-        found = self._manager.item_metadata(step)["params"]
-        if found is None:
+        items = self._manager.item_metadata(step)
+        found = {name: items[name].tree for name in expected if items.get(name)}
+        if "params" not in found:
             raise FileNotFoundError(f"{self.directory}/{step} holds no params; is it a checkpoint of this project?")
-        found = found.tree
-        if lines := weights.mismatch(expected, found):
+        if lines := weights_match.mismatch(expected, found):
             raise ValueError(
                 f"{self.directory}/{step} is a checkpoint of another architecture than config.model:\n  "
                 + "\n  ".join(lines[:8])

@@ -15,11 +15,11 @@ from kdfas_jax import checkpoint, folds, metrics, models, report, sharding, step
 SCORE_COLUMNS = ["split", "dataset", "video", "subject", "species", "label", "score", "frames"]
 
 
-def score_frames(score, params, batches: Iterable[dict[str, np.ndarray]], mesh) -> pd.Series:
+def score_frames(score, variables, batches: Iterable[dict[str, np.ndarray]], mesh) -> pd.Series:
     """P(live) of every example of a test stream, indexed by the example's index; the same on every host."""
     found: dict[int, float] = {}
     for local in batches:
-        values, index, mask = jax.device_get(score(params, sharding.place_batch(mesh, local)))
+        values, index, mask = jax.device_get(score(variables, sharding.place_batch(mesh, local)))
         kept = mask > 0
         found.update(zip(index[kept].tolist(), values[kept].tolist(), strict=True))
     return pd.Series(found, name="score", dtype=float).sort_index()
@@ -32,11 +32,11 @@ def score_videos(frames: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(keys, as_index=False).agg(score=("score", "mean"), frames=("score", "size"))
 
 
-def score_role(score, params, data: pipeline.Data, role: str, config, mesh) -> pd.DataFrame:
+def score_role(score, variables, data: pipeline.Data, role: str, config, mesh) -> pd.DataFrame:
     """The videos of one role ('train', 'dev', 'test') of `data`, scored."""
     hosts = (jax.process_index(), jax.process_count())
     batches = pipeline.test_batches(data, role, config.data, batch_size=config.eval.batch_size, shard=hosts)
-    return score_videos(score_frames(score, params, batches, mesh), data.table)
+    return score_videos(score_frames(score, variables, batches, mesh), data.table)
 
 
 def selection(videos: pd.DataFrame) -> dict[str, float]:
@@ -57,9 +57,10 @@ def evaluate(config, folder: str) -> dict:
     module = models.create(config.model)
     with checkpoint.open_finished(folder) as checkpoints:
         chosen = checkpoints.best()
-        params = checkpoints.restore_params(chosen, teachers.abstract_params(module, config.data.image_size, mesh))
+        abstract = teachers.abstract_variables(module, config.data.image_size, mesh)
+        variables = checkpoints.restore_variables(chosen, abstract)
     score = step.make_score(module, mesh)
-    videos = {role: score_role(score, params, data, role, config, mesh) for role in (data.threshold_role, "test")}
+    videos = {role: score_role(score, variables, data, role, config, mesh) for role in (data.threshold_role, "test")}
     for role, rows in videos.items():
         metrics.check(rows, f"{config.data.dataset}, protocol {config.data.protocol}, {role}")
     results = _results(config, folder, chosen, data, videos)

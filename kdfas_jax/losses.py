@@ -5,6 +5,8 @@ global batch: written with `jnp`, they are right under a batch sharded over any 
 become all-reduces of d x d matrices.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -101,3 +103,87 @@ def _covariance(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def _square(matrices: jax.Array) -> jax.Array:
     return jnp.sum(matrices**2, axis=(-2, -1))
+
+
+def arcface_logits(
+    embedding: jax.Array, weights: jax.Array, labels: jax.Array, *, s: float = 64.0, m: float = 0.5
+) -> jax.Array:
+    """Logits with an additive angular margin (ArcFace, Deng et al. 2019) -> [b, k], fp32, for a cross-entropy.
+
+    `embedding` [b, d] and the class centres `weights` [k, d] are L2-normalised here; theta is the angle between the
+    two. The logit of the own class `labels` [b], integers, is s cos(theta + m), that of the others s cos(theta); a
+    label outside [0, k) gets no margin anywhere. Scale `s` > 0, margin `m` in radians, in [0, pi / 2].
+
+    Beyond theta = pi - m the cosine would rise again; there the own logit is s (cos(theta) - m sin(m)), which keeps
+    falling [S, the authors' code]. The gradient is finite everywhere.
+    """
+    cos = jnp.einsum("bd,kd->bk", _unit_rows(embedding), _unit_rows(weights), precision=jax.lax.Precision.HIGHEST)
+    sin = jnp.sqrt(jnp.maximum((1 - cos) * (1 + cos), 1e-12))  # the root's slope is infinite at zero
+    margin = jnp.where(cos > -jnp.cos(m), cos * jnp.cos(m) - sin * jnp.sin(m), cos - m * jnp.sin(m))
+    own = labels[:, None] == jnp.arange(weights.shape[0])
+    return s * jnp.where(own, margin, cos)
+
+
+def align(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Squared distance of two feature maps whose positions are L2-normalised over channels -> [b], in [0, 4] [C].
+
+    `student` [b, h, w, c], `teacher` [b, h', w', c]; per example the mean over positions of |s - t|^2.
+    A teacher on another grid is first resized to the student's, linearly, and with antialiasing when it shrinks.
+    ValueError where the channels differ: a 1x1 projector on the student makes them equal.
+    """
+    if student.shape[-1] != teacher.shape[-1]:
+        raise ValueError(
+            f"align: the student's feature map has {student.shape[-1]} channels, the teacher's {teacher.shape[-1]}; "
+            "project the student's to the teacher's"
+        )
+    teacher = jax.image.resize(teacher.astype(jnp.float32), (*student.shape[:3], teacher.shape[-1]), "linear")
+    return jnp.sum((_unit_rows(student) - _unit_rows(teacher)) ** 2, axis=-1).mean(axis=(1, 2))
+
+
+def wgan_critic(real: jax.Array, fake: jax.Array) -> jax.Array:
+    """What a Wasserstein critic minimises, mean(fake) - mean(real) over its patches (Arjovsky et al. 2017) -> [b].
+
+    `real`, `fake` [b, ...]: the critic's values on real and generated images.
+    """
+    return _per_example(fake) - _per_example(real)
+
+
+def wgan_generator(fake: jax.Array) -> jax.Array:
+    """What the critic's generator minimises, -mean of the critic's values `fake` [b, ...] over its patches -> [b]."""
+    return -_per_example(fake)
+
+
+def gradient_penalty(
+    critic: Callable[[jax.Array], jax.Array], real: jax.Array, fake: jax.Array, key: jax.Array, *, std: float = 1.0
+) -> jax.Array:
+    """(|gradient of the critic| - 1)^2 between real and generated images (Gulrajani et al. 2017) -> [b].
+
+    `critic` maps images [b, h, w, c] to values [b, ...], each example by itself. The gradient is of the sum over an
+    example's patches [S, StarGAN's code], at a real + (1 - a) fake with one a of U(0, 1) per example.
+    The slope of 1 is meant per unit of the network's input: `std` is what the critic divides the images by first, as
+    with images in [0, 1] and a `std` of 0.5 in the model; 1 where it takes them as they are.
+    """
+    a = jax.random.uniform(key, (len(real), 1, 1, 1))
+    slope = std * jax.grad(lambda images: critic(images).sum())(a * real + (1 - a) * fake)
+    # The norm's own gradient is 0 / 0 at a flat critic: the root is kept off zero [C].
+    return (jnp.sqrt(jnp.sum(slope**2, axis=(1, 2, 3)) + 1e-12) - 1) ** 2
+
+
+def attribute_cross_entropy(logits: jax.Array, attributes: jax.Array) -> jax.Array:
+    """Binary cross-entropy of attribute `logits` [b, k] to `attributes` [b, k] in [0, 1] -> [b], nats.
+
+    The sum over attributes, as in StarGAN's code [S].
+    """
+    return optax.sigmoid_binary_cross_entropy(logits, attributes).sum(axis=-1)
+
+
+def reconstruction(images: jax.Array, restored: jax.Array) -> jax.Array:
+    """Mean absolute difference of `images` and `restored` [b, h, w, c] -> [b], in their unit.
+
+    StarGAN's weight of 10 is for images in [-1, 1]: in [0, 1] the same difference is half as large.
+    """
+    return _per_example(jnp.abs(images - restored))
+
+
+def _per_example(values: jax.Array) -> jax.Array:
+    return values.reshape(len(values), -1).mean(axis=1)

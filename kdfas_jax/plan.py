@@ -72,7 +72,7 @@ def lower(config, mesh, *, unroll: bool = False):
     model = models.create(config.model)
     frozen = {name: models.create(config.teachers[name].config.model) for name in objective.teachers}
     if unroll:
-        model, frozen = model.clone(unroll=True), {name: module.clone(unroll=True) for name, module in frozen.items()}
+        model, frozen = _unrolled(model), {name: _unrolled(module) for name, module in frozen.items()}
     # The schedule's length changes no FLOP: any will do.
     schedule = optim.schedule(config.optim, steps=10_000, steps_per_epoch=1, batch_size=config.train.batch_size)
     optimiser = optim.make(config.optim, schedule)
@@ -80,20 +80,26 @@ def lower(config, mesh, *, unroll: bool = False):
     state = jax.eval_shape(lambda: step.init(model, size, optimiser, config.seed))
     placed = sharding.tree(mesh, state)
     abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, placed)
-    params = {
-        name: jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, jnp.dtype(module.dtype), sharding=a.sharding),  # noqa: B023
-            teachers.abstract_params(module, size, mesh),
-        )
-        for name, module in frozen.items()
-    }
+    variables = {name: _frozen(module, size, mesh) for name, module in frozen.items()}
     b, rows = config.train.batch_size, sharding.batch(mesh)
     batch = {
         "image": jax.ShapeDtypeStruct((b, size, size, 3), jnp.uint8, sharding=rows),
         "label": jax.ShapeDtypeStruct((b, config.model.classes), jnp.float32, sharding=rows),
     }
     train_step = step.make(model, objective, frozen, optimiser, config.seed)
-    return step.compiled(train_step, mesh, state).lower(abstract, params, batch), model, frozen
+    return step.compiled(train_step, mesh, state).lower(abstract, variables, batch), model, frozen
+
+
+def _unrolled(module):
+    """`module` with its layers laid out one by one; only a module that can loop over them has the field."""
+    return module.clone(unroll=True) if hasattr(module, "unroll") else module
+
+
+def _frozen(module, image_size: int, mesh):
+    """A teacher's abstract variables, with the parameters in the dtype that `teachers.load` casts them to."""
+    variables, dtype = teachers.abstract_variables(module, image_size, mesh), jnp.dtype(module.dtype)
+    cast = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype, sharding=a.sharding), variables["params"])
+    return {**variables, "params": cast}
 
 
 def collectives(hlo: str) -> dict[str, int]:
@@ -110,7 +116,7 @@ def collectives(hlo: str) -> dict[str, int]:
 
 def _step_flops(config, mesh, compiled, modules) -> float:
     """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so layers are unrolled."""
-    if all(module.unroll for module in modules):
+    if all(module == _unrolled(module) for module in modules):
         return float(compiled.cost_analysis()["flops"])
     return float(lower(config, mesh, unroll=True)[0].cost_analysis()["flops"]) / mesh.size
 

@@ -14,22 +14,31 @@ from kdfas_jax.objective import Objective
 
 @flax.struct.dataclass
 class TrainState:
-    """What a step changes: the step's number, the student's parameters (fp32) and the optimiser's state."""
+    """What a step changes: its number, the student's parameters and statistics (fp32), the optimiser's state.
+
+    `batch_stats` are the running statistics of the student's batch norms, {} where it has none.
+    """
 
     step: jax.Array
     params: Any
+    batch_stats: Any
     opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the student needs to run."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def init(model, image_size: int, optimiser: optax.GradientTransformation, seed: int) -> TrainState:
     """The state before step 0, a pure function of the seed."""
-    params = init_params(model, image_size, seed)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params))
+    variables = init_variables(model, image_size, seed)
+    return TrainState(jnp.zeros((), jnp.int32), **variables, opt_state=optimiser.init(variables["params"]))
 
 
-def init_params(model, image_size: int, seed: int):
-    """Fresh parameters of a model that reads `image_size` px square images."""
-    return model.init(jax.random.key(seed), jnp.zeros((1, image_size, image_size, 3)))["params"]
+def init_variables(model, image_size: int, seed: int) -> dict[str, Any]:
+    """What a model that reads `image_size` px square images needs to run, fresh: {'params', 'batch_stats'}."""
+    return {"batch_stats": {}, **model.init(jax.random.key(seed), jnp.zeros((1, image_size, image_size, 3)))}
 
 
 def images_of(batch: Mapping[str, jax.Array]) -> jax.Array:
@@ -40,30 +49,30 @@ def images_of(batch: Mapping[str, jax.Array]) -> jax.Array:
 def make(
     model, objective: Objective, teachers: Mapping[str, Any], optimiser: optax.GradientTransformation, seed: int
 ) -> Callable:
-    """-> train_step(state, teacher_params, batch) -> (state, metrics), to be jitted by `compiled`.
+    """-> train_step(state, {teacher: variables}, batch) -> (state, metrics), to be jitted by `compiled`.
 
     `batch`: image uint8 [b, h, w, 3], label [b, k] soft targets. `teachers` are the modules that the objective
-    reads; their forward pass lies outside the differentiated function. Metrics are fp32 scalars: loss, each
-    term unweighted, grad_norm.
+    reads; their forward pass lies outside the differentiated function, and their batch norms use the running
+    statistics. Metrics are fp32 scalars: loss, each term unweighted, grad_norm.
     """
 
-    def train_step(state: TrainState, teacher_params: Mapping[str, Any], batch: Mapping[str, jax.Array]):
+    def train_step(state: TrainState, teacher_variables: Mapping[str, Any], batch: Mapping[str, jax.Array]):
         images = images_of(batch)
-        targets = {
-            name: teachers[name].apply({"params": teacher_params[name]}, images)[1] for name in objective.teachers
-        }
+        targets = {name: teachers[name].apply(teacher_variables[name], images)[1] for name in objective.teachers}
         targets = jax.lax.stop_gradient(targets)
         rngs = {"dropout": jax.random.fold_in(jax.random.key(seed), state.step)}
 
         def loss_of(params):
-            _, out = model.apply({"params": params}, images, train=True, rngs=rngs)
-            return objective(out, targets, batch)
+            variables = {**state.variables, "params": params}
+            (_, out), updated = model.apply(variables, images, train=True, rngs=rngs, mutable=["batch_stats"])
+            loss, terms = objective(out, targets, batch)
+            return loss, (terms, updated["batch_stats"])
 
-        (loss, terms), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        (loss, (terms, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, **terms, "grad_norm": optax.tree.norm(grads)}
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
     return train_step
 
@@ -84,10 +93,10 @@ def compiled(train_step: Callable, mesh, state: TrainState):
 
 
 def make_score(model, mesh) -> Callable:
-    """-> score(params, batch) -> (P(live) [b], index [b], mask [b]), on every host for the global batch."""
+    """-> score(variables, batch) -> (P(live) [b], index [b], mask [b]), on every host for the global batch."""
 
-    def score(params, batch: Mapping[str, jax.Array]):
-        logits, _ = model.apply({"params": params}, images_of(batch))
+    def score(variables: Mapping[str, Any], batch: Mapping[str, jax.Array]):
+        logits, _ = model.apply(variables, images_of(batch))
         return jax.nn.softmax(logits.astype(jnp.float32))[:, 1], batch["index"], batch["mask"]
 
     return jax.jit(score, in_shardings=(None, sharding.batch(mesh)), out_shardings=sharding.replicated(mesh))

@@ -16,10 +16,10 @@ from kdfas_jax import checkpoint, models, sharding, step, workdir
 
 
 class Teacher(NamedTuple):
-    """A frozen model: `module.apply({"params": params}, images)` -> (logits, named outputs)."""
+    """A frozen model: `module.apply(variables, images)` -> (logits, named outputs)."""
 
     module: Any
-    params: Any
+    variables: Any
 
 
 def home(config, student_workdir: str) -> str:
@@ -36,17 +36,22 @@ def finished(folder: str) -> bool:
 
 
 def load(folder: str, mesh) -> Teacher:
-    """The run's parameters at its best step on dev, cast once to the dtype that the model computes in."""
+    """The run's variables at its best step on dev, the parameters cast once to the dtype that the model computes in.
+
+    Running statistics stay fp32, as batch norm computes with them.
+    """
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     module = models.create(config.model)
     with checkpoint.open_finished(folder) as checkpoints:
-        params = checkpoints.restore_params(checkpoints.best(), abstract_params(module, config.data.image_size, mesh))
-    return Teacher(module, jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(module.dtype)), params))
+        abstract = abstract_variables(module, config.data.image_size, mesh)
+        variables = checkpoints.restore_variables(checkpoints.best(), abstract)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(module.dtype)), variables["params"])
+    return Teacher(module, {**variables, "params": params})
 
 
-def abstract_params(module, image_size: int, mesh):
-    """Shapes and shardings of a model's parameters on `mesh`, without making them."""
-    shapes = jax.eval_shape(lambda: step.init_params(module, image_size, 0))
+def abstract_variables(module, image_size: int, mesh):
+    """Shapes and shardings of a model's variables on `mesh`, without making them."""
+    shapes = jax.eval_shape(lambda: step.init_variables(module, image_size, 0))
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         shapes,

@@ -83,7 +83,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
             return
         frozen = {name: teachers.load(homes[name], mesh) for name in objective.teachers}
         modules = {name: teacher.module for name, teacher in frozen.items()}
-        frozen_params = {name: teacher.params for name, teacher in frozen.items()}
+        frozen_variables = {name: teacher.variables for name, teacher in frozen.items()}
         train_step = step.compiled(step.make(model, objective, modules, optimiser, config.seed), mesh, state)
         score = step.make_score(model, mesh)
         batches = pipeline.train_batches(
@@ -105,7 +105,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
                     journal.settle()
                     dev = {}
                     if due and data.count("dev"):
-                        dev = evaluate.selection(evaluate.score_role(score, state.params, data, "dev", config, mesh))
+                        dev = evaluate.selection(evaluate.score_role(score, state.variables, data, "dev", config, mesh))
                         journal.dev(number, dev)
                     checkpoints.save(state, dev.get("selection"), {"step": number})
                 if stop:
@@ -115,7 +115,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
                     return
                 local = next(batches)
                 index = local.pop("index")
-                state, metrics = train_step(state, frozen_params, sharding.place_batch(mesh, local))
+                state, metrics = train_step(state, frozen_variables, sharding.place_batch(mesh, local))
                 journal.step(number, metrics, index)
 
 
@@ -134,8 +134,8 @@ def _restore(config, checkpoints: Checkpoints, model, optimiser: optax.GradientT
         return checkpoints.restore(latest, abstract)
     state = jax.jit(create, out_shardings=shardings)()
     if config.init:
-        params, facts = weights.load(config.init, model, state.params)
+        variables, facts = weights.load(config.init, model, state.variables)
         logger.info("starting from %s: %s", config.init, facts)
-        state = state.replace(params=jax.device_put(params, shardings.params))
+        state = state.replace(**jax.device_put(variables, shardings.variables))
     logger.info("%s", parameter_overview.get_parameter_overview(state.params, include_stats=False))
     return state

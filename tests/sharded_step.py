@@ -1,7 +1,8 @@
-"""One train step of a small KDFAS on a given mesh: `python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`.
+"""One step of a tiny KDFAS and of a tiny ResNet: `python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`.
 
-Each MESH is data x fsdp, as 8x1. Writes OUT.<mesh>.npz with the metrics and, because the optimiser is plain gradient
-descent at rate one, every gradient. Run by test_sharding.py: device counts are fixed when a process starts.
+Each MESH is data x fsdp, as 8x1. Writes OUT.<mesh>.<case>.npz with the metrics, the batch statistics and, because the
+optimiser is plain gradient descent at rate one, every gradient. Run by test_sharding.py: device counts are fixed when
+a process starts.
 """
 
 import sys
@@ -19,7 +20,7 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 from kdfas_jax import sharding, step  # noqa: E402
-from kdfas_jax.models import vit  # noqa: E402
+from kdfas_jax.models import resnet, vit  # noqa: E402
 from kdfas_jax.objective import Objective  # noqa: E402
 
 TERMS = {
@@ -28,18 +29,29 @@ TERMS = {
     "cross": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "cross", "centre": True},
     "gram": {"kind": "covariance", "weight": 5.0, "teacher": "spoof", "form": "gram"},
 }
+# Name -> student, teacher and the terms between them.
+CASES = {
+    "vit": (
+        vit.create(width=16, depth=2, heads=2, patch=8),
+        vit.create(width=32, depth=2, heads=2, patch=8),
+        ("ce", "kl", "cross", "gram"),
+    ),
+    "resnet": (
+        resnet.create(width=8, blocks=(1, 1, 1, 1)),
+        resnet.create(width=4, blocks=(1, 1, 1, 1)),
+        ("ce", "kl"),
+    ),
+}
 BATCH, SIZE = 16, 16
 
 
-def run(mesh):
-    student = vit.create(width=16, depth=2, heads=2, patch=8)
-    teacher = vit.create(width=32, depth=2, heads=2, patch=8)
-    objective = Objective(TERMS, {"spoof": None})
+def run(mesh, student, teacher, terms):
+    objective = Objective({name: TERMS[name] for name in terms}, {"spoof": None})
     optimiser = optax.sgd(1.0)
     shapes = jax.eval_shape(lambda: step.init(student, SIZE, optimiser, 0))
     state = jax.jit(lambda: step.init(student, SIZE, optimiser, 0), out_shardings=sharding.tree(mesh, shapes))()
     before = gather(state.params, mesh)
-    frozen = jax.jit(lambda: step.init_params(teacher, SIZE, 1))()
+    frozen = jax.jit(lambda: step.init_variables(teacher, SIZE, 1))()
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8),
@@ -53,8 +65,8 @@ def run(mesh):
     sharded = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))
     state, metrics = train_step(state, {"spoof": frozen}, local)
     after = gather(state.params, mesh)
-    grads = jax.tree.map(lambda a, b: a - b, before, after)
-    named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(grads)}
+    result = {"grads": jax.tree.map(lambda a, b: a - b, before, after), "stats": gather(state.batch_stats, mesh)}
+    named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(result)}
     named |= {f"metric/{name}": np.asarray(jax.device_get(value)) for name, value in metrics.items()}
     return named | {"sharded_leaves": np.asarray(sharded)}
 
@@ -67,6 +79,8 @@ def gather(tree, mesh):
 for name in meshes:
     data, fsdp = map(int, name.split("x"))
     devices = jax.devices()[: data * fsdp]
-    result = run(sharding.make_mesh({"data": data, "fsdp": fsdp}, devices))
-    if jax.process_index() == 0:
-        np.savez(f"{out}.{name}.npz", **result)
+    mesh = sharding.make_mesh({"data": data, "fsdp": fsdp}, devices)
+    for case, parts in CASES.items():
+        result = run(mesh, *parts)
+        if jax.process_index() == 0:
+            np.savez(f"{out}.{name}.{case}.npz", **result)

@@ -24,18 +24,19 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 
 
-def final_params(folder, config):
+def final_variables(folder, config):
     module = models.create(config.model)
     mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
     with Checkpoints(str(folder), writing=False) as checkpoints:
         step = checkpoints.latest()
-        return step, checkpoints.restore_params(step, teachers.abstract_params(module, config.data.image_size, mesh))
+        abstract = teachers.abstract_variables(module, config.data.image_size, mesh)
+        return step, checkpoints.restore_variables(step, abstract)
 
 
 def assert_identical(one, other, config):
-    (step_one, params_one), (step_other, params_other) = final_params(one, config), final_params(other, config)
+    (step_one, one), (step_other, other) = final_variables(one, config), final_variables(other, config)
     assert step_one == step_other
-    jax.tree.map(np.testing.assert_array_equal, params_one, params_other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def metric_rows(folder):
@@ -167,12 +168,12 @@ def test_a_checkpoint_of_another_architecture_is_named(reference, tiny):
     folder, _ = reference
     other = models.create({**tiny.model, "width": 32})
     mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
-    abstract = teachers.abstract_params(other, 16, mesh)
+    abstract = teachers.abstract_variables(other, 16, mesh)
     with (
         Checkpoints(str(folder), writing=False) as checkpoints,
         pytest.raises(ValueError, match="another architecture") as error,
     ):
-        checkpoints.restore_params(checkpoints.latest(), abstract)
+        checkpoints.restore_variables(checkpoints.latest(), abstract)
     assert "blocks/fc1/kernel" in str(error.value)
     assert "(2, 32, 128)" in str(error.value)
     assert "(2, 16, 64)" in str(error.value)

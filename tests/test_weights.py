@@ -1,8 +1,5 @@
 """Import of published weights: parity with the golden outputs, resizing, heads, and every refusal."""
 
-import hashlib
-import json
-import pathlib
 import sys
 import types
 
@@ -14,27 +11,11 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from kdfas_jax.models import vit, weights
+from kdfas_jax.models import vit, weights, weights_match, weights_vit
+from tests import golden_files
+from tests.golden_files import distance
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
 TINY = {"width": 16, "depth": 2, "heads": 2, "patch": 8, "classes": 3}
-
-
-def golden_parameters(spec):
-    """The seeded parameters of a golden pair (rule in golden/README.md)."""
-    parameters = {}
-    for name, shape in spec["parameters"].items():
-        seed = hashlib.sha256(f"{spec['seed']}:{name}".encode()).digest()[:8]
-        z = np.random.default_rng(int.from_bytes(seed, "big")).standard_normal(shape).astype(np.float32)
-        if len(shape) >= 2:
-            parameters[name] = np.float32(spec["std"]) * z
-        else:
-            parameters[name] = 1 + np.float32(0.1) * z if name.endswith(("weight", "scale")) else np.float32(0.02) * z
-    return parameters
-
-
-def distance(ours, theirs):
-    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
 
 
 def initialise(size=32, seed=0, **fields):
@@ -48,10 +29,17 @@ def shapes(model, size=224):
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
 
 
+def load(path, model, params):
+    """`weights.load` of a model without batch statistics: (parameters, facts)."""
+    variables, facts = weights.load(path, model, {"params": params, "batch_stats": {}})
+    assert variables["batch_stats"] == {}
+    return variables["params"], facts
+
+
 def golden_logits(path, model, images):
     """Imports a golden checkpoint over zeros and runs it: logits, outputs, facts."""
     fresh = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes(model))
-    params, facts = weights.load(path, model, fresh)
+    params, facts = load(path, model, fresh)
     return *jax.jit(model.apply)({"params": params}, images), facts
 
 
@@ -118,12 +106,10 @@ def save(state, path):
 
 @pytest.mark.parametrize(("variant", "golden"), [("S/16", "vit_small_patch16_224"), ("B/16", "vit_base_patch16_224")])
 def test_timm_parity(variant, golden, tmp_path):
-    spec = json.loads((GOLDEN / f"timm_{golden}.json").read_text())
-    theirs = np.load(GOLDEN / f"timm_{golden}.npz")
-    path = save(golden_parameters(spec), tmp_path / "model.safetensors")
-    images = np.random.default_rng(spec["seed"]).random((2, 3, 224, 224), np.float32).transpose(0, 2, 3, 1)
+    spec, theirs = golden_files.load(f"timm_{golden}")
+    path = save(golden_files.golden_parameters(spec), tmp_path / "model.safetensors")
 
-    logits, out, facts = golden_logits(path, vit.create(variant, classes=1000), images)
+    logits, out, facts = golden_logits(path, vit.create(variant, classes=1000), golden_files.image(spec))
 
     assert facts == {"format": "timm", "gelu": "exact", "resized": False, "head_replaced": False, "dropped": []}
     assert distance(logits, theirs["logits"]) <= 1e-4
@@ -133,12 +119,10 @@ def test_timm_parity(variant, golden, tmp_path):
 
 @pytest.mark.parametrize(("variant", "golden"), [("S/16", "S16"), ("B/16", "B16")])
 def test_augreg_parity(variant, golden, tmp_path):
-    spec = json.loads((GOLDEN / f"augreg_{golden}.json").read_text())
-    theirs = np.load(GOLDEN / f"augreg_{golden}.npz")
-    path = save(golden_parameters(spec), tmp_path / "model.npz")
-    images = np.random.default_rng(spec["seed"]).random((2, 224, 224, 3), np.float32)
+    spec, theirs = golden_files.load(f"augreg_{golden}")
+    path = save(golden_files.golden_parameters(spec), tmp_path / "model.npz")
 
-    logits, _, facts = golden_logits(path, vit.create(variant, classes=1000, gelu="tanh"), images)
+    logits, _, facts = golden_logits(path, vit.create(variant, classes=1000, gelu="tanh"), golden_files.image(spec))
 
     assert facts == {"format": "augreg", "gelu": "tanh", "resized": False, "head_replaced": False, "dropped": []}
     assert distance(logits, theirs["logits"]) <= 1e-4
@@ -147,14 +131,14 @@ def test_augreg_parity(variant, golden, tmp_path):
 @pytest.mark.parametrize("released", [False, True])
 def test_augreg_numbering_of_released_and_of_new_archives(released, tmp_path):
     model, params = initialise(gelu="tanh")
-    found, _ = weights.load(save(as_augreg(params, released=released), tmp_path / "m.npz"), model, params)
+    found, _ = load(save(as_augreg(params, released=released), tmp_path / "m.npz"), model, params)
     jax.tree.map(np.testing.assert_array_equal, found, params)
 
 
 def test_half_precision_becomes_fp32(tmp_path):
     model, params = initialise()
     state = {key: value.astype(ml_dtypes.bfloat16) for key, value in as_timm(params).items()}
-    found, _ = weights.load(save(state, tmp_path / "m.safetensors"), model, params)
+    found, _ = load(save(state, tmp_path / "m.safetensors"), model, params)
     rounded = jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16).astype(np.float32), params)
     jax.tree.map(np.testing.assert_array_equal, found, rounded)
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
@@ -166,7 +150,7 @@ def test_position_embedding_is_resized_and_keeps_the_class_slot(tmp_path):
     pos = np.concatenate([[-7], ramp.ravel()])[None, :, None] * np.ones(16)
     model, params = initialise(size=64)
     state = as_timm({**small, "pos": pos.astype(np.float32)})
-    found, facts = weights.load(save(state, tmp_path / "m.safetensors"), model, params)
+    found, facts = load(save(state, tmp_path / "m.safetensors"), model, params)
 
     assert facts["resized"]
     assert not facts["head_replaced"]
@@ -179,7 +163,7 @@ def test_position_embedding_is_resized_and_keeps_the_class_slot(tmp_path):
 
 def test_resize_refuses_a_grid_without_class_slot():
     with pytest.raises(ValueError, match=r"m\.npz: 196 position embeddings are not a class slot and a square grid"):
-        weights.resize(np.zeros((1, 196, 4)), 50, "m.npz")
+        weights_vit.resize(np.zeros((1, 196, 4)), 50, "m.npz")
 
 
 @pytest.mark.parametrize("has_head", [True, False])
@@ -189,7 +173,7 @@ def test_head_of_another_class_count_is_replaced(has_head, tmp_path):
     if not has_head:
         state = {key: value for key, value in state.items() if not key.startswith("head")}
     model, params = initialise(classes=2)
-    found, facts = weights.load(save(state, tmp_path / "m.safetensors"), model, params)
+    found, facts = load(save(state, tmp_path / "m.safetensors"), model, params)
     assert facts["head_replaced"]
     assert facts["dropped"] == (["head.bias", "head.weight"] if has_head else [])
     jax.tree.map(np.testing.assert_array_equal, found, {**source, "head": params["head"]})
@@ -200,10 +184,10 @@ def test_pre_logits_goes_with_its_head_and_is_refused_beside_a_kept_one(tmp_path
     extra = {"pre_logits/kernel": np.zeros((16, 16), np.float32), "pre_logits/bias": np.zeros(16, np.float32)}
     kept = save(as_augreg(params) | extra, tmp_path / "kept.npz")
     with pytest.raises(ValueError, match=r"pre_logits/kernel: unexpected, found \(16, 16\)"):
-        weights.load(kept, model, params)
+        load(kept, model, params)
     _, other = initialise(classes=21)
     replaced = save(as_augreg(other) | extra, tmp_path / "replaced.npz")
-    _, facts = weights.load(replaced, model, params)
+    _, facts = load(replaced, model, params)
     assert facts["dropped"] == ["head/bias", "head/kernel", "pre_logits/bias", "pre_logits/kernel"]
 
 
@@ -213,19 +197,19 @@ def test_another_architecture_is_refused_with_names_and_shapes(tmp_path):
     with pytest.raises(
         ValueError, match=r"m\.safetensors \(timm\) is not a ViT of patch 8, width 16, depth 2"
     ) as error:
-        weights.load(save(as_timm(wide), tmp_path / "m.safetensors"), model, params)
+        load(save(as_timm(wide), tmp_path / "m.safetensors"), model, params)
     assert "blocks/0/fc1/bias: expected (64,), found (128,)" in str(error.value)
     assert "more" in str(error.value)
 
     _, deep = initialise(depth=3)
     with pytest.raises(ValueError, match=r"blocks/2/\w+/\w+: unexpected, found"):
-        weights.load(save(as_timm(deep, depth=3), tmp_path / "deep.safetensors"), model, params)
+        load(save(as_timm(deep, depth=3), tmp_path / "deep.safetensors"), model, params)
 
     state = as_timm(params)
     del state["blocks.1.norm2.bias"]
     state["blocks.0.ls1.gamma"] = np.zeros(16, np.float32)
     with pytest.raises(ValueError, match=r"blocks/1/norm2/bias: expected \(16,\), missing") as error:
-        weights.load(save(state, tmp_path / "ragged.safetensors"), model, params)
+        load(save(state, tmp_path / "ragged.safetensors"), model, params)
     assert "blocks.0.ls1.gamma: unexpected, found (16,)" in str(error.value)
 
 
@@ -233,29 +217,29 @@ def test_distilled_deit_is_named(tmp_path):
     model, params = initialise()
     state = as_timm(params) | {"dist_token": np.zeros((1, 1, 16), np.float32)}
     with pytest.raises(ValueError, match="distilled DeiT, with a dist_token"):
-        weights.load(save(state, tmp_path / "m.safetensors"), model, params)
+        load(save(state, tmp_path / "m.safetensors"), model, params)
 
 
 def test_another_activation_or_head_count_is_refused(tmp_path):
     model, params = initialise()
     with pytest.raises(ValueError, match=r"trained with the tanh GELU.*set gelu='tanh'"):
-        weights.load(save(as_augreg(params), tmp_path / "m.npz"), model, params)
+        load(save(as_augreg(params), tmp_path / "m.npz"), model, params)
     with pytest.raises(ValueError, match="has 4 attention heads, the model 2"):
-        weights.load(save(as_augreg(params, heads=4), tmp_path / "h.npz"), model.clone(gelu="tanh"), params)
+        load(save(as_augreg(params, heads=4), tmp_path / "h.npz"), model.clone(gelu="tanh"), params)
 
 
 def test_unknown_format_file_kind_and_damage_are_named(tmp_path):
     model, params = initialise()
     with pytest.raises(ValueError, match=r"no known ViT format.*found conv1\.weight"):
-        weights.load(save({"conv1.weight": np.zeros(3)}, tmp_path / "resnet.safetensors"), model, params)
+        load(save({"conv1.weight": np.zeros(3)}, tmp_path / "resnet.safetensors"), model, params)
     with pytest.raises(ValueError, match=r"m\.h5: unknown kind of checkpoint; expected one of \.safetensors, \.npz"):
-        weights.load(tmp_path / "m.h5", model, params)
+        load(tmp_path / "m.h5", model, params)
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*absent\.npz"):
-        weights.load(tmp_path / "absent.npz", model, params)
+        load(tmp_path / "absent.npz", model, params)
     for name in ("torn.npz", "torn.safetensors"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 torn")
         with pytest.raises(ValueError, match=rf"{name} cannot be read as a"):
-            weights.load(tmp_path / name, model, params)
+            load(tmp_path / name, model, params)
 
 
 def test_npz_with_pickled_objects_is_refused(tmp_path):
@@ -289,7 +273,7 @@ def test_pth_is_read_without_pickled_code_and_unwrapped(wrapped, tmp_path, monke
 
     monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=torch_load))
     (tmp_path / "deit.pth").touch()
-    found, facts = weights.load(tmp_path / "deit.pth", model, params)
+    found, facts = load(tmp_path / "deit.pth", model, params)
     assert facts["format"] == "timm"
     jax.tree.map(np.testing.assert_array_equal, found, params)
 
@@ -304,9 +288,9 @@ def test_pth_without_torch_says_what_to_do(tmp_path, monkeypatch):
 def test_mismatch_lists_missing_unexpected_and_misshapen():
     expected = {"a": {"kernel": np.zeros((2, 3)), "bias": (3,)}, "c": np.zeros(4)}
     found = {"a/kernel": np.zeros((2, 4)), "a/bias": (3,), "d": jax.ShapeDtypeStruct((5,), np.float32)}
-    assert weights.mismatch(expected, found) == [
+    assert weights_match.mismatch(expected, found) == [
         "a/kernel: expected (2, 3), found (2, 4)",
         "c: expected (4,), missing",
         "d: unexpected, found (5,)",
     ]
-    assert weights.mismatch(expected, traverse_util.flatten_dict(expected, sep="/")) == []
+    assert weights_match.mismatch(expected, traverse_util.flatten_dict(expected, sep="/")) == []

@@ -1,13 +1,18 @@
 """The models by name: `create({'name': 'vit', 'variant': 'S/16', 'classes': 2})`."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 
-from kdfas_jax.models import vit
+from kdfas_jax.models import iresnet, resnet, stargan, vit
 
 # name -> what builds it from the config's other keys, which it checks itself (ValueError lists the known ones).
 REGISTRY = {
+    "stargan_discriminator": stargan.create_discriminator,
     "vit": vit.create,
+    "resnet": resnet.create,
+    "iresnet": iresnet.create,
 }
 
 
@@ -32,4 +37,6 @@ def count(config, image_size):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
-flops = vit.flops
+def flops(model, image_size):
+    """FLOPs of one forward of one image of `image_size` px through a module, as its own file's `flops` counts them."""
+    return sys.modules[type(model).__module__].flops(model, image_size)

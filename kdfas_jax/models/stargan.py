@@ -1,0 +1,212 @@
+"""StarGAN: the generator that edits a face's attributes, and the discriminator that judges and reads them.
+
+Sources: Choi et al., CVPR 2018 (arXiv 1711.09020), tables 4 and 5, and its published implementation
+(yunjey/stargan), whose CelebA checkpoints `weights_stargan` imports. In shapes, `b` is the batch, `s` the side of
+the image, `d` the width of the first convolution and `k` the number of attributes.
+"""
+
+import dataclasses
+import functools
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+# [S, the implementation] PyTorch's default for convolutions, uniform within +-1 / sqrt(fan in). [C] Biases are zero.
+INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation with a learned scale and bias, and running statistics as PyTorch keeps them.
+
+    [S, the implementation] Training normalises each channel of each image by its own mean and variance over the
+    pixels. Evaluation takes the running averages (momentum 0.1, unbiased variance), the variables 'mean' and 'var'
+    of the collection 'batch_stats', which training updates where the caller made that collection mutable.
+    """
+
+    train: bool
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x):
+        """[b, h, w, c] -> the same shape in `dtype`; the statistics are fp32."""
+        channels = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+
+        x = x.astype(jnp.float32)
+        mean, var = running_mean.value, running_var.value
+        if self.train:
+            mean, var = x.mean(axis=(1, 2), keepdims=True), x.var(axis=(1, 2), keepdims=True)
+            if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                pixels = x.shape[1] * x.shape[2]
+                unbiased = var * (pixels / max(pixels - 1, 1))
+                running_mean.value += 0.1 * (mean.mean(axis=(0, 1, 2)) - running_mean.value)
+                running_var.value += 0.1 * (unbiased.mean(axis=(0, 1, 2)) - running_var.value)
+        return ((x - mean) / jnp.sqrt(var + 1e-5) * scale + bias).astype(self.dtype)
+
+
+class Generator(nn.Module):
+    """Edits images towards the attributes asked for; the defaults are the published CelebA generator.
+
+    Two strided convolutions down, `repeats` residual blocks, two transposed convolutions up. The attributes enter as
+    constant planes beside the colours.
+
+    Fields:
+      width: channels of the first convolution; four times as many in the residual blocks.
+      repeats: number of residual blocks.
+      mean, std: normalisation of the image, one number or one per channel; undone on the output.
+      dtype: 'float32' or 'bfloat16', of the computation; parameters, statistics and the edited image stay fp32.
+    """
+
+    width: int = 64
+    repeats: int = 6
+    mean: float | tuple[float, ...] = 0.5
+    std: float | tuple[float, ...] = 0.5
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, images, attributes, *, train=False):
+        """(images [b, s, s, 3] in [0, 1], attributes [b, k] in [0, 1]) -> edited images [b, s, s, 3] in [0, 1], fp32.
+
+        `train=True` normalises every image by its own statistics and updates 'batch_stats' where they are mutable;
+        without that it changes nothing, so that a sample can be drawn either way. `train=False` uses 'batch_stats'.
+        Raises ValueError for images whose sides are not multiples of 4.
+        """
+        if images.shape[1] % 4 or images.shape[2] % 4:
+            raise ValueError(
+                f"images are {images.shape[1]}x{images.shape[2]} px; expected sides that are multiples of 4"
+            )
+        conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=INIT)
+        down = functools.partial(conv, kernel_size=(4, 4), strides=2, padding=1)
+        up = functools.partial(
+            nn.ConvTranspose,
+            kernel_size=(4, 4),
+            strides=(2, 2),
+            padding=((2, 2), (2, 2)),  # of the dilated input: kernel - 1 - padding, PyTorch's padding being 1
+            transpose_kernel=True,  # the gradient of a convolution, as PyTorch defines it
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=INIT,
+        )
+        norm = functools.partial(InstanceNorm, train=train, dtype=self.dtype)
+        mean, std = jnp.asarray(self.mean, jnp.float32), jnp.asarray(self.std, jnp.float32)
+
+        planes = jnp.broadcast_to(attributes[:, None, None, :], (*images.shape[:3], attributes.shape[-1]))
+        x = jnp.concatenate([(images - mean) / std, planes], axis=-1)
+        x = nn.relu(norm(name="stem_norm")(conv(self.width, (7, 7), padding=3, name="stem")(x)))
+        for i in (1, 2):
+            x = nn.relu(norm(name=f"down{i}_norm")(down(self.width * 2**i, name=f"down{i}")(x)))
+        for i in range(1, self.repeats + 1):
+            y = conv(self.width * 4, (3, 3), padding=1, name=f"block{i}_conv1")(x)
+            y = nn.relu(norm(name=f"block{i}_norm1")(y))
+            y = conv(self.width * 4, (3, 3), padding=1, name=f"block{i}_conv2")(y)
+            x = x + norm(name=f"block{i}_norm2")(y)
+        for i in (1, 2):
+            x = nn.relu(norm(name=f"up{i}_norm")(up(self.width * 4 // 2**i, name=f"up{i}")(x)))
+        x = conv(3, (7, 7), padding=3, name="out")(x)
+        return jnp.tanh(x.astype(jnp.float32)) * std + mean
+
+
+class Discriminator(nn.Module):
+    """Judges patches of an image as real or generated, and reads its attributes; the defaults are the published one.
+
+    `repeats` strided convolutions with leaky ReLU and no normalisation (Gulrajani et al., NeurIPS 2017: a gradient
+    penalty is one per example, which a norm over the batch would break), then two heads.
+
+    Fields:
+      classes: number of attributes.
+      image_size: side of the images in pixels, a multiple of 2 ** repeats; the attribute head spans what is left of it.
+      width: channels of the first convolution; they double with each of the others.
+      repeats: number of strided convolutions.
+      mean, std: normalisation of the image, one number or one per channel.
+      dtype: 'float32' or 'bfloat16', of the computation; parameters and outputs stay fp32.
+    """
+
+    classes: int = 5
+    image_size: int = 128
+    width: int = 64
+    repeats: int = 6
+    mean: float | tuple[float, ...] = 0.5
+    std: float | tuple[float, ...] = 0.5
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        """Maps images [b, s, s, 3] in [0, 1], s the field `image_size`, to attribute logits [b, k] and the outputs.
+
+        Returns `(logits, out)`, all fp32: out['logits'] the same logits; out['source'] [b, h, w] the critic's value
+        of each patch, high for real, h = w = s / 2 ** repeats; out['stages'] a tuple of the features
+        [b, s / 2 ** i, s / 2 ** i, d * 2 ** (i - 1)] after the i-th convolution's activation, i from 1, which is what
+        a generative teacher gives [I, FRT-PAD]. `train` changes nothing: there is no dropout and no statistics.
+        Raises ValueError for images of another size.
+        """
+        if images.shape[1:3] != (self.image_size, self.image_size):
+            height, width = images.shape[1:3]
+            raise ValueError(f"images are {height}x{width} px; the discriminator's image_size is {self.image_size}")
+        conv = functools.partial(nn.Conv, dtype=self.dtype, kernel_init=INIT)
+
+        x = (images - jnp.asarray(self.mean, jnp.float32)) / jnp.asarray(self.std, jnp.float32)
+        stages = []
+        for i in range(self.repeats):
+            x = conv(self.width * 2**i, (4, 4), strides=2, padding=1, name=f"conv{i + 1}")(x)
+            x = nn.leaky_relu(x, 0.01)
+            stages.append(x.astype(jnp.float32))
+
+        x = stages[-1]  # the heads compute in fp32
+        head = functools.partial(nn.Conv, use_bias=False, kernel_init=INIT)
+        source = head(1, (3, 3), padding=1, name="source")(x)[..., 0]
+        logits = head(self.classes, x.shape[1:3], padding="VALID", name="head")(x)[:, 0, 0]
+        return logits, {"logits": logits, "source": source, "stages": tuple(stages)}
+
+
+def create_discriminator(**overrides):
+    """Builds a `Discriminator` from its fields; none gives the published one.
+
+    Raises ValueError for an unknown field or choice, which lists the known ones, and for a size that the strided
+    convolutions do not divide.
+    """
+    known = [f.name for f in dataclasses.fields(Discriminator) if f.name not in ("parent", "name")]
+    if unknown := sorted(set(overrides) - set(known)):
+        raise ValueError(f"unknown StarGAN discriminator fields {', '.join(unknown)}; known: {', '.join(known)}")
+    model = Discriminator(**overrides)
+    if model.dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"StarGAN discriminator dtype={model.dtype!r}; expected one of float32, bfloat16")
+    if model.image_size < 1 or model.image_size % 2**model.repeats:
+        raise ValueError(
+            f"StarGAN discriminator image_size={model.image_size} is not a multiple of 2**repeats = "
+            f"{2**model.repeats}; change image_size or repeats"
+        )
+    return model
+
+
+def flops(model, image_size):
+    """Multiplications and additions in the convolutions of one forward of a `Discriminator` at `image_size` px.
+
+    Two per multiply-accumulate with a pixel; those with the padding's zeros are left out [C], as compilers leave
+    them out, because at the last stages they are every third. Activations are left out, as in `vit.flops`.
+    """
+    products, channels = 0, 3
+    for i in range(model.repeats):
+        products += _products(image_size // 2**i, 4, 2, 1) * channels * model.width * 2**i
+        channels = model.width * 2**i
+    side = image_size // 2**model.repeats
+    return 2.0 * (products + channels * (_products(side, 3, 1, 1) + _products(side, side, 1, 0) * model.classes))
+
+
+def generator_flops(model, image_size, attributes):
+    """As `flops`, of a `Generator` that is given so many `attributes`; norms are left out too."""
+    d, half, quarter = model.width, image_size // 2, image_size // 4
+    ends = _products(image_size, 7, 1, 3) * d * (3 + attributes + 3)
+    # A transposed convolution has the products of the convolution that it is the gradient of: two down, two up.
+    samplers = 2 * (_products(image_size, 4, 2, 1) * d * 2 * d + _products(half, 4, 2, 1) * 2 * d * 4 * d)
+    blocks = model.repeats * 2 * _products(quarter, 3, 1, 1) * (4 * d) ** 2
+    return 2.0 * (ends + samplers + blocks)
+
+
+def _products(size, kernel, stride, padding):
+    """Pairs of an output and an input pixel that a square convolution multiplies, one channel to one."""
+    outputs = (size + 2 * padding - kernel) // stride + 1
+    side = sum(0 <= stride * o + k - padding < size for o in range(outputs) for k in range(kernel))
+    return side**2

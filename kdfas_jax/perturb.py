@@ -1,0 +1,77 @@
+"""Perturbations of the input: the domain adversarial attack (DAA), which makes images of all domains look alike.
+
+METHODS section 2: DAA stands in for domain-adversarial training [S]; its equation is ours [C], the projected
+gradient method of Madry et al., ICLR 2018 (arXiv 1706.06083), on a domain classifier trained before and then frozen.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from kdfas_jax import losses
+
+# What the attack raises, per example, from the domain classifier's logits [b, k] and one-hot domains [b, k] [C].
+TARGETS = {
+    "uniform": lambda logits, domains: -losses.cross_entropy(logits, jnp.full_like(domains, 1 / domains.shape[-1])),
+    "confuse": losses.cross_entropy,
+}
+
+
+def daa(
+    classify: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    domains: jax.Array,
+    key: jax.Array,
+    *,
+    eps: float = 8 / 255,
+    step_size: float = 2 / 255,
+    steps: int = 5,
+    target: str = "uniform",
+    random_start: bool = False,
+) -> jax.Array:
+    """Perturbs `images` until the domain classifier cannot tell where they are from -> x_adv, their shape, fp32.
+
+    x_0 = x, and x_{t+1} = clip_[0,1](clip_[x-eps,x+eps](x_t + step_size sign(g))), g the gradient of an example's own
+    goal with respect to its pixels; where g is zero, the pixel stays.
+
+    Args:
+      classify: images [b, h, w, c] -> domain logits [b, k], each example by itself: a closure over frozen parameters.
+      images: [b, h, w, c] in [0, 1].
+      domains: [b], integers in [0, k).
+      key: what the random start is drawn from.
+      eps, step_size: largest change and change per step of a pixel, in units of the image.
+      steps: number of steps; 0 gives the images back.
+      target: 'uniform' lowers the cross-entropy to equal probabilities of all domains; 'confuse' raises that to the
+        own domain, and may move an image into another wrong one.
+      random_start: begin at x + U(-eps, eps), cut to [0, 1], in place of x.
+
+    No gradient flows through the result, neither to the images nor to the classifier. ValueError for an unknown target.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"unknown target {target!r} of the domain adversarial attack; known: {', '.join(TARGETS)}")
+    images = images.astype(jnp.float32)
+    if steps == 0:
+        return jax.lax.stop_gradient(images)
+    low, high = jnp.maximum(images - eps, 0), jnp.minimum(images + eps, 1)
+
+    def goal(x):
+        logits = classify(x).astype(jnp.float32)
+        return TARGETS[target](logits, jax.nn.one_hot(domains, logits.shape[-1])).sum()  # of examples: their own each
+
+    def ascend(x, _):
+        return jnp.clip(x + step_size * jnp.sign(jax.grad(goal)(x)), low, high), None
+
+    x = images
+    if random_start:
+        x = jnp.clip(x + jax.random.uniform(key, x.shape, minval=-eps, maxval=eps), low, high)
+    return jax.lax.stop_gradient(jax.lax.scan(ascend, x, length=steps)[0])
+
+
+def flops(model_flops: float, steps: int) -> float:
+    """FLOPs of `daa` on one image: `model_flops` is one forward of the domain classifier on it.
+
+    A step is a forward and the gradient with respect to its input, which has as many products; the third part of a
+    training step, the gradient with respect to the parameters, is never computed.
+    """
+    return 2.0 * steps * model_flops

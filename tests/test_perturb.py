@@ -1,0 +1,174 @@
+"""The domain adversarial attack: its bounds, one step by hand, its aim, and the gradients that must not flow."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdfas_jax import perturb
+
+DOMAINS = np.array([0, 1, 2, 0, 1], np.int32)
+TARGETS = ("uniform", "confuse")
+
+
+def example(seed=0):
+    """(images [5, 4, 4, 3], weights of a network of one hidden layer over 3 domains)."""
+    rng = np.random.default_rng(seed)
+    images = rng.random((5, 4, 4, 3), np.float32)
+    images[0], images[1] = 0, 1  # the edges of the range
+    return images, (rng.standard_normal((48, 8), np.float32), rng.standard_normal((8, 3), np.float32))
+
+
+def network(weights, images):
+    return jnp.tanh(images.reshape(len(images), -1) @ weights[0]) @ weights[1]
+
+
+@functools.partial(jax.jit, static_argnames=("steps", "target", "random_start"))
+def attack(weights, images, domains, key, **options):
+    return perturb.daa(functools.partial(network, weights), images, domains, key, **options)
+
+
+def to_uniform(weights, images):
+    """Cross-entropy of the uniform distribution to the predicted one; ln 3 at its least."""
+    return -jax.nn.log_softmax(network(weights, images)).mean(-1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 2**16),
+    eps=st.floats(0, 0.5, width=32),
+    step_size=st.floats(0, 0.5, width=32),
+    steps=st.sampled_from([1, 3]),
+    target=st.sampled_from(TARGETS),
+    random_start=st.booleans(),
+)
+def test_the_result_stays_within_eps_and_in_range(seed, **options):
+    images, weights = example(seed)
+    adversarial = np.asarray(attack(weights, images, DOMAINS, jax.random.key(seed), **options))
+    assert adversarial.dtype == np.float32
+    assert np.abs(adversarial - images).max() <= options["eps"] + 1e-6
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+
+
+@pytest.mark.parametrize("random_start", [False, True])
+def test_no_steps_give_the_images_back(random_start):
+    images, weights = example()
+    same = attack(weights, images, DOMAINS, jax.random.key(0), steps=0, random_start=random_start)
+    np.testing.assert_array_equal(same, images)
+
+
+def test_one_step_with_a_linear_classifier_by_hand():
+    rng = np.random.default_rng(0)
+    images, w = rng.uniform(0.3, 0.7, (3, 2, 2, 1)).astype(np.float32), rng.standard_normal((4, 3)).astype(np.float32)
+    w[3] = 0  # the last pixel has no gradient: it stays
+    labels = np.array([2, 0, 1])
+    logits = images.reshape(3, 4) @ w
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    # The gradient of a cross-entropy to q is (p - q) W^T.
+    slopes = {"uniform": -(p - 1 / 3) @ w.T, "confuse": (p - np.eye(3)[labels]) @ w.T}
+    for target, slope in slopes.items():
+        ours = perturb.daa(
+            lambda x: x.reshape(3, 4) @ w,
+            images,
+            labels,
+            jax.random.key(0),
+            eps=0.1,
+            step_size=0.02,
+            steps=1,
+            target=target,
+        )
+        np.testing.assert_allclose(ours, images + 0.02 * np.sign(slope).reshape(images.shape), atol=1e-6)
+        np.testing.assert_array_equal(ours[:, 1, 1], images[:, 1, 1])
+
+
+def test_a_pixel_moves_no_further_than_eps_however_many_steps():
+    images = np.full((1, 1, 1, 3), 0.5, np.float32)
+    push = perturb.daa(
+        lambda x: jnp.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], -1),
+        images,
+        np.array([0]),
+        jax.random.key(0),
+        eps=0.05,
+        step_size=0.02,
+        steps=9,
+        target="confuse",
+    )
+    np.testing.assert_allclose(push, images - 0.05, atol=1e-6)
+
+
+def test_uniform_brings_the_prediction_nearer_to_uniform_and_confuse_away_from_the_own_domain():
+    images, weights = example()
+    options = {"eps": 0.03, "step_size": 0.003, "steps": 5}
+    flattened = attack(weights, images, DOMAINS, jax.random.key(0), target="uniform", **options)
+    assert (to_uniform(weights, flattened) < to_uniform(weights, images))[1:].all()
+    np.testing.assert_array_equal(flattened[0], images[0])  # black: uniform already
+    confused = attack(weights, images, DOMAINS, jax.random.key(0), target="confuse", **options)
+
+    def own(x):
+        return jnp.take_along_axis(jax.nn.softmax(network(weights, x)), DOMAINS[:, None], axis=1)
+
+    assert (own(confused) < own(images)).all()
+
+
+def test_the_random_start_moves_pixels_that_have_no_gradient():
+    images, weights = example()
+    weights = (0 * weights[0], weights[1])
+    still = attack(weights, images, DOMAINS, jax.random.key(0), steps=2, random_start=False)
+    np.testing.assert_array_equal(still, images)
+    moved = np.asarray(attack(weights, images, DOMAINS, jax.random.key(0), steps=2, random_start=True))
+    assert np.abs(moved[2:] - images[2:]).max() > 0.02  # of 8 / 255
+    other = attack(weights, images, DOMAINS, jax.random.key(1), steps=2, random_start=True)
+    assert np.abs(moved - other).max() > 0.02
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("steps", [0, 2])
+def test_no_gradient_flows_to_images_or_classifier(target, steps):
+    images, weights = example()
+
+    def total(weights, images):
+        return (attack(weights, images, DOMAINS, jax.random.key(0), steps=steps, target=target) ** 2).sum()
+
+    gradients = jax.jit(jax.grad(total, argnums=(0, 1)))(weights, images)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_example_is_perturbed_alike_alone_and_in_a_batch(target):
+    images, weights = example()
+    together = attack(weights, images, DOMAINS, jax.random.key(0), target=target)
+    for i in range(len(images)):
+        alone = attack(weights, images[i : i + 1], DOMAINS[i : i + 1], jax.random.key(0), target=target)
+        np.testing.assert_allclose(alone[0], together[i], atol=1e-6)
+
+
+def test_the_same_result_under_jit_and_without():
+    images, weights = example()
+    options = {"steps": 2, "random_start": True, "target": "confuse"}
+    eager = perturb.daa(functools.partial(network, weights), images, DOMAINS, jax.random.key(3), **options)
+    np.testing.assert_allclose(eager, attack(weights, images, DOMAINS, jax.random.key(3), **options), atol=1e-6)
+
+
+def test_an_unknown_target_is_refused():
+    images, weights = example()
+    with pytest.raises(
+        ValueError, match=re.escape("unknown target 'flip' of the domain adversarial attack; known: uniform")
+    ):
+        attack(weights, images, DOMAINS, jax.random.key(0), target="flip")
+
+
+def test_flops_are_a_forward_and_an_input_gradient_a_step():
+    classify = functools.partial(network, example()[1])
+    images = jax.ShapeDtypeStruct((1, 4, 4, 3), jnp.float32)
+    forward = 2 * (48 * 8 + 8 * 3)
+    assert perturb.flops(forward, 0) == 0
+    assert perturb.flops(forward, 3) == 3 * perturb.flops(forward, 1)
+    # The compiler counts a scanned body once, and the element-wise operations too.
+    counted = jax.jit(lambda x: perturb.daa(classify, x, DOMAINS[:1], jax.random.key(0), steps=1)).lower(images)
+    assert perturb.flops(forward, 1) == pytest.approx(counted.cost_analysis()["flops"], rel=0.3)

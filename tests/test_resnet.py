@@ -1,0 +1,263 @@
+"""ResNet: parity with torchvision, published sizes, outputs, batch statistics in training, and every refusal."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import traverse_util
+from safetensors.numpy import save_file
+
+from kdfas_jax import models, sharding, step, teachers
+from kdfas_jax.checkpoint import Checkpoints
+from kdfas_jax.models import resnet, weights
+from kdfas_jax.objective import Objective
+from tests import golden_files
+
+TINY = {"width": 8, "blocks": (1, 1, 1, 1)}
+MESH = sharding.make_mesh({"data": -1, "fsdp": 1})
+IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
+
+
+def shapes(model, size=32):
+    return jax.eval_shape(lambda: step.init_variables(model, size, 0))
+
+
+def zeros(model, size=32):
+    """Variables to import over."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes(model, size))
+
+
+def drawn(model, size=32):
+    """Variables as training starts from, drawn by numpy: compiling the model's own initialisation takes longer."""
+    rng = np.random.default_rng(1)
+    constants = {"scale": 1.0, "var": 1.0, "slope": 0.25, "bias": 0.0, "mean": 0.0}
+
+    def draw(path, leaf):
+        if path[-1].key == "kernel":
+            return rng.standard_normal(leaf.shape, np.float32) * np.float32(2 / np.prod(leaf.shape[:-1])) ** 0.5
+        return np.full(leaf.shape, constants[path[-1].key], np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes(model, size))
+
+
+def as_torchvision(variables):
+    """A torchvision state dict of the variables of a model without bottleneck, written apart from the importer."""
+    state = {}
+    norm = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+    for tree in variables.values():
+        for path, value in traverse_util.flatten_dict(tree).items():
+            *modules, leaf = path
+            name = ".".join(part.replace("_", ".") for part in modules)
+            value = np.asarray(value)
+            if leaf == "kernel":
+                value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+            state[f"{name}.{'weight' if leaf == 'kernel' else norm[leaf]}"] = np.ascontiguousarray(value)
+    return state
+
+
+def saved(state, path):
+    save_file(state, path)
+    return path
+
+
+def test_parity_with_torchvision(tmp_path):
+    spec, theirs = golden_files.load("torchvision_resnet18")
+    path = saved(golden_files.golden_parameters(spec), tmp_path / "resnet18.safetensors")
+    model = resnet.create("18", classes=1000, mean=0.5, std=0.5)
+
+    variables, facts = weights.load(path, model, zeros(model, 224))
+    logits, out = jax.jit(model.apply)(variables, golden_files.image(spec))
+
+    assert facts == {"format": "torchvision", "head_replaced": False, "dropped": []}
+    assert golden_files.distance(logits, theirs["logits"]) <= 1e-4
+    for number, stage in enumerate(out["stages"], 1):
+        assert golden_files.distance(stage.mean((1, 2)), theirs[f"layer{number}_mean"]) <= 1e-4
+
+
+@pytest.mark.parametrize(("variant", "count"), [("18", 11_689_512), ("34", 21_797_672), ("50", 25_557_032)])
+def test_parameter_counts_are_the_published_ones_without_statistics(variant, count):
+    assert models.count({"name": "resnet", "variant": variant, "classes": 1000}, 224) == count
+
+
+@pytest.mark.parametrize(("variant", "gmacs"), [("18", 1.82), ("34", 3.68), ("50", 4.12)])
+def test_flops_are_the_published_ones(variant, gmacs):
+    assert models.flops(resnet.create(variant, classes=1000), 224) == pytest.approx(2e9 * gmacs, rel=0.01)
+
+
+def test_flops_are_those_that_the_compiler_counts():
+    model = resnet.create(**TINY)
+    images = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+    counted = jax.jit(model.apply).lower(shapes(model), images).cost_analysis()["flops"]
+    # The compiler leaves out products with the padding's zeros, and counts norms and ReLUs, much at this width.
+    assert 0.97 <= counted / resnet.flops(model, 256) < 1.25
+
+
+def test_initialisation_is_torchvisions():
+    key = jax.random.key(0)
+    kernel = resnet.KAIMING(key, (3, 3, 64, 128))
+    assert kernel.std() == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.02)
+    dense = resnet.UNIFORM(key, (400, 100))
+    assert 0.049 < abs(dense).max() <= 0.05
+    assert dense.std() == pytest.approx(0.05 / 3**0.5, rel=0.02)
+
+
+def test_outputs_are_named_fp32_and_consistent():
+    variables = drawn(resnet.create(**TINY))
+    logits, out = jax.jit(resnet.create(**TINY).apply)(variables, IMAGES)
+    assert set(out) == {"logits", "stages", "pre_logits"}
+    assert [stage.shape for stage in out["stages"]] == [(4, 8, 8, 8), (4, 4, 4, 16), (4, 2, 2, 32), (4, 1, 1, 64)]
+    np.testing.assert_array_equal(logits, out["logits"])
+    np.testing.assert_allclose(out["pre_logits"], out["stages"][-1].mean((1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(logits, out["pre_logits"] @ variables["params"]["fc"]["kernel"], atol=1e-5)
+
+
+def test_bottlenecks_have_four_times_the_channels_and_the_stride_in_the_middle():
+    tree = shapes(resnet.create("50", **TINY))["params"]
+    assert tree["layer2_0"]["conv1"]["kernel"].shape == (1, 1, 32, 16)
+    assert tree["layer2_0"]["conv3"]["kernel"].shape == (1, 1, 16, 64)
+    block = resnet.Block(width=8, stride=2, bottleneck=True, dtype="float32")
+    seen = {}
+
+    def note(call, args, kwargs, context):
+        seen[context.module.name] = call(*args, **kwargs)
+        return seen[context.module.name]
+
+    with resnet.nn.intercept_methods(note):
+        block.init(jax.random.key(0), jnp.zeros((1, 8, 8, 8)), False)
+    assert [seen[name].shape[1] for name in ("conv1", "conv2", "conv3")] == [8, 4, 4]
+
+
+def test_bfloat16_computes_near_fp32_and_returns_fp32():
+    variables = drawn(resnet.create(**TINY))
+    exact, _ = jax.jit(resnet.create(**TINY).apply)(variables, IMAGES)
+    model = resnet.create(**TINY, dtype="bfloat16")
+    logits, out = jax.jit(model.apply)(variables, IMAGES)
+    assert {leaf.dtype for leaf in jax.tree.leaves((logits, out))} == {jnp.dtype(jnp.float32)}
+    assert 1e-6 < np.linalg.norm(logits - exact) / np.linalg.norm(exact) < 0.05  # rounded, but to the same thing
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes(model))} == {jnp.dtype(jnp.float32)}
+
+
+@functools.cache
+def student():
+    """A tiny student taught by another ResNet: its first state, advance(state, steps) -> (state, losses), a batch."""
+    model, teacher = resnet.create(**TINY), resnet.create("50", **TINY)
+    terms = {"ce": {"kind": "cross_entropy", "weight": 1.0}}
+    terms["kl"] = {"kind": "kl", "weight": 0.1, "teacher": "spoof", "temperature": 2.0}
+    optimiser = optax.sgd(0.1, momentum=0.9)
+    rng = np.random.default_rng(0)
+    labels = np.arange(16) % 2
+    pixels = (rng.integers(0, 128, (16, 32, 32, 3)) + 100 * labels[:, None, None, None]).astype(np.uint8)
+    batch = {"image": pixels, "label": np.eye(2, dtype=np.float32)[labels]}
+    variables, frozen = drawn(model), {"spoof": drawn(teacher)}
+    start = step.TrainState(np.int32(0), **variables, opt_state=optimiser.init(variables["params"]))
+    train_step = step.make(model, Objective(terms, {"spoof": None}), {"spoof": teacher}, optimiser, 0)
+    compiled = step.compiled(train_step, MESH, start)
+
+    def advance(state, steps):
+        losses = []
+        for _ in range(steps):
+            state, metrics = compiled(state, frozen, sharding.place_batch(MESH, batch))
+            losses.append(float(metrics["ce"]))
+        return state, losses
+
+    return jax.device_get(start), advance, batch
+
+
+def test_a_student_learns_and_its_statistics_move():
+    start, advance, _ = student()
+    state, losses = advance(start, 5)
+    assert losses[-1] < 0.8 * losses[0]
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), start.batch_stats, state.batch_stats)
+    assert min(jax.tree.leaves(moved)) > 1e-3
+    assert jax.tree.structure(start) == jax.tree.structure(state)
+
+
+def test_a_student_goes_on_from_a_checkpoint_bit_identically(tmp_path):
+    start, advance, _ = student()
+    straight, _ = advance(start, 3)
+    halfway, _ = advance(start, 2)
+    placed = sharding.tree(MESH, halfway)
+    abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), halfway, placed)
+    with Checkpoints(str(tmp_path)) as checkpoints:
+        checkpoints.save(halfway, None, {})
+        checkpoints.wait()
+        variables = checkpoints.restore_variables(2, abstract.variables)
+        jax.tree.map(np.testing.assert_array_equal, variables, halfway.variables)
+        resumed, _ = advance(checkpoints.restore(2, abstract), 1)
+        jax.tree.map(np.testing.assert_array_equal, resumed, straight)
+
+        other = teachers.abstract_variables(resnet.create(**{**TINY, "width": 16}), 32, MESH)
+        with pytest.raises(ValueError, match="another architecture") as error:
+            checkpoints.restore_variables(2, other)
+        assert "batch_stats/bn1/mean: expected (16,), found (8,)" in str(error.value)
+
+
+def test_statistics_are_a_moving_average_of_the_batchs_own():
+    model = resnet.create(**TINY)
+    start, _, batch = student()
+    _, updated = model.apply(start.variables, step.images_of(batch), train=True, mutable=["batch_stats"])
+    x = (step.images_of(batch) - np.float32(model.mean)) / np.float32(model.std)
+    kernel = start.params["conv1"]["kernel"]
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(x, kernel, (2, 2), ((3, 3), (3, 3)), dimension_numbers=dimensions)
+    found = updated["batch_stats"]["bn1"]
+    np.testing.assert_allclose(found["mean"], 0.1 * y.mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found["var"], 0.9 + 0.1 * y.var((0, 1, 2)), rtol=1e-3)
+
+
+def test_scores_use_the_running_statistics_whatever_else_is_in_the_batch():
+    start, _, batch = student()
+    moved = jax.tree.map(lambda leaf: leaf + np.float32(0.1), start.batch_stats)
+    variables = {**start.variables, "batch_stats": moved}
+    score = step.make_score(resnet.create(**TINY), MESH)
+    rest = {"index": np.arange(16), "mask": np.ones(16, np.float32)}
+    first, *_ = score(variables, {**batch, **rest})
+    again, *_ = score(variables, {**batch, **rest})
+    np.testing.assert_array_equal(first, again)
+    other = {**batch, "image": np.concatenate([batch["image"][:8], np.zeros_like(batch["image"][8:])]), **rest}
+    np.testing.assert_allclose(score(variables, other)[0][:8], first[:8], rtol=1e-5)
+
+
+def test_import_of_another_class_count_keeps_the_fresh_head(tmp_path):
+    source = drawn(resnet.create(**TINY))
+    model = resnet.create(**TINY, classes=3)
+    fresh = jax.tree.map(lambda leaf: np.full(leaf.shape, 7.0, np.float32), shapes(model))
+    found, facts = weights.load(saved(as_torchvision(source), tmp_path / "m.safetensors"), model, fresh)
+    assert facts == {"format": "torchvision", "head_replaced": True, "dropped": ["fc.bias", "fc.weight"]}
+    params = {**source["params"], "fc": fresh["params"]["fc"]}
+    jax.tree.map(np.testing.assert_array_equal, found, {**source, "params": params})
+
+
+def test_import_refuses_another_architecture_with_names_and_shapes(tmp_path):
+    state = as_torchvision(drawn(resnet.create(**TINY)))
+    path = saved(state, tmp_path / "m.safetensors")
+    wide = resnet.create(**{**TINY, "width": 16})
+    with pytest.raises(ValueError, match=r"m\.safetensors \(torchvision\) is not a ResNet of .* width 16") as error:
+        weights.load(path, wide, zeros(wide))
+    assert "conv1/kernel: expected (7, 7, 3, 16), found (7, 7, 3, 8)" in str(error.value)
+
+    del state["layer3.0.bn2.running_var"]
+    model = resnet.create(**TINY)
+    with pytest.raises(ValueError, match=r"layer3_0/bn2/var: expected \(32,\), missing"):
+        weights.load(saved(state, tmp_path / "ragged.safetensors"), model, zeros(model))
+
+    alien = saved({"patch_embed.proj.weight": np.zeros(3)}, tmp_path / "vit.safetensors")
+    with pytest.raises(ValueError, match=r"no torchvision state dict: expected layer1\.0\.conv1\.weight.*found patch"):
+        weights.load(alien, model, zeros(model))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"variant": "101"}, "unknown ResNet variant '101'; known: 18, 34, 50"),
+        ({"depth": 3}, "unknown ResNet fields depth; known: classes, blocks, bottleneck, width"),
+        ({"dtype": "float16"}, "ResNet dtype='float16'; expected one of float32, bfloat16"),
+        ({"blocks": [1, 1]}, r"ResNet blocks=\(1, 1\); expected four numbers"),
+    ],
+)
+def test_bad_options_list_what_is_known(options, message):
+    with pytest.raises(ValueError, match=message):
+        models.create({"name": "resnet", **options})

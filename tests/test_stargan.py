@@ -1,0 +1,292 @@
+"""StarGAN: parity of both networks with the published ones, their import, and the losses that train them."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from kdfas_jax import losses, models
+from kdfas_jax.models import stargan, weights_stargan
+from tests import golden_files
+
+SMALL = {"classes": 3, "image_size": 16, "width": 4, "repeats": 2}
+
+
+def random(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def images(seed=0, b=2, size=16):
+    return np.random.default_rng(seed).random((b, size, size, 3), np.float32)
+
+
+def expected(model, *inputs):
+    """{our name: shape} of a model's variables, all collections in one name space."""
+    variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    return {key: leaf for tree in variables.values() for key, leaf in traverse_util.flatten_dict(tree, sep="/").items()}
+
+
+def variables(found):
+    """The variables for `apply` from {our name: array}."""
+    statistics = {key: found[key] for key in found if key.endswith(("/mean", "/var"))}
+    params = {key: found[key] for key in found if key not in statistics}
+    trees = {"params": params, "batch_stats": statistics}
+    return {name: traverse_util.unflatten_dict(tree, sep="/") for name, tree in trees.items()}
+
+
+def drawn(model, *inputs):
+    """Variables drawn at random, without compiling the model's own initialisation; unit variances, means of zero."""
+    rng = np.random.default_rng(0)
+    constants = {"mean": np.zeros, "var": np.ones, "bias": np.zeros, "scale": np.ones}
+    return variables(
+        {
+            key: constants.get(key.rpartition("/")[2], rng.standard_normal)(leaf.shape).astype(np.float32) * fan(leaf)
+            for key, leaf in expected(model, *inputs).items()
+        }
+    )
+
+
+def fan(leaf):
+    return 1 if len(leaf.shape) == 1 else np.float32(np.prod(leaf.shape[:-1]) ** -0.5)
+
+
+# The networks
+
+
+def test_the_discriminator_agrees_with_the_published_one():
+    spec, theirs = golden_files.load("stargan_discriminator")
+    model, image = stargan.create_discriminator(), golden_files.image(spec)
+    found, facts = weights_stargan.convert_discriminator(
+        golden_files.golden_parameters(spec), model, expected(model, image), "D.pth"
+    )
+    logits, out = jax.jit(model.apply)(variables(found), image)
+    assert facts == {"format": "stargan", "head_replaced": False, "dropped": []}
+    assert golden_files.distance(logits, theirs["attributes"]) <= 1e-4
+    assert golden_files.distance(out["source"], theirs["source"][:, 0]) <= 1e-4
+    np.testing.assert_array_equal(logits, out["logits"])
+    assert [stage.shape[1:] for stage in out["stages"]] == [(64 >> i, 64 >> i, 64 << i) for i in range(6)]
+
+
+def test_the_generator_agrees_with_the_published_one_in_evaluation():
+    spec, theirs = golden_files.load("stargan_generator")
+    model, image, attributes = stargan.Generator(), golden_files.image(spec), theirs["attributes"]
+    found, _ = weights_stargan.convert_generator(
+        golden_files.golden_parameters(spec), model, expected(model, image, attributes), "G.pth"
+    )
+    edited = np.asarray(jax.jit(model.apply)(variables(found), image, attributes))
+    assert 0 <= edited.min() < edited.max() <= 1
+    assert golden_files.distance(2 * edited.transpose(0, 3, 1, 2)[:, :, ::8, ::8] - 1, theirs["image_every8"]) <= 1e-4
+
+
+def test_training_edits_each_image_alone_and_evaluation_by_the_running_statistics():
+    model, x, asked = stargan.Generator(width=4, repeats=1), images(b=3), jnp.eye(3)
+    state = drawn(model, x, asked)
+    train = jax.jit(lambda x, asked: model.apply(state, x, asked, train=True, mutable=["batch_stats"]))
+    evaluate = jax.jit(model.apply)
+    trained, updates = train(x, asked)
+    np.testing.assert_allclose(trained[1:2], train(x[1:2], asked[1:2])[0], atol=1e-5)
+    assert np.abs(evaluate(state, x, asked) - trained).max() > 1e-3
+    assert jax.tree.structure(updates["batch_stats"]) == jax.tree.structure(state["batch_stats"])
+    assert np.abs(evaluate(state | updates, x, asked) - evaluate(state, x, asked)).max() > 1e-3
+    assert np.abs(evaluate(state, x, 0 * asked) - evaluate(state, x, asked)).max() > 1e-3
+
+
+def test_instance_norm_by_hand():
+    x, norm = 3 + 2 * random(0, 2, 4, 4, 3), stargan.InstanceNorm(train=True, dtype="float32")
+    state = norm.init(jax.random.key(0), x)
+    np.testing.assert_array_equal(state["batch_stats"]["mean"], np.zeros(3))  # initialising is no training
+    y, updates = norm.apply(state, x, mutable=["batch_stats"])
+    mean, var = x.mean((1, 2)), x.var((1, 2))
+    np.testing.assert_allclose(y, (x - mean[:, None, None]) / np.sqrt(var + 1e-5)[:, None, None], atol=1e-5)
+    np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * mean.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(updates["batch_stats"]["var"], 0.9 + 0.1 * (var * 16 / 15).mean(0), rtol=1e-5)
+
+
+def test_the_small_discriminator_has_fp32_parameters_and_outputs_in_both_dtypes():
+    outputs = {}
+    for dtype in ("float32", "bfloat16"):
+        model = models.create({"name": "stargan_discriminator", "dtype": dtype, **SMALL})
+        assert {leaf.dtype for leaf in expected(model, images()).values()} == {np.dtype("float32")}
+        logits, outputs[dtype] = jax.jit(model.apply)(drawn(model, images()), images())
+        assert logits.shape == (2, 3)
+        assert outputs[dtype]["source"].shape == (2, 4, 4)
+        assert {leaf.dtype for leaf in jax.tree.leaves(outputs[dtype])} == {np.dtype("float32")}
+    for one, other in zip(*map(jax.tree.leaves, outputs.values()), strict=True):
+        assert 0 < golden_files.distance(other, one) < 0.02
+
+
+def test_flops_are_those_the_compiler_counts():
+    def compiled(model, *inputs):
+        state = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+        return jax.jit(model.apply).lower(state, *inputs).cost_analysis()["flops"]
+
+    image, asked = jax.ShapeDtypeStruct((1, 128, 128, 3), jnp.float32), jax.ShapeDtypeStruct((1, 5), jnp.float32)
+    judge, editor = stargan.create_discriminator(), stargan.Generator()
+    assert stargan.flops(judge, 128) == pytest.approx(compiled(judge, image), rel=0.005)
+    assert stargan.generator_flops(editor, 128, 5) == pytest.approx(compiled(editor, image, asked), rel=0.005)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"depth": 3}, "unknown StarGAN discriminator fields depth; known: classes, image_size, width"),
+        ({"dtype": "float16"}, "expected one of float32, bfloat16"),
+        ({"image_size": 100}, "image_size=100 is not a multiple of 2**repeats = 64"),
+    ],
+)
+def test_a_wrong_option_is_refused(overrides, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        stargan.create_discriminator(**overrides)
+
+
+def test_images_of_a_wrong_size_are_refused():
+    with pytest.raises(ValueError, match="images are 32x32 px; the discriminator's image_size is 16"):
+        stargan.create_discriminator(**SMALL).init(jax.random.key(0), images(size=32))
+    with pytest.raises(ValueError, match="images are 18x18 px; expected sides that are multiples of 4"):
+        stargan.Generator(width=4, repeats=1).init(jax.random.key(0), images(size=18), jnp.zeros((2, 3)))
+
+
+def test_a_file_of_another_discriminator_is_refused():
+    model = stargan.create_discriminator(**SMALL)
+    theirs = {"main.0.weight": random(0, 8, 3, 4, 4), "extra.bias": random(0, 8)}
+    with pytest.raises(ValueError, match=r"D\.pth is not a StarGAN discriminator of image_size 16") as error:
+        weights_stargan.convert_discriminator(theirs, model, expected(model, images()), "D.pth")
+    assert "conv1/kernel: expected (4, 4, 3, 4), found (4, 4, 3, 8)" in str(error.value)
+    assert "extra.bias: unexpected" in str(error.value)
+
+
+def test_a_file_of_another_generator_is_refused():
+    model = stargan.Generator(width=4, repeats=1)
+    names = expected(model, images(), jnp.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"G\.pth is not a StarGAN generator of width 4, repeats 1"):
+        weights_stargan.convert_generator({"main.0.weight": random(0, 4, 6, 7, 7)}, model, names, "G.pth")
+
+
+# Losses of StarGAN
+
+
+def test_the_critic_and_its_generator_by_hand():
+    real, fake = jnp.array([[[1.0, 3.0]], [[0.0, 0.0]]]), jnp.array([[[4.0, 0.0]], [[-1.0, 0.0]]])
+    np.testing.assert_allclose(losses.wgan_critic(real, fake), [0.0, -0.5])
+    np.testing.assert_allclose(losses.wgan_generator(fake), [-2.0, 0.5])
+
+
+def test_the_penalty_of_a_linear_critic_is_that_of_its_weights():
+    w, key = random(1, 4, 4, 3), jax.random.key(0)
+    norm = np.linalg.norm(w)
+
+    def penalty(w, **options):
+        return losses.gradient_penalty(lambda x: (x * w).sum(-1), images(0, 2, 4), images(1, 2, 4), key, **options)
+
+    np.testing.assert_allclose(penalty(w), [(norm - 1) ** 2] * 2, rtol=1e-5)
+    np.testing.assert_allclose(penalty(w, std=0.5), [(norm / 2 - 1) ** 2] * 2, rtol=1e-5)
+    gradient = jax.grad(lambda w: penalty(w).mean())(w)
+    np.testing.assert_allclose(gradient, 2 * (norm - 1) * w / norm, rtol=1e-4, atol=1e-6)
+
+
+def test_the_penalty_is_taken_between_real_and_fake_at_a_place_of_each_example():
+    real, fake = jnp.full((64, 2, 2, 3), 10.0), jnp.full((64, 2, 2, 3), 20.0)
+    values = losses.gradient_penalty(lambda x: 0.5 * x**2, real, fake, jax.random.key(0))  # its slope is x itself
+    pixel = (1 + np.sqrt(values)) / np.sqrt(12)
+    assert 10 <= pixel.min() < 11
+    assert 19 < pixel.max() <= 20.001
+    assert len(np.unique(pixel)) == 64
+
+
+def test_the_penalty_of_a_flat_critic_has_a_finite_gradient():
+    def penalty(w):
+        return losses.gradient_penalty(lambda x: w * x.sum(-1), images(0), images(1), jax.random.key(0)).mean()
+
+    value, gradient = jax.value_and_grad(penalty)(0.0)
+    assert value == pytest.approx(1, rel=1e-5)
+    assert np.isfinite(gradient)
+
+
+def test_attribute_cross_entropy_by_hand():
+    logits = jnp.log(jnp.array([[1.0, 3.0], [1.0, 1.0]]))  # probabilities 1/2, 3/4
+    value = losses.attribute_cross_entropy(logits, jnp.array([[1.0, 0.0], [0.0, 0.5]]))
+    np.testing.assert_allclose(value, [np.log(2) + np.log(4), 2 * np.log(2)], rtol=1e-6)
+
+
+def test_reconstruction_is_the_mean_absolute_difference_of_each_example():
+    x, y = images(0), images(1)
+    np.testing.assert_allclose(losses.reconstruction(x, y), np.abs(x - y).mean((1, 2, 3)), rtol=1e-5)
+
+
+# The margin of recognition, and the alignment of features
+
+
+def margin_by_angles(embedding, weights, labels, s, m):
+    """ArcFace by its angles, fp64."""
+    embedding, weights = embedding.astype(np.float64), weights.astype(np.float64)
+    cos = embedding @ weights.T / np.linalg.norm(embedding, axis=1)[:, None] / np.linalg.norm(weights, axis=1)
+    logits = s * cos
+    for i, label in enumerate(labels):
+        theta = np.arccos(np.clip(cos[i, label], -1, 1))
+        logits[i, label] = s * (np.cos(theta + m) if theta + m < np.pi else np.cos(theta) - m * np.sin(m))
+    return logits
+
+
+def circle(theta):
+    return jnp.stack([jnp.cos(theta), jnp.sin(theta)], axis=-1)
+
+
+def test_arcface_adds_its_margin_to_the_angle_of_the_own_class():
+    embedding, centres, labels = random(0, 6, 4), 3 * random(1, 5, 4), np.array([0, 1, 2, 3, 4, 0])
+    embedding[0] = -centres[0] + 0.1  # beyond pi - m
+    ours = losses.arcface_logits(embedding, centres, labels, s=30.0, m=0.5)
+    np.testing.assert_allclose(ours, margin_by_angles(embedding, centres, labels, 30.0, 0.5), rtol=1e-4, atol=1e-4)
+    none = losses.arcface_logits(embedding, centres, np.full(6, -1), s=30.0, m=0.5)
+    np.testing.assert_allclose(none, losses.arcface_logits(embedding, centres, labels, s=30.0, m=0.0), atol=1e-4)
+
+
+def test_the_own_logit_of_arcface_falls_with_the_angle_up_to_pi():
+    theta = jnp.linspace(0.01, np.pi - 0.01, 200)
+    logits = losses.arcface_logits(circle(theta), jnp.array([[1.0, 0.0]]), jnp.zeros(200, int), s=1.0, m=0.5)
+    assert (np.diff(logits[:, 0]) < 0).all()
+
+
+def test_arcface_is_finite_where_embedding_and_centre_are_parallel():
+    centres = jnp.array([[0.6, 0.8], [1.0, 0.0]])
+
+    def loss(embedding, centres):
+        logits = losses.arcface_logits(embedding, centres, jnp.zeros(len(embedding), int))
+        return losses.cross_entropy(logits, jax.nn.one_hot(jnp.zeros(len(embedding), int), 2)).sum()
+
+    for embedding in (centres[:1], -centres[:1], 5 * centres[:1], jnp.zeros((1, 2))):
+        value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(embedding, centres)
+        assert all(np.isfinite(leaf).all() for leaf in (value, *gradients))
+
+
+def test_align_by_hand_and_on_another_grid():
+    student, teacher = random(0, 2, 4, 4, 5), random(1, 2, 4, 4, 5)
+
+    def units(x):
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    def by_hand(s, t):
+        return ((units(s) - units(t)) ** 2).sum(-1).mean((1, 2))
+
+    np.testing.assert_allclose(losses.align(student, teacher), by_hand(student, teacher), rtol=1e-5)
+    np.testing.assert_allclose(losses.align(3 * teacher, teacher), 0, atol=1e-6)
+    np.testing.assert_allclose(losses.align(-teacher, teacher), 4, rtol=1e-6)
+    flat = np.broadcast_to(teacher[:, :1, :1], (2, 7, 7, 5))  # resizing leaves a constant map as it is
+    np.testing.assert_allclose(losses.align(student, flat), by_hand(student, teacher[:, :1, :1]), rtol=1e-5)
+    # Half way between two pixels, linear growth by 2 takes 3/4 of the nearer one.
+    line = np.stack([teacher[:, 0, :2]] * 2, axis=1)
+    grown = np.stack([line[:, :, 0], 0.75 * line[:, :, 0] + 0.25 * line[:, :, 1]], axis=2)
+    grown = np.concatenate(
+        [grown, np.stack([0.25 * line[:, :, 0] + 0.75 * line[:, :, 1], line[:, :, 1]], axis=2)], axis=2
+    )
+    np.testing.assert_allclose(losses.align(student[:, :2], line), by_hand(student[:, :2], grown), rtol=1e-5)
+
+
+def test_align_refuses_features_of_other_channels():
+    with pytest.raises(ValueError, match="the student's feature map has 1 channels, the teacher's 5"):
+        losses.align(random(0, 2, 4, 4, 1), random(1, 2, 4, 4, 5))
