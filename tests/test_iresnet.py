@@ -49,8 +49,8 @@ def test_parameter_counts_are_those_of_the_published_state(variant):
 
 
 @pytest.mark.parametrize(("variant", "gmacs"), [("18", 2.62), ("50", 6.33), ("100", 12.1)])
-def test_flops_are_near_the_published_ones(variant, gmacs):
-    assert models.flops(iresnet.create(variant), 112) == pytest.approx(2e9 * gmacs, rel=0.01)
+def test_flops_are_the_published_ones_less_the_products_with_padding(variant, gmacs):
+    assert 0.92 < models.flops(iresnet.create(variant), 112) / (2e9 * gmacs) < 0.97
 
 
 def test_outputs_are_named_and_fp32_also_in_bfloat16():

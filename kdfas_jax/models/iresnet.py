@@ -20,8 +20,6 @@ VARIANTS = {
 
 NORMAL = nn.initializers.normal(0.1)  # [S, arcface_torch] of every convolution
 
-flops = resnet.flops
-
 
 class PReLU(nn.Module):
     """max(x, 0) + slope * min(x, 0), with a slope for each channel that starts at 0.25 (PyTorch's default)."""

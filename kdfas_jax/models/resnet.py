@@ -8,7 +8,6 @@ rule. In shapes, `b` is the batch, `h w c` a feature map and `k` the classes.
 import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -141,24 +140,3 @@ def build(module, variants, variant, overrides):
     if len(model.blocks) != 4 or min(model.blocks) < 1:
         raise ValueError(f"{kind} blocks={model.blocks}; expected four numbers, each at least 1")
     return model
-
-
-def flops(model, image_size):
-    """Multiplications and additions in the matrix products of one forward of one image of `image_size` px.
-
-    Two per multiply-accumulate of every `nn.Conv` and `nn.Dense` of any module; counted from shapes, nothing is run.
-    Products with the padding's zeros count, as in the figures that papers print.
-    """
-    total = 0
-
-    def count(call, args, kwargs, context):
-        nonlocal total
-        y = call(*args, **kwargs)
-        if isinstance(context.module, nn.Conv | nn.Dense):
-            total += 2 * context.module.variables["params"]["kernel"].size * (y.size // y.shape[-1])
-        return y
-
-    with nn.intercept_methods(count):
-        images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-        jax.eval_shape(model.init, jax.random.key(0), images)
-    return float(total)

@@ -179,34 +179,3 @@ def create_discriminator(**overrides):
             f"{2**model.repeats}; change image_size or repeats"
         )
     return model
-
-
-def flops(model, image_size):
-    """Multiplications and additions in the convolutions of one forward of a `Discriminator` at `image_size` px.
-
-    Two per multiply-accumulate with a pixel; those with the padding's zeros are left out [C], as compilers leave
-    them out, because at the last stages they are every third. Activations are left out, as in `vit.flops`.
-    """
-    products, channels = 0, 3
-    for i in range(model.repeats):
-        products += _products(image_size // 2**i, 4, 2, 1) * channels * model.width * 2**i
-        channels = model.width * 2**i
-    side = image_size // 2**model.repeats
-    return 2.0 * (products + channels * (_products(side, 3, 1, 1) + _products(side, side, 1, 0) * model.classes))
-
-
-def generator_flops(model, image_size, attributes):
-    """As `flops`, of a `Generator` that is given so many `attributes`; norms are left out too."""
-    d, half, quarter = model.width, image_size // 2, image_size // 4
-    ends = _products(image_size, 7, 1, 3) * d * (3 + attributes + 3)
-    # A transposed convolution has the products of the convolution that it is the gradient of: two down, two up.
-    samplers = 2 * (_products(image_size, 4, 2, 1) * d * 2 * d + _products(half, 4, 2, 1) * 2 * d * 4 * d)
-    blocks = model.repeats * 2 * _products(quarter, 3, 1, 1) * (4 * d) ** 2
-    return 2.0 * (ends + samplers + blocks)
-
-
-def _products(size, kernel, stride, padding):
-    """Pairs of an output and an input pixel that a square convolution multiplies, one channel to one."""
-    outputs = (size + 2 * padding - kernel) // stride + 1
-    side = sum(0 <= stride * o + k - padding < size for o in range(outputs) for k in range(kernel))
-    return side**2
