@@ -39,12 +39,16 @@ def base(name: str) -> ml_collections.ConfigDict:
     config.teachers = ml_collections.ConfigDict()  # NAME = {config, checkpoint}
     config.terms = {"ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1}}
     config.mesh = {"data": -1, "fsdp": 1}
+    # The domain adversarial attack: `classifier` is the teacher that knows the domains, "" for none.
+    config.daa = {"classifier": "", "steps": 5, "eps": 8 / 255, "step_size": 2 / 255, "target": "uniform"}
+    config.daa.random_start = False
 
     data = config.data = ml_collections.ConfigDict()
     data.dataset = "simulated"  # several are joined by +
     data.options = ml_collections.ConfigDict()  # of the data sets' readers
     data.raw_dir = ""  # the raw data, where the records are not made yet; {dataset} stands for the name of each set
     data.data_dir = "data"  # where records are kept
+    data.target = "label"  # what a batch's label says: live or attack; identity: who; domain: from which domain
     data.record_size = 224  # px of the stored crops
     data.scale = 1.3  # crop side / longer side of the face box
     data.align = False  # fit MTCNN's landmarks to ArcFace's template instead

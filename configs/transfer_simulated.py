@@ -10,18 +10,18 @@ Cost: an estimate of 10 minutes on two cores, half of it rendering 4,950 picture
 from configs import common
 
 MODEL = {"name": "vit", "patch": 12, "stem": (24, 48), "width": 128, "depth": 6, "heads": 4, "classes": 2}
-AUGMENT = {"crop": 0.6, "colour": 0.2, "degrade": 0.4, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+AUGMENT = {"crop": 0.6, "colour": 0.5, "degrade": 0.8, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
 
 
 def get_config(argument: str = ""):
     """Arguments: raw_dir (of NUAA), steps."""
-    args = common.parse(argument, raw_dir="", steps=1200)
+    args = common.parse(argument, raw_dir="", steps=500)
     config = small(args.raw_dir)
     config.name = "transfer_simulated"
     config.data.dataset = "simulated+nuaa"
-    config.data.options = {"size": 112, "frames": 2, "users": tuple(range(1, 36))}  # the others would go unused
+    config.data.options = {"size": 112, "users": tuple(range(1, 36))}  # the others would go unused
     config.data.protocol = "cross:simulated-nuaa:all"
-    config.train.epochs = args.steps / 56  # 3,600 pictures to train on, 64 a step
+    config.train.epochs = args.steps / 28  # 1,800 pictures to train on, 64 a step
     config.train.eval_epochs = config.train.epochs / 4
     return config
 

@@ -1,4 +1,6 @@
-"""Pairs of face images, same person or not, for verification: lists in the format of LFW, or drawn.
+"""Who is trained and tested on in recognition, and pairs of face images, same person or not, for verification.
+
+Pairs come from lists in the format of LFW, or are drawn.
 
 LFW: Huang, Ramesh, Berg, Learned-Miller: Labeled Faces in the Wild, University of Massachusetts Amherst, TR 07-49,
 2007. An image is named by its path without suffix: 'Aaron_Eckhart/Aaron_Eckhart_0001'.
@@ -12,6 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
+SPLITS = ("train",) * 8 + ("dev", "test")  # of a recognition set's people, by number: person n has n % 10 [C]
+LFW_FOLDS, LFW_PAIRS = 10, 3000  # pairs of the same person in all folds, and as many of two
 
 
 class Pair(NamedTuple):
@@ -92,16 +97,10 @@ def draw(table: pd.DataFrame, folds: int, pairs_per_fold: int, seed: int) -> lis
     result depends on the subjects, images and `seed` alone.
     ValueError, naming the fold, where it has too few images for so many pairs.
     """
-    images = collections.defaultdict(list)
-    for image, subject, found in sorted(zip(_images(table), table["subject"], table["found"], strict=True)):
-        if found:
-            images[subject].append(image)
     rng = np.random.default_rng(seed)
     pairs = []
-    for fold, subjects in enumerate(np.array_split(rng.permutation(sorted(images)), folds)):
-        people = [images[subject] for subject in subjects]
-        same = sum(math.comb(len(mine), 2) for mine in people)
-        different = math.comb(sum(map(len, people)), 2) - same
+    for fold, people in enumerate(_folds(table, folds, rng)):
+        same, different = _capacity(people)
         if min(same, different) < pairs_per_fold:
             raise ValueError(
                 f"{pairs_per_fold} same and as many different pairs are too many for fold {fold} of {folds}, whose "
@@ -111,6 +110,32 @@ def draw(table: pd.DataFrame, folds: int, pairs_per_fold: int, seed: int) -> lis
         pairs += [Pair(*two, True, fold) for two in _distinct(pairs_per_fold, _same, repeated, rng)]
         pairs += [Pair(*two, False, fold) for two in _distinct(pairs_per_fold, _different, people, rng)]
     return pairs
+
+
+def draw_most(table: pd.DataFrame, seed: int = 0) -> list[Pair]:
+    """As `draw`, with the numbers of LFW or what comes closest [C]: ten folds of 300 same and 300 different pairs.
+
+    Fewer than 100 people make one fold: a tenth of them would be always the same few. Each fold has as many pairs as
+    the poorest can give. ValueError where that is none: fewer than two people, or one picture of each.
+    """
+    folds = LFW_FOLDS if table["subject"][table["found"]].nunique() >= 10 * LFW_FOLDS else 1
+    poorest = min(min(_capacity(people)) for people in _folds(table, folds, np.random.default_rng(seed)))
+    return draw(table, folds, max(1, min(LFW_PAIRS // folds, poorest)), seed)
+
+
+def _folds(table: pd.DataFrame, folds: int, rng: np.random.Generator) -> list[list[list[str]]]:
+    """The images of each person of each fold, people in an order that `rng` draws."""
+    images = collections.defaultdict(list)
+    for image, subject, found in sorted(zip(_images(table), table["subject"], table["found"], strict=True)):
+        if found:
+            images[subject].append(image)
+    return [[images[person] for person in fold] for fold in np.array_split(rng.permutation(sorted(images)), folds)]
+
+
+def _capacity(people: Sequence[Sequence[str]]) -> tuple[int, int]:
+    """How many pairs of one person, and of two, the images of some people make."""
+    same = sum(math.comb(len(mine), 2) for mine in people)
+    return same, math.comb(sum(map(len, people)), 2) - same
 
 
 def _distinct(number: int, propose: Callable, people: Sequence[Sequence[str]], rng) -> list[tuple[str, str]]:

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from input_pipeline import attacked, datasets, ops, prepare, protocols, records
+from input_pipeline import attacked, datasets, ops, pairs, prepare, protocols, records
 
-CLASSES = 2  # column 0 attack, column 1 bona fide
+CLASSES = 2  # of target 'label': column 0 attack, column 1 bona fide
+TARGETS = ("label", "identity", "domain")  # what `config.data.target` may ask for
 PIECE = 32  # rows that one call reads, decodes and augments: even, as neighbours are mixed [C]
 AHEAD = 2  # batches prepared while the device works
 ORDER, VIEW, MIX = range(3)  # what a generator is seeded for, beside the run's seed
@@ -56,8 +57,10 @@ def open_data(config) -> Data:
 
     `config.dataset` may name several, joined by +; `{dataset}` in `config.raw_dir` stands for each name, and an option
     goes to every reader that has it. FileNotFoundError with the expected tree and the command where there is no data;
-    ValueError where the protocol selects nothing to train on or to test.
+    ValueError where the protocol selects nothing to train on or to test, and for an unknown `config.target`.
     """
+    if config.target not in TARGETS:
+        raise ValueError(f"config.data.target={config.target!r} is unknown; known: {', '.join(TARGETS)}")
     prepared = _prepared(config)
     offsets = np.cumsum([0, *(len(p.files) for p in prepared)])
     table = pd.concat(
@@ -65,7 +68,10 @@ def open_data(config) -> Data:
         ignore_index=True,
     )
     extra = tuple(config.extra_sources)
-    roles = protocols.assign(table, config.protocol, dict(config.subjects), extra=extra, dev_share=config.dev_share)
+    selectable = _for_recognition(table) if config.target == "identity" else table
+    roles = protocols.assign(
+        selectable, config.protocol, dict(config.subjects), extra=extra, dev_share=config.dev_share
+    )
     if config.train_species:
         roles = roles.mask((roles == "train") & ~table["species"].isin(config.train_species), "")
     data = Data(
@@ -81,6 +87,40 @@ def open_data(config) -> Data:
                 f"{config.dataset} ({len(table)} examples)"
             )
     return data
+
+
+def _for_recognition(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` as protocols select from it where people are told apart.
+
+    A row whose liveness nobody knows counts as any other, and a set without splits gets them by person [C].
+    """
+    number = table.groupby("dataset")["subject"].transform(lambda people: pd.factorize(people, sort=True)[0])
+    by_person = np.array(pairs.SPLITS)[number % len(pairs.SPLITS)]
+    unsplit = (table["split"] == "").groupby(table["dataset"]).transform("all")
+    return table.assign(label=0, split=table["split"].mask(unsplit, by_person))
+
+
+def classes(data: Data, target: str) -> tuple[list[str], np.ndarray]:
+    """What a target tells apart -> (names of the classes in order, int [n]: the class of each row of `data.table`).
+
+    'label': attack, live. 'identity', 'domain': the people ('set/subject'), the domains of the training rows, sorted.
+    A row of no such class has -1.
+    """
+    if target == "label":
+        return ["attack", "live"], data.table["label"].to_numpy()
+    of = data.table["domain"] if target == "domain" else data.table["dataset"] + "/" + data.table["subject"]
+    names = sorted(of[data.has_face("train")].unique())
+    return names, pd.Index(names).get_indexer(of)
+
+
+def check_classes(data: Data, target: str, number: int) -> None:
+    """ValueError, naming both numbers, unless `number` (config.model.classes) is that of the classes of `target`."""
+    wanted = len(classes(data, target)[0])
+    if number != wanted:
+        raise ValueError(
+            f"config.model.classes={number}, but config.data.target={target!r} has {wanted} classes in the training "
+            f"data; set config.model.classes={wanted}"
+        )
 
 
 def _prepared(config) -> list[records.Prepared]:
@@ -112,15 +152,19 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Steps `start` .. `steps` of the training stream; `shard` = (host, hosts).
 
-    Yields this host's rows: image uint8 [b, h, w, 3], label float32 [b, 2] (soft where mixed; zeros where unknown),
-    index int64 [b]. Every epoch is a new order of the training examples, its remainder dropped; `config.balance` names
-    columns of the table, such as 'domain+label', of whose combinations each gets the same share of every epoch.
-    The hosts' rows together are the batch of a single host, as long as each has an even number of them.
+    Yields this host's rows: image uint8 [b, h, w, 3], label float32 [b, k] (`classes` of `config.target`; soft where
+    mixed, zeros where unknown), index int64 [b] and, with target 'label', domain int32 [b] (counted through the
+    classes of target 'domain'; mixing leaves it). Every epoch is a new order of the training examples, its remainder
+    dropped; `config.balance` names columns of the table, such as 'domain+label', of whose combinations each gets the
+    same share of every epoch. The hosts' rows together are the batch of a single host, as long as each has an even
+    number of them.
     """
     groups = _groups(data, config.balance)
     per_epoch = data.count("train") // batch_size
     reader, augmentation = records.Reader(data.files, data.table), ops.Augmentation(config.augment)
-    labels = (data.table["label"].to_numpy()[:, None] == np.arange(CLASSES)).astype(np.float32)
+    names, targets = classes(data, config.target)
+    if config.target != "label" and (config.attack.probability or config.attack.recapture):
+        raise ValueError(f"config.data.attack makes attacks for target 'label', not {config.target!r}; set it to zero")
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
@@ -135,9 +179,13 @@ def train_batches(
                 for row, image in zip(rows.tolist(), reader.images(rows), strict=True)
             ]
         )
-        return images, augmentation.mix(images, labels[rows], ops.generator(seed, MIX, step)), rows
+        labels = np.equal.outer(targets[rows], np.arange(len(names))).astype(np.float32)
+        return images, augmentation.mix(images, labels, ops.generator(seed, MIX, step)), rows
 
     stream = _stream(piece, (start, steps), batch_size, shard, "label")
+    if config.target == "label":
+        domains = classes(data, "domain")[1].astype(np.int32)
+        stream = ({**batch, "domain": domains[batch["index"]]} for batch in stream)
     return attacked.with_attacks(stream, config.attack, seed=seed, start=start)
 
 
@@ -217,7 +265,7 @@ def _stream(
     def named(number: tf.Tensor) -> dict[str, tf.Tensor]:
         image, other, index = tf.numpy_function(make, [number], (tf.uint8, tf.float32, tf.int64), stateful=False)
         image.set_shape((None, None, None, 3))
-        other.set_shape((None, CLASSES) if second == "label" else (None,))
+        other.set_shape((None, None) if second == "label" else (None,))
         index.set_shape((None,))
         return {"image": image, second: other, "index": index}
 

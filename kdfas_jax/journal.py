@@ -70,7 +70,8 @@ class Journal:
     def dev(self, number: int, figures: dict[str, float]) -> None:
         """Notes the dev figures of the checkpoint at step `number`."""
         self._write(number, {f"dev_{name}": value for name, value in figures.items()})
-        logger.info("step %d: dev EER %.4f, AUC %.4f", number, figures["eer"], figures["auc"])
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "selection")
+        logger.info("step %d: dev %s", number, shown)
 
     def _speak(self, number: int, means: dict[str, float]) -> None:
         now = time.monotonic()

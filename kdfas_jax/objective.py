@@ -23,6 +23,16 @@ def cross_entropy(student: Outputs, batch: Outputs, *, smoothing: float = 0.0) -
     return losses.masked_mean(losses.cross_entropy(student["logits"], batch["label"], smoothing), batch.get("mask"))
 
 
+def arcface(student: Outputs, batch: Outputs, *, s: float = 64.0, m: float = 0.5) -> tuple[jax.Array, jax.Array]:
+    """CE of the cosines between embedding and class centres, scaled by `s`, to the labels [b, k], the margin of `m`
+    radians on the own class (`losses.arcface_logits`). Both defaults are the paper's [S]."""
+    if "centres" not in student:
+        raise ValueError("a term of kind 'arcface' needs class centres; give an iresnet config.model.classes > 0")
+    own = batch["label"].argmax(axis=-1)
+    logits = losses.arcface_logits(student["embedding"], student["centres"], own, s=s, m=m)
+    return losses.masked_mean(losses.cross_entropy(logits, batch["label"]), batch.get("mask"))
+
+
 def kl(student: Outputs, batch: Outputs, teacher: Outputs, *, temperature: float = 1.0) -> tuple[jax.Array, jax.Array]:
     """KL of the teacher's softened class distribution to the student's."""
     values = losses.distillation_kl(student["logits"], teacher["logits"], temperature)
@@ -57,7 +67,12 @@ def covariance(
     return values.mean(), jnp.asarray(mine.shape[1], jnp.float32)
 
 
-KINDS: dict[str, Callable] = {"cross_entropy": cross_entropy, "kl": kl, "covariance": covariance}
+KINDS: dict[str, Callable] = {
+    "cross_entropy": cross_entropy,
+    "arcface": arcface,
+    "kl": kl,
+    "covariance": covariance,
+}
 
 
 class Objective:

@@ -4,7 +4,8 @@ METHODS section 2: DAA stands in for domain-adversarial training [S]; its equati
 gradient method of Madry et al., ICLR 2018 (arXiv 1706.06083), on a domain classifier trained before and then frozen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,38 @@ TARGETS = {
 }
 
 
+def make(config, readers: Mapping[str, Callable], *, unroll: bool = False) -> Callable | None:
+    """-> attack(variables of all teachers, images, domains, key) -> x_adv, as `config.daa` asks; None where it is off.
+
+    `readers` has a read(variables, images) -> (logits, outputs) for each name of `config.teachers` in use. `unroll`
+    lays the steps out one by one, so that a compiler's count of FLOPs sees them all.
+    """
+    name, *_ = classifiers(config) or [""]
+    if not name:
+        return None
+    options = {key: value for key, value in config.daa.items() if key != "classifier"}
+
+    def attack(variables: Mapping[str, Any], images: jax.Array, domains: jax.Array, key: jax.Array) -> jax.Array:
+        return daa(lambda x: readers[name](variables[name], x)[0], images, domains, key, **options, unroll=unroll)
+
+    return attack
+
+
+def classifiers(config) -> tuple[str, ...]:
+    """The teacher whose domains `config.daa` attacks, or none where it is off; ValueError for a bad key."""
+    name, steps = config.daa.classifier, config.daa.steps
+    if not name or not steps:
+        return ()
+    if name not in config.teachers:
+        raise ValueError(f"config.daa.classifier={name!r} is not in config.teachers ({', '.join(config.teachers)})")
+    if steps < 0 or config.daa.eps < 0 or config.daa.step_size <= 0:
+        raise ValueError(
+            f"config.daa: expected steps >= 0, eps >= 0 and step_size > 0, got steps={steps}, eps={config.daa.eps}, "
+            f"step_size={config.daa.step_size}"
+        )
+    return (name,)
+
+
 def daa(
     classify: Callable[[jax.Array], jax.Array],
     images: jax.Array,
@@ -29,6 +62,7 @@ def daa(
     steps: int = 5,
     target: str = "uniform",
     random_start: bool = False,
+    unroll: bool = False,
 ) -> jax.Array:
     """Perturbs `images` until the domain classifier cannot tell where they are from -> x_adv, their shape, fp32.
 
@@ -45,6 +79,7 @@ def daa(
       target: 'uniform' lowers the cross-entropy to equal probabilities of all domains; 'confuse' raises that to the
         own domain, and may move an image into another wrong one.
       random_start: begin at x + U(-eps, eps), cut to [0, 1], in place of x.
+      unroll: compile the steps one by one, in place of a loop.
 
     No gradient flows through the result, neither to the images nor to the classifier. ValueError for an unknown target.
     """
@@ -65,7 +100,7 @@ def daa(
     x = images
     if random_start:
         x = jnp.clip(x + jax.random.uniform(key, x.shape, minval=-eps, maxval=eps), low, high)
-    return jax.lax.stop_gradient(jax.lax.scan(ascend, x, length=steps)[0])
+    return jax.lax.stop_gradient(jax.lax.scan(ascend, x, length=steps, unroll=steps if unroll else 1)[0])
 
 
 def flops(model_flops: float, steps: int) -> float:

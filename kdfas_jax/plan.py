@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 
-from kdfas_jax import models, optim, sharding, step, teachers
+from kdfas_jax import models, optim, perturb, sharding, step, teachers
 from kdfas_jax.objective import Objective
 
 # HBM of one device, GiB, by the device kind that the TPU compiler reports (cloud.google.com/tpu/docs).
@@ -37,9 +37,7 @@ def plan(config, topology: str) -> dict:
     compiled = lowered.compile()
     memory = compiled.memory_analysis()
     image_size, batch_size = config.data.image_size, config.train.batch_size
-    analytic = batch_size * (
-        3 * models.flops(model, image_size) + sum(models.flops(teacher, image_size) for teacher in frozen.values())
-    )
+    analytic = batch_size * _analytic_flops(config, model, frozen)
     flops = _step_flops(config, mesh, compiled, (model, *frozen.values()))
     limit = _memory_bytes(devices[0])
     return {
@@ -49,7 +47,10 @@ def plan(config, topology: str) -> dict:
         "batch_size": batch_size,
         "params": {
             "student": models.count(config.model, image_size),
-            "teachers": {name: models.count(config.teachers[name].config.model, image_size) for name in frozen},
+            "teachers": {
+                name: models.count(config.teachers[name].config.model, config.teachers[name].config.data.image_size)
+                for name in frozen
+            },
         },
         "per_device": {
             "argument_bytes": memory.argument_size_in_bytes,
@@ -63,6 +64,15 @@ def plan(config, topology: str) -> dict:
     }
 
 
+def _analytic_flops(config, model, frozen) -> float:
+    """FLOPs of a step for one image: three forwards of the student, one of each teacher, and the attack's own."""
+    sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
+    forward = {name: models.flops(module, sizes[name]) for name, module in frozen.items()}
+    attacked = sum(perturb.flops(forward[name], config.daa.steps) for name in perturb.classifiers(config))
+    taught = sum(forward[name] for name in Objective(config.terms, config.teachers).teachers)
+    return 3 * models.flops(model, config.data.image_size) + taught + attacked
+
+
 def lower(config, mesh, *, unroll: bool = False):
     """The step lowered for `mesh` from shapes alone -> (lowered, student module, {name: teacher module} in use).
 
@@ -70,7 +80,8 @@ def lower(config, mesh, *, unroll: bool = False):
     """
     objective = Objective(config.terms, config.teachers)
     model = models.create(config.model)
-    frozen = {name: models.create(config.teachers[name].config.model) for name in objective.teachers}
+    used = dict.fromkeys((*perturb.classifiers(config), *objective.teachers))
+    frozen = {name: models.create(config.teachers[name].config.model) for name in used}
     if unroll:
         model, frozen = _unrolled(model), {name: _unrolled(module) for name, module in frozen.items()}
     # The schedule's length changes no FLOP: any will do.
@@ -80,13 +91,17 @@ def lower(config, mesh, *, unroll: bool = False):
     state = jax.eval_shape(lambda: step.init(model, size, optimiser, config.seed))
     placed = sharding.tree(mesh, state)
     abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, placed)
-    variables = {name: _frozen(module, size, mesh) for name, module in frozen.items()}
+    sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
+    variables = {name: _frozen(module, sizes[name], mesh) for name, module in frozen.items()}
     b, rows = config.train.batch_size, sharding.batch(mesh)
     batch = {
         "image": jax.ShapeDtypeStruct((b, size, size, 3), jnp.uint8, sharding=rows),
         "label": jax.ShapeDtypeStruct((b, config.model.classes), jnp.float32, sharding=rows),
+        "domain": jax.ShapeDtypeStruct((b,), jnp.int32, sharding=rows),
     }
-    train_step = step.make(model, objective, frozen, optimiser, config.seed)
+    readers = {name: step.reader(module, sizes[name]) for name, module in frozen.items()}
+    attack = perturb.make(config, readers, unroll=unroll)
+    train_step = step.make(model, objective, readers, optimiser, config.seed, attack)
     return step.compiled(train_step, mesh, state).lower(abstract, variables, batch), model, frozen
 
 
@@ -115,8 +130,8 @@ def collectives(hlo: str) -> dict[str, int]:
 
 
 def _step_flops(config, mesh, compiled, modules) -> float:
-    """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so layers are unrolled."""
-    if all(module == _unrolled(module) for module in modules):
+    """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so all are unrolled."""
+    if all(module == _unrolled(module) for module in modules) and not perturb.classifiers(config):
         return float(compiled.cost_analysis()["flops"])
     return float(lower(config, mesh, unroll=True)[0].cost_analysis()["flops"]) / mesh.size
 

@@ -9,18 +9,28 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 HEADLINE = ("auc", "eer", "apcer_max", "bpcer", "acer", "hter", "bpcer10", "tpr_at_fpr1")
+FIGURES = (*HEADLINE, "accuracy")  # those of recognition and of domain classification, too
 
 
 def row(results: dict) -> dict[str, str]:
     """The headline figures of results.json's content, in per cent (area: a fraction), over folds mean ± deviation."""
-    test = results["test"]
-    deviation = test.get("deviation", {})
+    test, deviation = (_headline(part) for part in (results["test"], results["test"].get("deviation", {})))
 
     def cell(name: str) -> str:
         values = [figures[name] for figures in (test, deviation) if name in figures]
         return " ± ".join(f"{value:.4f}" if name == "auc" else f"{100 * value:.2f}" for value in values)
 
-    return {name: cell(name) for name in HEADLINE}
+    return {name: cell(name) for name in test}
+
+
+def _headline(figures: dict) -> dict[str, float]:
+    rates = {f"tar@far={far}": share for far, share in figures.get("tar_at_far", {}).items()}
+    return {name: figures[name] for name in FIGURES if name in figures} | rates
+
+
+def _detects(results: dict) -> bool:
+    """Whether the figures are of presentation attack detection, and not of another target."""
+    return "apcer" in results["test"]
 
 
 def markdown(rows: dict[str, dict[str, str]], corner: str = "") -> str:
@@ -38,25 +48,37 @@ def markdown(rows: dict[str, dict[str, str]], corner: str = "") -> str:
 
 def page(results: dict, videos: pd.DataFrame | None = None) -> str:
     """One HTML page, no outside resource: headline with its spread, figures by species, and for one run (with its test
-    `videos`) ROC and score histogram, for a protocol over folds the figures of each."""
+    `videos`) ROC and score histogram, for a protocol over folds the figures of each.
+
+    Of recognition and of domain classification it shows the headline alone.
+    """
+    title = f"{results['config']['name']}, protocol {results['protocol']}"
+    if not _detects(results):
+        cells = row(results)
+        return _HEAD.format(title=html.escape(title)) + _table(tuple(cells), [tuple(cells.values())]) + _END
     test, folds = results["test"], results["folds"]
     rows = [(name, f"{test[name]:.4f}", _spread(test, name)) for name in HEADLINE]
     species = [(name, f"{value:.4f}", str(test["counts"][name])) for name, value in sorted(test["apcer"].items())]
-    title = f"{results['config']['name']}, protocol {results['protocol']}"
-    return _PAGE.format(
-        title=html.escape(title),
-        how=html.escape(how(results)),
-        silent=test["non_response"],
-        headline=_table(("figure", "test", "deviation over folds" if folds else "95 % interval"), rows),
-        species=_table(("PAI species", "APCER", "videos"), species),
-        rest=_by_fold(folds) if folds else _plot(videos, results["threshold"]["value"]),
+    return (
+        _HEAD.format(title=html.escape(title))
+        + _BODY.format(
+            how=html.escape(how(results)),
+            silent=test["non_response"],
+            headline=_table(("figure", "test", "deviation over folds" if folds else "95 % interval"), rows),
+            species=_table(("PAI species", "APCER", "videos"), species),
+            rest=_by_fold(folds) if folds else _plot(videos, results["threshold"]["value"]),
+        )
+        + _END
     )
 
 
 def how(results: dict) -> str:
     """Where threshold and checkpoint of results.json's content come from, in a sentence or two."""
-    threshold, step = results["threshold"], results["step"]
-    if folds := results["folds"]:
+    threshold, step, folds = results["threshold"], results["step"], results["folds"]
+    if not _detects(results):
+        chosen = "chosen on dev" if results["dev"] else "the last"
+        return f"Mean ± deviation over {len(folds)} folds." if folds else f"Checkpoint of step {step}, {chosen}."
+    if folds:
         return f"Mean and population standard deviation over {len(folds)} folds. Threshold: {threshold['source']}."
     return (
         f"Threshold {threshold['value']:.6g} ({threshold['source']}), applied unchanged to test. "
@@ -107,13 +129,14 @@ def _plot(videos: pd.DataFrame, threshold: float) -> str:
     return f'<img alt="scores by species and ROC" src="data:image/svg+xml;base64,{encoded}">'
 
 
-_PAGE = """<!doctype html>
+_HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
 table {{ border-collapse: collapse; margin: 1rem 0; }} td, th {{ padding: .2rem .8rem; text-align: left;
 border-bottom: 1px solid #ccc; }} img {{ max-width: 100%; }}
 </style></head><body><h1>{title}</h1>
-<p>Score = P(live). {how} Videos without a face: {silent}.</p>
-{headline}{species}{rest}</body></html>
 """
+_BODY = """<p>Score = P(live). {how} Videos without a face: {silent}.</p>
+{headline}{species}{rest}"""
+_END = "</body></html>\n"

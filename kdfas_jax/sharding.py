@@ -15,7 +15,8 @@ BATCH = ("data", "fsdp")
 
 # First match decides; what matches nothing is whole on every device. Specs are for the last dimensions, so the stack
 # of blocks [depth, ...] is never split. Kernels [in, out] are nearly all of a model: they are split along `in`.
-RULES: tuple[tuple[str, tuple], ...] = ((r"kernel$", ("fsdp", None)),)
+# Class centres [k, d] of many identities are larger than the rest: they are split by class.
+RULES: tuple[tuple[str, tuple], ...] = ((r"(kernel|centres)$", ("fsdp", None)),)
 
 
 def make_mesh(axes: Mapping[str, int], devices=None) -> Mesh:

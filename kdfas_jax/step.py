@@ -46,21 +46,40 @@ def images_of(batch: Mapping[str, jax.Array]) -> jax.Array:
     return batch["image"].astype(jnp.float32) / 255
 
 
+def reader(module, image_size: int) -> Callable:
+    """-> read(variables, images) -> what `module` returns for images [b, s, s, 3] of any side, at its own."""
+
+    def read(variables: Mapping[str, Any], images: jax.Array):
+        shape = (len(images), image_size, image_size, 3)
+        return module.apply(variables, images if images.shape == shape else jax.image.resize(images, shape, "linear"))
+
+    return read
+
+
 def make(
-    model, objective: Objective, teachers: Mapping[str, Any], optimiser: optax.GradientTransformation, seed: int
+    model,
+    objective: Objective,
+    teachers: Mapping[str, Callable],
+    optimiser: optax.GradientTransformation,
+    seed: int,
+    attack: Callable | None = None,
 ) -> Callable:
     """-> train_step(state, {teacher: variables}, batch) -> (state, metrics), to be jitted by `compiled`.
 
-    `batch`: image uint8 [b, h, w, 3], label [b, k] soft targets. `teachers` are the modules that the objective
-    reads; their forward pass lies outside the differentiated function, and their batch norms use the running
-    statistics. Metrics are fp32 scalars: loss, each term unweighted, grad_norm.
+    `batch`: image uint8 [b, h, w, 3], label [b, k] soft targets, and domain int32 [b] where there is an `attack`
+    (`perturb.make`), whose images student and teachers see in place of the batch's. `teachers` are the `reader`s of
+    the models that the objective reads; their forward pass lies outside the differentiated function, and their batch
+    norms use the running statistics. Metrics are fp32 scalars: loss, each term unweighted, grad_norm.
     """
 
     def train_step(state: TrainState, teacher_variables: Mapping[str, Any], batch: Mapping[str, jax.Array]):
         images = images_of(batch)
-        targets = {name: teachers[name].apply(teacher_variables[name], images)[1] for name in objective.teachers}
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if attack:
+            images = attack(teacher_variables, images, batch["domain"], jax.random.fold_in(key, 1))
+        targets = {name: teachers[name](teacher_variables[name], images)[1] for name in objective.teachers}
         targets = jax.lax.stop_gradient(targets)
-        rngs = {"dropout": jax.random.fold_in(jax.random.key(seed), state.step)}
+        rngs = {"dropout": key}
 
         def loss_of(params):
             variables = {**state.variables, "params": params}
@@ -92,11 +111,18 @@ def compiled(train_step: Callable, mesh, state: TrainState):
     )
 
 
-def make_score(model, mesh) -> Callable:
-    """-> score(variables, batch) -> (P(live) [b], index [b], mask [b]), on every host for the global batch."""
+def live_probability(logits: jax.Array, out: Mapping[str, Any]) -> jax.Array:
+    """A model's logits [b, 2] -> P(live) [b], fp32."""
+    return jax.nn.softmax(logits.astype(jnp.float32))[:, 1]
+
+
+def make_score(model, mesh, read: Callable = live_probability) -> Callable:
+    """-> score(variables, batch) -> (read [b, ...], index [b], mask [b]), on every host for the global batch.
+
+    `read` takes what is wanted of the model's (first output, named outputs).
+    """
 
     def score(variables: Mapping[str, Any], batch: Mapping[str, jax.Array]):
-        logits, _ = model.apply(variables, images_of(batch))
-        return jax.nn.softmax(logits.astype(jnp.float32))[:, 1], batch["index"], batch["mask"]
+        return read(*model.apply(variables, images_of(batch))), batch["index"], batch["mask"]
 
     return jax.jit(score, in_shardings=(None, sharding.batch(mesh)), out_shardings=sharding.replicated(mesh))

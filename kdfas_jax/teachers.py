@@ -16,10 +16,11 @@ from kdfas_jax import checkpoint, models, sharding, step, workdir
 
 
 class Teacher(NamedTuple):
-    """A frozen model: `module.apply(variables, images)` -> (logits, named outputs)."""
+    """A frozen model: `module.apply(variables, images)` -> (logits, named outputs), for images of `image_size` px."""
 
     module: Any
     variables: Any
+    image_size: int
 
 
 def home(config, student_workdir: str) -> str:
@@ -46,7 +47,7 @@ def load(folder: str, mesh) -> Teacher:
         abstract = abstract_variables(module, config.data.image_size, mesh)
         variables = checkpoints.restore_variables(checkpoints.best(), abstract)
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(module.dtype)), variables["params"])
-    return Teacher(module, {**variables, "params": params})
+    return Teacher(module, {**variables, "params": params}, config.data.image_size)
 
 
 def abstract_variables(module, image_size: int, mesh):

@@ -9,11 +9,12 @@ import optax
 from clu import parameter_overview
 
 from input_pipeline import pipeline, protocols
-from kdfas_jax import evaluate, folds, models, optim, preemption, sharding, step, teachers, workdir
+from kdfas_jax import evaluate, folds, models, optim, perturb, preemption, sharding, step, teachers, workdir
 from kdfas_jax.checkpoint import Checkpoints
 from kdfas_jax.journal import Journal
 from kdfas_jax.models import weights
 from kdfas_jax.objective import Objective
+from kdfas_jax.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ def train(config, folder: str) -> dict:
     """
     objective = Objective(config.terms, config.teachers)
     names = protocols.folds(config.data.protocol)
-    homes = {name: teachers.home(config.teachers[name], folder) for name in objective.teachers}
+    used = dict.fromkeys((*perturb.classifiers(config), *objective.teachers))
+    homes = {name: teachers.home(config.teachers[name], folder) for name in used}
     for name, home in homes.items():
         if not config.teachers[name].checkpoint and not teachers.finished(home):
             logger.info("teacher %s: training it first, in %s", name, home)
@@ -62,7 +64,8 @@ def _of_fold(taught: str, fold: str) -> str:
 def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> None:
     """The loop alone, up to the last checkpoint; SIGTERM saves and leaves. homes: teacher -> its run's folder.
 
-    NonFiniteLossError (journal) for a NaN; ValueError for a batch larger than the training set.
+    NonFiniteLossError (journal) for a NaN; ValueError for a batch larger than the training set, or a model with
+    another number of classes than the target has.
     """
     data = pipeline.open_data(config.data)
     workdir.claim(config, folder, data.fingerprint)
@@ -74,18 +77,20 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
     steps = round(config.train.epochs * per_epoch)
     schedule = optim.schedule(config.optim, steps=steps, steps_per_epoch=per_epoch, batch_size=batch_size)
     optimiser = optim.make(config.optim, schedule)
-    model = models.create(config.model)
+    model, task = models.create(config.model), TASKS[config.data.target]
+    pipeline.check_classes(data, config.data.target, model.classes)
 
     with Checkpoints(folder) as checkpoints, preemption.watch() as stopping:
         state = _restore(config, checkpoints, model, optimiser, mesh, steps)
         start = int(state.step)
         if start == steps:
             return
-        frozen = {name: teachers.load(homes[name], mesh) for name in objective.teachers}
-        modules = {name: teacher.module for name, teacher in frozen.items()}
+        frozen = {name: teachers.load(home, mesh) for name, home in homes.items()}
+        readers = {name: step.reader(teacher.module, teacher.image_size) for name, teacher in frozen.items()}
         frozen_variables = {name: teacher.variables for name, teacher in frozen.items()}
-        train_step = step.compiled(step.make(model, objective, modules, optimiser, config.seed), mesh, state)
-        score = step.make_score(model, mesh)
+        attack = perturb.make(config, readers)
+        train_step = step.compiled(step.make(model, objective, readers, optimiser, config.seed, attack), mesh, state)
+        score = step.make_score(model, mesh, task.read)
         batches = pipeline.train_batches(
             data,
             config.data,
@@ -105,7 +110,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
                     journal.settle()
                     dev = {}
                     if due and data.count("dev"):
-                        dev = evaluate.selection(evaluate.score_role(score, state.variables, data, "dev", config, mesh))
+                        dev = task.selection(evaluate.score_role(score, state.variables, data, "dev", config, mesh))
                         journal.dev(number, dev)
                     checkpoints.save(state, dev.get("selection"), {"step": number})
                 if stop:

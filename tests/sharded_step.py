@@ -1,8 +1,8 @@
-"""One step of a tiny KDFAS and of a tiny ResNet: `python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`.
+"""One step of a tiny KDFAS and of a tiny ResNet, both under the domain adversarial attack.
 
-Each MESH is data x fsdp, as 8x1. Writes OUT.<mesh>.<case>.npz with the metrics, the batch statistics and, because the
-optimiser is plain gradient descent at rate one, every gradient. Run by test_sharding.py: device counts are fixed when
-a process starts.
+`python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`, each MESH data x fsdp, as 8x1. Writes
+OUT.<mesh>.<case>.npz with the metrics, the batch statistics and, because the optimiser is plain gradient descent at
+rate one, every gradient. Run by test_sharding.py: device counts are fixed when a process starts.
 """
 
 import sys
@@ -16,10 +16,11 @@ if int(processes) > 1:
     jax.distributed.initialize(f"localhost:{port}", int(processes), int(process))
 
 import jax.numpy as jnp  # noqa: E402  (nothing may touch a device before the processes have met)
+import ml_collections  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
-from kdfas_jax import sharding, step  # noqa: E402
+from kdfas_jax import perturb, sharding, step  # noqa: E402
 from kdfas_jax.models import resnet, vit  # noqa: E402
 from kdfas_jax.objective import Objective  # noqa: E402
 
@@ -43,27 +44,35 @@ CASES = {
     ),
 }
 BATCH, SIZE = 16, 16
+# What student and teacher see: images attacked in two steps by a classifier of three domains, at half their side.
+DOMAINS = vit.create(width=16, depth=1, heads=2, patch=8, classes=3)
+ATTACK = ml_collections.ConfigDict({"teachers": {"domains": {}}, "daa": {"classifier": "domains", "steps": 2}})
+ATTACK.daa.update({"eps": 8 / 255, "step_size": 4 / 255, "target": "confuse", "random_start": True})
 
 
 def run(mesh, student, teacher, terms):
     objective = Objective({name: TERMS[name] for name in terms}, {"spoof": None})
+    readers = {"spoof": step.reader(teacher, SIZE), "domains": step.reader(DOMAINS, SIZE // 2)}
+    attack = perturb.make(ATTACK, readers)
     optimiser = optax.sgd(1.0)
     shapes = jax.eval_shape(lambda: step.init(student, SIZE, optimiser, 0))
     state = jax.jit(lambda: step.init(student, SIZE, optimiser, 0), out_shardings=sharding.tree(mesh, shapes))()
     before = gather(state.params, mesh)
     frozen = jax.jit(lambda: step.init_variables(teacher, SIZE, 1))()
+    domains = jax.jit(lambda: step.init_variables(DOMAINS, SIZE // 2, 2))()
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8),
         "label": np.eye(2, dtype=np.float32)[rng.integers(0, 2, BATCH)],
+        "domain": rng.integers(0, 3, BATCH).astype(np.int32),
     }
     rows = slice(
         jax.process_index() * BATCH // jax.process_count(), (jax.process_index() + 1) * BATCH // jax.process_count()
     )
     local = sharding.place_batch(mesh, {name: array[rows] for name, array in batch.items()})
-    train_step = step.compiled(step.make(student, objective, {"spoof": teacher}, optimiser, 0), mesh, state)
+    train_step = step.compiled(step.make(student, objective, readers, optimiser, 0, attack), mesh, state)
     sharded = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))
-    state, metrics = train_step(state, {"spoof": frozen}, local)
+    state, metrics = train_step(state, {"spoof": frozen, "domains": domains}, local)
     after = gather(state.params, mesh)
     result = {"grads": jax.tree.map(lambda a, b: a - b, before, after), "stats": gather(state.batch_stats, mesh)}
     named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(result)}

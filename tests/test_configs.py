@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from input_pipeline import datasets, protocols
+from input_pipeline import datasets, pipeline, protocols, schema
 from kdfas_jax import models, optim
 from kdfas_jax.objective import Objective
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = ("kdfas_demo", "kdfas_nuaa", "kdfas_oulu", "kdfas_pod")
 TRANSFERS = ("transfer_live", "transfer_simulated")
-CONFIGS = (*STUDENTS, *(f"teachers.{name}" for name in STUDENTS), *TRANSFERS)
+TASKS = ("teachers.recognition_demo", "teachers.recognition", "teachers.domains_demo")
+CONFIGS = (*TASKS, *STUDENTS, *(f"teachers.{name}" for name in STUDENTS), *TRANSFERS)
 
 
 def load(name, argument=""):
@@ -34,12 +35,13 @@ def test_every_name_in_a_config_resolves(name):
     model = models.create(config.model)
     objective = Objective(config.terms, config.teachers)
     outs = {name: outputs(config.teachers[name].config.model, config.data.image_size) for name in objective.teachers}
-    batch = {"label": jax.ShapeDtypeStruct((2, 2), jnp.float32)}
+    batch = {"label": jax.ShapeDtypeStruct((2, model.classes), jnp.float32)}
     loss, _ = jax.eval_shape(objective, outputs(config.model, config.data.image_size), outs, batch)
     assert loss.shape == ()
     assert set(config.data.dataset.split("+")) <= set(datasets.READERS)
     assert protocols.folds(config.data.protocol)
-    assert config.data.image_size % model.patch == 0
+    assert config.data.image_size % getattr(model, "patch", 1) == 0
+    assert config.data.target in pipeline.TARGETS
     schedule = optim.schedule(config.optim, steps=1000, steps_per_epoch=10, batch_size=config.train.batch_size)
     optim.make(config.optim, schedule).init({"kernel": jnp.zeros((2, 2))})
     for teacher in config.teachers.values():
@@ -117,3 +119,31 @@ def test_terms_of_the_configs_give_finite_gradients():
     batch = {"label": jnp.eye(2)[jnp.zeros(8, int)]}
     grads = jax.jit(jax.grad(lambda out: objective(out, {"spoof": teacher}, batch)[0]))(student)
     assert all(jnp.isfinite(leaf).all() and (leaf != 0).any() for leaf in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize("name", ["teachers.recognition_demo", "teachers.domains_demo"])
+def test_the_classes_of_a_demo_are_those_of_its_training_data(name):
+    """From the readers' tables alone: nothing is rendered."""
+    config = load(name)
+    table = schema.table(datasets.get(config.data.dataset).read(**config.data.options)).assign(found=True)
+    selectable = pipeline._for_recognition(table) if config.data.target == "identity" else table
+    roles = protocols.assign(selectable, config.data.protocol)
+    data = pipeline.Data(table.assign(role=roles), [], "", {})
+    pipeline.check_classes(data, config.data.target, config.model.classes)
+    assert min(data.count(role) for role in ("train", "dev", "test")) >= 240
+
+
+def test_the_domain_classifier_of_a_fold_learns_its_sources():
+    config = load("teachers.domains_demo", "protocol=ocim:OCI-M,classes=3")
+    table = schema.table(datasets.get("simulated").read(**config.data.options)).assign(found=True)
+    roles = protocols.assign(table, config.data.protocol)
+    pipeline.check_classes(pipeline.Data(table.assign(role=roles), [], "", {}), "domain", config.model.classes)
+
+
+def test_the_recognition_recipe_is_the_published_one():
+    config = load("teachers.recognition", "raw_dir=faces,classes=70")
+    assert (config.model.classes, config.data.raw_dir) == (70, "faces")
+    assert (config.terms.arcface.s, config.terms.arcface.m, config.train.batch_size) == (64.0, 0.5, 512)
+    assert (config.data.align, config.data.scale, config.data.image_size) == (True, 1.0, 112)
+    assert models.count({**config.model, "classes": 0}, 112) == models.count({"name": "iresnet", "variant": "50"}, 112)
+    assert models.count(config.model, 112) - models.count({**config.model, "classes": 0}, 112) == 70 * 512

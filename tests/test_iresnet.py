@@ -111,7 +111,7 @@ def test_a_model_without_published_weights_is_named():
     ("options", "message"),
     [
         ({"variant": "34"}, "unknown IResNet variant '34'; known: 18, 50, 100"),
-        ({"classes": 2}, "unknown IResNet fields classes; known: embedding, blocks, width"),
+        ({"depth": 2}, "unknown IResNet fields depth; known: embedding, classes, blocks, width"),
         ({"dtype": "half"}, "IResNet dtype='half'; expected one of float32, bfloat16"),
     ],
 )

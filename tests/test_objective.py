@@ -56,6 +56,34 @@ def test_masked_examples_count_in_no_per_example_term():
     np.testing.assert_allclose(whole, part, rtol=1e-6)
 
 
+def test_arcface_is_the_cross_entropy_of_cosines_with_a_margin_on_the_own_class():
+    """In float64 numpy: s cos(theta + m) for the own class, s cos(theta) for the others."""
+    rng = np.random.default_rng(3)
+    student = {name: rng.standard_normal(shape) for name, shape in (("embedding", (5, 4)), ("centres", (3, 4)))}
+    own = np.array([0, 2, 1, 1, 0])
+    unit = {name: value / np.linalg.norm(value, axis=1, keepdims=True) for name, value in student.items()}
+    angle = np.arccos(unit["embedding"] @ unit["centres"].T)
+    angle[np.arange(5), own] += 0.4
+    logits = 8 * np.cos(angle)
+    expected = np.log(np.exp(logits).sum(1)) - logits[np.arange(5), own]
+    assert angle.max() < np.pi
+    term = {"kind": "arcface", "weight": 2.0, "s": 8.0, "m": 0.4}
+    given = {name: value.astype(np.float32) for name, value in student.items()}
+    labels = np.eye(3, dtype=np.float32)[own]
+    loss, values = Objective({"arcface": term}, {})(given, {}, {"label": labels})
+    np.testing.assert_allclose(values["arcface"], expected.mean(), rtol=1e-5)
+    np.testing.assert_allclose(loss, 2 * expected.mean(), rtol=1e-5)
+    mask = np.array([1.0, 0, 0, 1, 1])
+    _, values = Objective({"arcface": term}, {})(given, {}, {"label": labels, "mask": mask})
+    np.testing.assert_allclose(values["arcface"], expected[mask > 0].mean(), rtol=1e-5)
+
+
+def test_arcface_without_class_centres_says_what_makes_them():
+    objective = Objective({"arcface": {"kind": "arcface", "weight": 1.0}}, {})
+    with pytest.raises(ValueError, match=r"needs class centres; give an iresnet config\.model\.classes > 0"):
+        objective({"embedding": np.ones((2, 4), np.float32)}, {}, {"label": np.eye(2)})
+
+
 def test_stages_pair_the_named_blocks():
     terms = {"covariance": {**TERMS["covariance"], "stages": [[1, 2], [4, 6]]}}
     student, teacher = outputs(0, 8, depth=4), outputs(1, 12, depth=6)
@@ -69,7 +97,7 @@ def test_stages_pair_the_named_blocks():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "nonsense"}, "kind='nonsense' is unknown; known kinds: covariance, cross_entropy, kl"),
+        ({"kind": "nonsense"}, "kind='nonsense' is unknown; known kinds: arcface, covariance, cross_entropy, kl"),
         ({"weight": -1.0}, "weight=-1.0 is negative"),
         ({"teacher": ""}, "needs a teacher"),
         ({"teacher": "face"}, r"teacher='face' is not in config.teachers \(spoof\)"),

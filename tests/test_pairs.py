@@ -175,3 +175,17 @@ def test_more_pairs_than_there_are_are_refused():
         pairs.draw(table, folds=1, pairs_per_fold=9, seed=0)
     with pytest.raises(ValueError, match="whose 1 people make 1 and 0"):
         pairs.draw(people(3, 2), folds=3, pairs_per_fold=1, seed=0)
+
+
+@pytest.mark.parametrize(("number", "folds", "each"), [(30, 1, 180), (100, 10, 60), (500, 10, 300)])
+def test_as_many_pairs_as_lfw_has_or_as_the_people_can_give(number, folds, each):
+    """4 images make 6 pairs of a person; fewer than 100 people are one fold."""
+    drawn = pairs.draw_most(people(number, 4))
+    assert {pair.fold for pair in drawn} == set(range(folds))
+    assert [sum(pair.same for pair in drawn), len(drawn)] == [folds * each, 2 * folds * each]
+    assert drawn == pairs.draw_most(people(number, 4)[::-1])
+
+
+def test_one_image_of_each_person_makes_no_pairs():
+    with pytest.raises(ValueError, match="whose 12 people make 0 and 66"):
+        pairs.draw_most(people(12, 1))

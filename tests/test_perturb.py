@@ -6,11 +6,14 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdfas_jax import perturb
+from configs import common
+from kdfas_jax import models, perturb, plan, step
+from kdfas_jax.objective import Objective
 
 DOMAINS = np.array([0, 1, 2, 0, 1], np.int32)
 TARGETS = ("uniform", "confuse")
@@ -172,3 +175,69 @@ def test_flops_are_a_forward_and_an_input_gradient_a_step():
     # The compiler counts a scanned body once, and the element-wise operations too.
     counted = jax.jit(lambda x: perturb.daa(classify, x, DOMAINS[:1], jax.random.key(0), steps=1)).lower(images)
     assert perturb.flops(forward, 1) == pytest.approx(counted.cost_analysis()["flops"], rel=0.3)
+
+
+# In a train step
+
+
+def attacked_config(**changes):
+    """A config whose attack fools the teacher 'domains', at twice the student's side."""
+    config = common.base("attacked")
+    config.model = {"name": "vit", "patch": 8, "width": 64, "depth": 2, "heads": 2, "classes": 2, "unroll": True}
+    config.data.image_size = 32
+    config.train.batch_size = 8
+    teacher = common.base("domains")
+    teacher.model = {"name": "vit", "patch": 16, "width": 128, "depth": 1, "heads": 2, "classes": 3, "unroll": True}
+    teacher.data.image_size = 64
+    config.teachers.domains = {"config": teacher, "checkpoint": ""}
+    config.daa.update({"classifier": "domains", "steps": 3} | changes)
+    return config
+
+
+def test_the_step_trains_on_what_the_attack_makes_of_the_batch():
+    """Its loss is that of the attacked images, which a seed and a step fix."""
+    config = attacked_config(random_start=True)
+    model, judge = models.create(config.model), models.create(config.teachers.domains.config.model)
+    readers = {"domains": step.reader(judge, 64)}
+    variables = {"domains": step.init_variables(judge, 64, 1)}
+    attack, objective = perturb.make(config, readers), Objective(config.terms, config.teachers)
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8),
+        "label": np.eye(2, dtype=np.float32)[rng.integers(0, 2, 8)],
+        "domain": rng.integers(0, 3, 8).astype(np.int32),
+    }
+    state = step.init(model, 32, optax.sgd(0.0), 0)
+    _, metrics = jax.jit(step.make(model, objective, readers, optax.sgd(0.0), 5, attack))(state, variables, batch)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), 0), 1)
+    images = jax.jit(attack)(variables, step.images_of(batch), batch["domain"], key)
+    assert 0 < jnp.abs(images - step.images_of(batch)).max() <= config.daa.eps + 1e-6
+    _, out = model.apply(state.variables, images)
+    assert metrics["loss"] == pytest.approx(float(objective(out, {}, batch)[0]), rel=1e-4)
+    _, clean = model.apply(state.variables, step.images_of(batch))
+    assert metrics["loss"] != pytest.approx(float(objective(clean, {}, batch)[0]), rel=1e-4)
+
+
+def test_the_plan_counts_the_attack():
+    """All its steps: a loop counted once would give 0.6. Norms and the resizing weigh much at this width."""
+    with_it, without = (plan.plan(attacked_config(steps=steps), f"cpu:{len(jax.devices())}") for steps in (3, 0))
+    assert with_it["analytic_flops"] > 1.5 * without["analytic_flops"]
+    assert 1 <= with_it["flops_ratio"] < 1.15
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classifier": "nobody"}, "config.daa.classifier='nobody' is not in config.teachers"),
+        ({"steps": -1}, "steps=-1"),
+        ({"step_size": 0.0}, "step_size=0.0"),
+    ],
+)
+def test_a_wrong_key_is_named(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        perturb.make(attacked_config(**changes), {})
+
+
+def test_without_a_classifier_or_steps_there_is_no_attack():
+    assert perturb.make(attacked_config(classifier=""), {}) is None
+    assert perturb.make(attacked_config(steps=0), {}) is None

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from input_pipeline import pipeline
+from input_pipeline import pipeline, records
 
 LIGHT = {"randaugment": {"ops": 0, "magnitude": 9}, "mixup": 0.0, "cutmix": 0.0}
 
@@ -59,6 +60,80 @@ def test_labels_are_the_tables_and_zeros_where_unknown(tiny, data):
     for batch in batches(data, tiny, 0, 3):
         known = data.table["label"].to_numpy()[batch["index"]]
         np.testing.assert_array_equal(batch["label"], np.stack([known == 0, known == 1], axis=1))
+
+
+def test_labels_say_who_it_is_or_which_domain_where_that_is_the_target(tiny, data):
+    tiny.data.augment.update(LIGHT)
+    train = np.flatnonzero(data.has_face("train"))
+    data.table.loc[train[1::2], "domain"] = "elsewhere"
+    for target, column in (("identity", "subject"), ("domain", "domain")):
+        tiny.data.target = target
+        names, of = pipeline.classes(data, target)
+        assert names == sorted(names)
+        assert [name.removeprefix("folder/") for name in names] == sorted(set(data.table[column][train]))
+        assert len(names) == (8 if target == "identity" else 2)
+        for batch in batches(data, tiny, 0, 3):
+            np.testing.assert_array_equal(batch["label"].argmax(1), of[batch["index"]])
+            np.testing.assert_array_equal(batch["label"].sum(1), np.ones(16))
+            shown = [names[column].removeprefix("folder/") for column in batch["label"].argmax(1)]
+            assert shown == data.table[column][batch["index"]].tolist()
+            assert batch["label"].shape == (16, len(names))
+            assert "domain" not in batch
+    assert (pipeline.classes(data, "identity")[1][data.has_face("dev")] == -1).all()
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_batches_labelled_live_or_attack_carry_the_domain_of_each_row(tiny, data, hosts):
+    """Mixing is on; a domain that nobody trains on is not counted."""
+    train = np.flatnonzero(data.has_face("train"))
+    data.table.loc[train[::3], "domain"] = "another"
+    data.table.loc[data.has_face("test"), "domain"] = "a domain before them all"
+    for host in range(hosts):
+        for batch in batches(data, tiny, 0, 3, shard=(host, hosts)):
+            names = np.array(["another", "folder"])[batch["domain"]]
+            assert names.tolist() == data.table["domain"][batch["index"]].tolist()
+            assert batch["domain"].dtype == np.int32
+
+
+@pytest.mark.parametrize(("target", "number"), [("label", 2), ("identity", 8), ("domain", 1)])
+def test_a_model_needs_as_many_classes_as_the_target_has(data, target, number):
+    pipeline.check_classes(data, target, number)
+    with pytest.raises(ValueError, match=rf"classes={number + 1}, but .*target='{target}' has {number} classes .*"):
+        pipeline.check_classes(data, target, number + 1)
+
+
+def test_a_target_that_is_unknown_or_cannot_be_attacked_is_refused(tiny, data):
+    tiny.data.target = "identity"
+    tiny.data.attack.recapture = 0.5
+    with pytest.raises(ValueError, match=r"data\.attack makes attacks for target 'label', not 'identity'"):
+        batches(data, tiny, 0, 1)
+    tiny.data.target = "colour"
+    with pytest.raises(ValueError, match=r"target='colour' is unknown; known: label, identity, domain"):
+        pipeline.open_data(tiny.data)
+
+
+def test_faces_of_unknown_liveness_train_recognition_alone_and_unsplit_sets_are_split_by_person(tiny, monkeypatch):
+    rows = [(f"p{person:02d}", picture) for person in range(23) for picture in range(2)]
+    table = pd.DataFrame(rows, columns=["subject", "frame"])
+    table = table.assign(
+        dataset="identity", domain="lfw", split="", lists="", species="", label=-1, video="", found=True, file=0
+    )
+    split = table.assign(dataset="other", split="train")
+    prepared = [records.Prepared("", ["a"], part, "") for part in (table, split)]
+    monkeypatch.setattr(pipeline, "_prepared", lambda config: prepared)
+    tiny.data.target = "identity"
+    found = pipeline.open_data(tiny.data)
+    roles = found.table.groupby(["dataset", "subject"])["role"].agg(["first", "nunique"])
+    assert (roles["nunique"] == 1).all()
+    assert roles.loc["other", "first"].eq("train").all()
+    people = roles.loc["identity", "first"]
+    assert people.value_counts().to_dict() == {"train": 19, "dev": 2, "test": 2}
+    assert people[["p08", "p18", "p09", "p19"]].tolist() == ["dev", "dev", "test", "test"]
+    assert (found.table["label"] == -1).all()  # as it was
+    assert len(pipeline.classes(found, "identity")[0]) == 19 + 23
+    tiny.data.target = "label"
+    with pytest.raises(ValueError, match="selects no train example"):
+        pipeline.open_data(tiny.data)
 
 
 @pytest.mark.parametrize("piece", [4, 6, 16])

@@ -149,7 +149,7 @@ def student():
     batch = {"image": pixels, "label": np.eye(2, dtype=np.float32)[labels]}
     variables, frozen = drawn(model), {"spoof": drawn(teacher)}
     start = step.TrainState(np.int32(0), **variables, opt_state=optimiser.init(variables["params"]))
-    train_step = step.make(model, Objective(terms, {"spoof": None}), {"spoof": teacher}, optimiser, 0)
+    train_step = step.make(model, Objective(terms, {"spoof": None}), {"spoof": step.reader(teacher, 32)}, optimiser, 0)
     compiled = step.compiled(train_step, MESH, start)
 
     def advance(state, steps):

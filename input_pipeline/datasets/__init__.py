@@ -27,6 +27,7 @@ READERS = {
         "oulu",
         "replay",
         "simulated",
+        "simulated_identity",
         "siw",
     )
 }

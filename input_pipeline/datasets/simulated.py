@@ -47,8 +47,9 @@ def read(
     for domain in [families.number(name) for name in domains]:
         everyone = itertools.product(users, phones, sessions, SPECIES)
         while videos := tuple(itertools.islice(everyone, max(1, scene.REQUEST // frames))):
+            pictures = tuple((*video, frame) for video in videos for frame in range(frames))
             for position, video in enumerate(videos):
-                load = functools.partial(_frames, videos, position, frames, size, seed, cue, domain)
+                load = functools.partial(rendered, pictures, position * frames, frames, size, seed, cue, domain)
                 yield _presentation(video, frames, load, domain)
 
 
@@ -64,17 +65,20 @@ def check(size, frames, cue, users, phones, sessions) -> None:
         )
 
 
-def _frames(videos, position: int, frames: int, size: int, seed: int, cue: float, domain: int) -> Iterator[Frame]:
-    """The frames of the video at `position` of a chunk."""
-    for number in range(frames):
-        yield Frame(number, _chunk(videos, frames, size, seed, cue, domain)[position * frames + number])
+def rendered(
+    pictures, first: int, count: int, size: int, seed: int, cue: float = 1.0, domain: int = 0
+) -> Iterator[Frame]:
+    """`count` frames from position `first` on of `pictures`, a tuple of (user, phone, session, access, frame).
+
+    All of `pictures`, best `scene.REQUEST` of them, are rendered at once and kept for those who ask next.
+    """
+    for number in range(count):
+        yield Frame(number, _chunk(pictures, size, seed, cue, domain)[first + number])
 
 
 @functools.lru_cache(maxsize=2)
-def _chunk(videos, frames: int, size: int, seed: int, cue: float, domain: int) -> np.ndarray:
-    """All frames of some videos (user, phone, session, access), rendered together."""
-    numbers = [(*video, frame) for video in videos for frame in range(frames)]
-    return scene.render(*np.array(numbers).T, size=size, seed=seed, cue=cue, domain=domain)
+def _chunk(pictures, size: int, seed: int, cue: float, domain: int) -> np.ndarray:
+    return scene.render(*np.array(pictures).T, size=size, seed=seed, cue=cue, domain=domain)
 
 
 def _presentation(number: tuple[int, int, int, int], frames: int, load, domain: int) -> Presentation:

@@ -1,23 +1,28 @@
-"""What stands behind the head: walls, shelves, doors, windows and lamps, out of focus. Our own choice [C]."""
+"""What stands behind the head: walls, shelves, doors, windows and lamps, in focus or out of it. Our own choice [C].
+
+Small sensors see a room nearly as sharply as a face, and windows burn out: what is behind a head has edges, clutter and
+range of its own, with which the edges of an instrument are not to be confused.
+"""
 
 import jax
 import jax.numpy as jnp
 
 from input_pipeline.simulate.noise import fold, ramp, uniform, value_noise
 
-THINGS = 10  # boxes in a room
+THINGS = 16  # boxes in a room
 LAMPS = 5  # spots of light
 
 
 def backdrop(key, size: int, light):
-    """An out-of-focus room [size, size, 3] in linear light under `light` [3]: a wall, boxes, windows, lamps.
+    """A room [size, size, 3] in linear light under `light` [3]: a wall, boxes, windows, lamps.
 
-    How cluttered it is and how far out of focus is drawn from the key, from a bare wall to a crowded room.
+    How cluttered it is and how far out of focus is drawn from the key, from a bare wall (a third) to a crowded room.
     """
     clutter, focus, tall, bright = uniform(fold(key, 0), (4,))
+    clutter = jnp.maximum(1.5 * clutter - 0.5, 0.0)
     wall = _hue(fold(key, 1), 0.25 + 0.6 * bright, 0.10)
     line = (jnp.arange(size) + 0.5) / size
-    soft = 0.03 + 0.16 * focus
+    soft = 0.006 + 0.16 * focus * focus
     slope = uniform(fold(key, 2), (2,), -0.35, 0.35)
     shade = 1.0 + slope[0] * (line - 0.5) + slope[1] * (line[:, None] - 0.5)
     picture = wall * shade[..., None]
@@ -27,8 +32,8 @@ def backdrop(key, size: int, light):
         width, height = 0.08 + 0.50 * w * w, jnp.where(tall > 0.5, 0.4 + 1.2 * h, 0.15 + 0.5 * h * h)
         across = ramp(0.5 * width - jnp.abs(line - x), soft) * ramp(width - 0.3 * soft, soft)
         down = ramp(0.5 * height - jnp.abs(line - y), soft) * ramp(height - 0.3 * soft, soft)
-        paint = _hue(fold(seed, 1), 0.04 + 0.60 * uniform(fold(seed, 2), ()) ** 2, 0.25)
-        paint = jnp.where(window > 0.88, 2.5, 1.0) * jnp.where(window > 0.88, 0.5 + 0.5 * paint, paint)
+        paint = _hue(fold(seed, 1), 0.03 + 0.80 * uniform(fold(seed, 2), ()) ** 2, 0.25)
+        paint = jnp.where(window > 0.8, 4.0 * (0.5 + 0.5 * paint), paint)
         mask = (shown < clutter * 1.2) * down[:, None] * across
         return picture + mask[..., None] * (paint - picture), None
 
@@ -42,8 +47,9 @@ def backdrop(key, size: int, light):
         return picture + ((on < 0.4 * clutter) * disc)[..., None] * glow, None
 
     picture, _ = jax.lax.scan(lamp, picture, fold(key, 4, jnp.arange(LAMPS)))
-    grain = value_noise(fold(key, 5), 9.0 * line, 9.0 * line[:, None])
-    return picture * (1.0 + 0.06 * grain)[..., None] * light
+    grain = 0.06 * value_noise(fold(key, 5), 9.0 * line, 9.0 * line[:, None])
+    grain += clutter * ramp(0.08 - soft, 0.06) * 0.4 * value_noise(fold(key, 6), 40.0 * line, 25.0 * line[:, None])
+    return picture * (1.0 + grain)[..., None] * light
 
 
 def _hue(key, level, strength):

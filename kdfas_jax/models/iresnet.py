@@ -62,6 +62,7 @@ class IResNet(nn.Module):
 
     Fields:
       embedding: length of the embedding.
+      classes: people to be told apart in training; 0 leaves the class centres out.
       blocks: number of blocks of each of the four stages.
       width: channels of the stem and of the first stage; each later stage doubles them.
       mean, std: normalisation of the image, one number or one per channel; insightface trains with 0.5.
@@ -69,6 +70,7 @@ class IResNet(nn.Module):
     """
 
     embedding: int = 512
+    classes: int = 0
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     width: int = 64
     mean: float | tuple[float, ...] = 0.5
@@ -80,7 +82,8 @@ class IResNet(nn.Module):
         """Maps images [b, h, w, 3] in [0, 1] to embeddings [b, embedding] and the named outputs.
 
         Returns `(embedding, out)`, all fp32: out['embedding'] the same embedding, not normalised; out['stages'] the
-        outputs of the four stages, [b, h / 2, w / 2, c], then half the side each.
+        outputs of the four stages, [b, h / 2, w / 2, c], then half the side each; out['centres'] [classes, embedding]
+        what a margin softmax compares embeddings with, where there are `classes`.
         `train=True` normalises by the batch and needs `mutable=['batch_stats']`.
         """
         x = (images - jnp.asarray(self.mean, jnp.float32)) / jnp.asarray(self.std, jnp.float32)
@@ -98,7 +101,10 @@ class IResNet(nn.Module):
         x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # channel by channel: the order of the published weights
         x = nn.Dense(self.embedding, kernel_init=resnet.UNIFORM, name="fc")(x)
         x = resnet.batch_norm(train, "float32", name="features")(x)
-        return x, {"embedding": x, "stages": tuple(stages)}
+        out = {"embedding": x, "stages": tuple(stages)}
+        if self.classes:  # initialised as arcface_torch does [S]
+            out["centres"] = self.param("centres", nn.initializers.normal(0.01), (self.classes, self.embedding))
+        return x, out
 
 
 def create(variant="18", **overrides):

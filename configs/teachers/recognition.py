@@ -1,0 +1,30 @@
+"""The perceptual teacher: IResNet-50 with ArcFace on aligned faces of 112 px (Deng et al., CVPR 2019).
+
+    python main.py --config=configs/teachers/recognition.py:raw_dir=/path/to/CASIA-WebFace,classes=8460
+    python -m kdfas_jax.verify --workdir=RUN --raw_dir=/path/to/lfw --pairs=/path/to/lfw/pairs.txt
+
+Reads one folder a person. Of ten people, in the order of their names, eight train, one is dev, one test [C]: `classes`
+is the number of those that train (an error names it where it is another).
+Published [S]: 112 px aligned crops, mirrored at random, s = 64, m = 0.5, batch 512, 32,000 steps on CASIA-WebFace
+(0.49 M images of 10,575 people), SGD with momentum. Ours [C]: AdamW, our trainer's only optimiser.
+Cost: 32,000 steps are 0.6 EFLOP: some 4 hours of one H100-class GPU at 50 TFLOP/s, an estimate. Not run here: the
+data set is not public.
+"""
+
+from configs import common
+from configs.teachers import recognition_demo
+
+
+def get_config(argument: str = ""):
+    """Arguments: raw_dir, classes (people who train)."""
+    args = common.parse(argument, raw_dir="", classes=8460)
+    config = recognition_demo.recogniser("recognition", classes=args.classes)
+    config.data.dataset = "identity"
+    config.data.raw_dir = args.raw_dir
+    config.data.align = True
+    config.data.scale = 1.0
+    config.data.record_size = 112
+    config.data.image_size = 112
+    config.train = {"batch_size": 512, "epochs": 42.0, "eval_epochs": 2.0}  # 32,000 steps of 0.39 M training images
+    config.optim.update({"lr": 1e-3, "warmup_epochs": 1.0})
+    return config

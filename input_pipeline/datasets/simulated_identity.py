@@ -1,0 +1,75 @@
+"""Live simulated faces sorted by identity, for recognition: no raw data, no download.
+
+The renderer (`input_pipeline.simulate`) knows 55 users of a seed; here further seeds give further people, as many as
+are asked for. As with `identity`, the label is -1: who trains on these asks who it is, not whether it is live.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from input_pipeline import pairs
+from input_pipeline.datasets import simulated
+from input_pipeline.schema import UNKNOWN, Presentation
+from input_pipeline.simulate import scene
+
+VERSION = simulated.VERSION
+LIVE_ACCESS = 1  # in OULU-NPU's numbering of accesses
+
+
+def read(
+    raw_dir: str = "", *, identities: int = 200, pictures: int = 12, size: int = 112, seed: int = 0, first: int = 0
+) -> Iterator[Presentation]:
+    """`pictures` live face crops of each of the people `first` to `first + identities - 1`, person after person.
+
+    Options: `size` is the side of a picture in pixels; `seed` picks other people altogether, none of whom are those of
+    the `simulated` set; `first` picks others of the same seed, so two ranges that do not meet share nobody. Pictures
+    of a person differ in phone, session (light, clothes, room), pose and expression. Of ten people eight train, one is
+    dev, one test, by the last digit of their number [C]. `raw_dir` is not used. Pictures are rendered with their
+    neighbours when loaded; their bytes depend on person, picture, `size` and `seed` alone. ValueError for an option
+    out of range.
+    """
+    if identities < 2 or pictures < 1 or size < scene.SMALLEST or seed < 0 or first < 0:
+        raise ValueError(
+            f"simulated_identity: expected identities >= 2, pictures >= 1, size >= {scene.SMALLEST}, seed >= 0 and "
+            f"first >= 0, got identities={identities}, pictures={pictures}, size={size}, seed={seed}, first={first}"
+        )
+    people = range(first, first + identities)
+    for group, members in itertools.groupby(people, lambda person: person // scene.USERS):
+        wanted = itertools.product(members, range(pictures))
+        while chunk := tuple(itertools.islice(wanted, scene.REQUEST)):
+            numbers = tuple(_numbers(*names) for names in chunk)
+            for position, names in enumerate(chunk):
+                load = functools.partial(simulated.rendered, numbers, position, 1, size, _seed(seed, group))
+                yield _presentation(*names, load)
+
+
+def _seed(seed: int, group: int) -> int:
+    """The renderer's seed of the people 55 `group` to 55 `group` + 54: 32 bits that no other pair is likely to have."""
+    return int(np.random.SeedSequence((seed, group)).generate_state(1)[0])
+
+
+def _numbers(person: int, picture: int) -> tuple[int, int, int, int, int]:
+    """(user, phone, session, access, frame) of a picture; the first 18 are all the pairs of phone and session."""
+    phone, session = picture % scene.PHONES, (picture + picture // scene.PHONES) % scene.SESSIONS
+    frame = picture // (scene.PHONES * scene.SESSIONS)
+    return person % scene.USERS + 1, phone + 1, session + 1, LIVE_ACCESS, frame
+
+
+def _presentation(person: int, picture: int, load) -> Presentation:
+    _, phone, session, _, _ = _numbers(person, picture)
+    subject = f"{person:05d}"
+    return Presentation(
+        path=f"{subject}/{picture:03d}",
+        dataset="simulated_identity",
+        subject=subject,
+        video=f"{subject}/{picture:03d}",
+        species=UNKNOWN,
+        load=load,
+        split=pairs.SPLITS[person % len(pairs.SPLITS)],
+        session=str(session),
+        sensor=str(phone),
+        cropped=True,
+    )

@@ -1,0 +1,158 @@
+"""What a run's target (`config.data.target`) asks of its model: what is kept of each example, and the figures of it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from input_pipeline import pairs, pipeline
+from kdfas_jax import metrics, step
+from kdfas_jax.verification import cosine, verification
+
+VIDEO = ["dataset", "video", "subject", "species", "label"]
+
+
+class Task(NamedTuple):
+    """How the examples of a role are read, scored and judged; figures are fractions, areas included.
+
+    read: (first output, named outputs) of the model -> what is kept of an example, [b] or [b, d].
+    scored: (kept, one row an example, indexed by its row of data.table; data) -> the rows of scores.csv.
+    selection: the scored rows of dev -> figures, with 'selection', by which checkpoints are ranked, higher is better.
+    roles: data -> the roles that results are made of.
+    results: ({role: scored rows}, data) -> what results.json holds of the figures: threshold, dev, test, literature.
+    """
+
+    read: Callable[[jax.Array, Mapping[str, Any]], jax.Array]
+    scored: Callable[[pd.DataFrame, pipeline.Data], pd.DataFrame]
+    selection: Callable[[pd.DataFrame], dict[str, float]]
+    roles: Callable[[pipeline.Data], tuple[str, ...]]
+    results: Callable[[dict[str, pd.DataFrame], pipeline.Data], dict]
+
+
+def score_videos(frames: pd.DataFrame, data: pipeline.Data) -> pd.DataFrame:
+    """P(live) of frames -> one row a video with the mean of its frames: `VIDEO`, score, frames."""
+    rows = data.table.loc[frames.index, VIDEO].assign(score=frames[0])
+    return rows.groupby(VIDEO, as_index=False).agg(score=("score", "mean"), frames=("score", "size"))
+
+
+def _detection_selection(videos: pd.DataFrame) -> dict[str, float]:
+    """AUC - EER [C]."""
+    _, eer = metrics.eer_threshold(videos)
+    auc = metrics.figures(videos, 0.5)["auc"]
+    return {"eer": eer, "auc": auc, "selection": auc - eer}
+
+
+def _detection_results(videos: dict[str, pd.DataFrame], data: pipeline.Data) -> dict:
+    """The threshold is the EER's of dev, applied unchanged to test; a protocol without dev takes it from train."""
+    source = data.threshold_role
+    for role, rows in videos.items():
+        metrics.check(rows, f"{role} of {', '.join(data.sources[role])}")
+    threshold, _ = metrics.eer_threshold(videos[source])
+    test, dev = videos["test"], videos.get("dev")
+    return {
+        "threshold": {"value": threshold, "source": f"EER of {source} of {', '.join(data.sources[source])}"},
+        "dev": {} if dev is None else metrics.figures(dev, threshold) | {"non_response": data.non_responses("dev")},
+        "test": metrics.figures(test, threshold)
+        | {"ci95": metrics.confidence(test, threshold), "non_response": data.non_responses("test")},
+        "literature": metrics.literature(test, threshold),
+    }
+
+
+def embedding(_, out: Mapping[str, jax.Array]) -> jax.Array:
+    """The embedding [b, d] among a model's outputs; ValueError where it has none."""
+    if "embedding" not in out:
+        raise ValueError(f"target 'identity' needs a model with an embedding, such as iresnet; this has {sorted(out)}")
+    return out["embedding"]
+
+
+def score_pairs(vectors: pd.DataFrame, table: pd.DataFrame, listed: list[pairs.Pair] | None = None) -> pd.DataFrame:
+    """Cosines of pairs of images -> one row a pair: first, second (the images' names), same, fold, score.
+
+    vectors: one row an image, indexed by its row of `table`. The pairs are those `listed`, else drawn of these images.
+    """
+    rows = table.loc[vectors.index]
+    found, _ = pairs.indices(pairs.draw_most(rows) if listed is None else listed, rows)
+    first, second = found["first"].to_numpy(), found["second"].to_numpy()
+    values, names = vectors.to_numpy(), rows["video"].to_numpy()
+    return found.assign(first=names[first], second=names[second], score=cosine(values[first], values[second]))
+
+
+def pair_figures(scored: pd.DataFrame) -> dict:
+    """Verification figures of the rows of `score_pairs`, over folds where they have several."""
+    folds = scored["fold"] if scored["fold"].nunique() > 1 else None
+    return verification(scored["score"], scored["same"], folds)
+
+
+def _pair_selection(scored: pd.DataFrame) -> dict[str, float]:
+    figures = pair_figures(scored)
+    return {name: figures[name] for name in ("auc", "eer", "accuracy")} | {"selection": figures["auc"]}
+
+
+def _predicted(logits: jax.Array, _) -> jax.Array:
+    return jnp.argmax(logits, axis=-1)
+
+
+def _classify(classes: pd.DataFrame, data: pipeline.Data) -> pd.DataFrame:
+    """The predicted domain of every image of a domain that was trained on; others have no right answer."""
+    names, own = pipeline.classes(data, "domain")
+    classes = classes[own[classes.index] >= 0]
+    predicted = np.array(names, object)[classes[0].astype(int)]
+    return data.table.loc[classes.index, ["dataset", "video", "frame", "domain"]].assign(predicted=predicted)
+
+
+def _accuracy(images: pd.DataFrame) -> dict[str, Any]:
+    """The share of right domains, in all and by domain; nothing where there is no image."""
+    right = images["predicted"] == images["domain"]
+    by_domain = {name: float(share) for name, share in right.groupby(images["domain"]).mean().items()}
+    return {"accuracy": float(right.mean()), "by_domain": by_domain} if len(images) else {}
+
+
+def _accuracy_selection(images: pd.DataFrame) -> dict[str, float]:
+    accuracy = _accuracy(images)["accuracy"]
+    return {"accuracy": accuracy, "selection": accuracy}
+
+
+def _dev_and_test(data: pipeline.Data) -> tuple[str, ...]:
+    return ("dev", "test") if data.count("dev") else ("test",)
+
+
+def _plain_results(figures: Callable[[pd.DataFrame], dict]) -> Callable[[dict[str, pd.DataFrame], pipeline.Data], dict]:
+    """Results without a threshold that goes from dev to test: `figures` of each role."""
+
+    def results(scored: dict[str, pd.DataFrame], data: pipeline.Data) -> dict:
+        judged = {
+            role: figures(rows) | {"counts": {"scores": len(rows)}, "non_response": data.non_responses(role)}
+            for role, rows in scored.items()
+        }
+        threshold = {"value": None, "source": "none"}
+        return {"threshold": threshold, "dev": judged.get("dev", {}), "test": judged["test"], "literature": {}}
+
+    return results
+
+
+TASKS: dict[str, Task] = {
+    "label": Task(
+        read=step.live_probability,
+        scored=score_videos,
+        selection=_detection_selection,
+        roles=lambda data: (data.threshold_role, "test"),
+        results=_detection_results,
+    ),
+    "identity": Task(
+        read=embedding,
+        scored=lambda vectors, data: score_pairs(vectors, data.table),
+        selection=_pair_selection,
+        roles=_dev_and_test,
+        results=_plain_results(pair_figures),
+    ),
+    "domain": Task(
+        read=_predicted,
+        scored=_classify,
+        selection=_accuracy_selection,
+        roles=_dev_and_test,
+        results=_plain_results(_accuracy),
+    ),
+}

@@ -1,0 +1,235 @@
+"""Recognition and domain classification as targets: what is scored, the figures, the report; a run of each."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from jax.sharding import PartitionSpec
+
+from input_pipeline import pairs, pipeline
+from kdfas_jax import evaluate, models, report, sharding, tasks, train, verify
+from kdfas_jax.tasks import TASKS
+
+RECOGNISER = {"name": "iresnet", "classes": 8, "width": 8, "blocks": (1, 1, 1, 1), "embedding": 16, "dtype": "float32"}
+
+
+def people(number, images):
+    """Data of people with `images` pictures each, all in dev, in rows 100, 101, ..."""
+    rows = [(f"p{i}", f"p{i}/{j}.jpg") for i in range(number) for j in range(images)]
+    table = pd.DataFrame(rows, columns=["subject", "video"], index=range(100, 100 + len(rows)))
+    table = table.assign(dataset="identity", domain="lfw", species="", label=-1, frame=0, found=True, role="dev")
+    return pipeline.Data(table, [], "", {})
+
+
+def test_pairs_are_scored_by_the_cosine_of_their_embeddings():
+    data = people(4, 3)
+    vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 5)), index=data.table.index)
+    scored = TASKS["identity"].scored(vectors, data)
+    assert list(scored) == ["first", "second", "same", "fold", "score"]
+    assert (len(scored), scored["same"].sum()) == (24, 12)
+    of = dict(zip(data.table["video"], vectors.to_numpy(), strict=True))
+    for pair in scored.itertuples():
+        one, two = of[pair.first], of[pair.second]
+        assert pair.score == pytest.approx(one @ two / np.linalg.norm(one) / np.linalg.norm(two))
+        assert pair.same == (pair.first.split("/")[0] == pair.second.split("/")[0])
+
+
+def test_an_embedding_that_knows_people_is_ranked_first():
+    data = people(5, 3)
+    person = data.table["subject"].str[1:].astype(int)
+    rng = np.random.default_rng(0)
+    right = pd.DataFrame(np.eye(5)[person] + rng.normal(0, 0.1, (15, 5)), index=data.table.index)
+    noise = pd.DataFrame(rng.normal(size=(15, 5)), index=data.table.index)
+    good, bad = (TASKS["identity"].selection(TASKS["identity"].scored(vectors, data)) for vectors in (right, noise))
+    assert (good["auc"], good["eer"], good["accuracy"], good["selection"]) == (1, 0, 1, 1)
+    assert bad["selection"] == bad["auc"] < 0.8
+
+
+def test_listed_pairs_are_scored_as_they_are():
+    data = people(3, 2)
+    vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 4)), index=data.table.index)
+    listed = [pairs.Pair("p0/0", "p0/1", True, 0), pairs.Pair("p2/0", "p1/1", False, 1)]
+    scored = tasks.score_pairs(vectors, data.table, listed)
+    assert scored[["first", "second", "fold"]].to_numpy().tolist() == [
+        ["p0/0.jpg", "p0/1.jpg", 0],
+        ["p2/0.jpg", "p1/1.jpg", 1],
+    ]
+
+
+def domains(*rows):
+    table = pd.DataFrame(rows, columns=["domain", "role"])
+    table = table.assign(
+        dataset="x", video=[str(i) for i in range(len(rows))], frame=0, subject="", label=1, found=True
+    )
+    return pipeline.Data(table, [], "", {})
+
+
+def test_accuracy_is_over_the_domains_that_were_trained_on():
+    data = domains(("b", "train"), ("a", "train"), ("a", "test"), ("b", "test"), ("b", "test"), ("c", "test"))
+    predicted = pd.DataFrame([[0.0], [0.0], [1.0], [1.0]], index=[2, 3, 4, 5])  # a, a, b, b
+    scored = TASKS["domain"].scored(predicted, data)
+    assert scored[["domain", "predicted"]].to_numpy().tolist() == [["a", "a"], ["b", "a"], ["b", "b"]]
+    results = TASKS["domain"].results({"test": scored}, data)
+    assert results["test"]["accuracy"] == pytest.approx(2 / 3)
+    assert results["test"]["by_domain"] == {"a": 1.0, "b": 0.5}
+    assert (results["test"]["counts"], results["test"]["non_response"], results["dev"]) == ({"scores": 3}, 0, {})
+    assert TASKS["domain"].selection(scored) == {"accuracy": 2 / 3, "selection": 2 / 3}
+
+
+def test_a_target_domain_that_nobody_trained_on_has_no_accuracy():
+    data = domains(("a", "train"), ("b", "train"), ("c", "test"))
+    scored = TASKS["domain"].scored(pd.DataFrame([[1.0]], index=[2]), data)
+    assert len(scored) == 0
+    assert "accuracy" not in TASKS["domain"].results({"test": scored}, data)["test"]
+
+
+def test_what_is_kept_of_an_example():
+    logits, out = jnp.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]]), {"embedding": jnp.ones((2, 4))}
+    assert TASKS["domain"].read(logits, out).tolist() == [1, 0]
+    assert TASKS["identity"].read(logits, out).shape == (2, 4)
+    np.testing.assert_allclose(TASKS["label"].read(jnp.array([[0.0, jnp.log(3.0)]]), out), [0.75], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"needs a model with an embedding, such as iresnet; this has \['logits'\]"):
+        TASKS["identity"].read(logits, {"logits": logits})
+
+
+def results(**test):
+    test = {"counts": {"scores": 9}, "non_response": 0, **test}
+    threshold = {"value": None, "source": "none"}
+    config = {"name": "run"}
+    return {
+        "config": config,
+        "protocol": "official",
+        "step": 7,
+        "threshold": threshold,
+        "dev": {},
+        "test": test,
+        "folds": [],
+    }
+
+
+def test_the_report_of_another_target_shows_its_headline():
+    found = results(auc=0.91234, eer=0.1, accuracy=0.875, tar_at_far={"0.1": 0.5, "0.01": 0.25})
+    assert report.row(found) == {
+        "auc": "0.9123", "eer": "10.00", "accuracy": "87.50", "tar@far=0.1": "50.00", "tar@far=0.01": "25.00",
+    }  # fmt: skip
+    assert report.how(found) == "Checkpoint of step 7, the last."
+    assert report.how({**found, "dev": {"auc": 1.0}}) == "Checkpoint of step 7, chosen on dev."
+    page = report.page(found)
+    assert "<td>87.50</td>" in page
+    assert page.endswith("</body></html>\n")
+    over_folds = {**results(accuracy=0.5, deviation={"accuracy": 0.1}), "folds": [{}, {}]}
+    assert report.row(over_folds) == {"accuracy": "50.00 ± 10.00"}
+    assert report.how(over_folds) == "Mean ± deviation over 2 folds."
+    nothing = results()
+    assert report.page(nothing)
+    assert report.markdown({"run": report.row(nothing)})
+
+
+def test_class_centres_are_made_for_classes_and_split_by_class():
+    image = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+    for classes in (0, 8):
+        model = models.create({**RECOGNISER, "classes": classes})
+        (_, out), variables = jax.eval_shape(lambda x, model=model: model.init_with_output(jax.random.key(0), x), image)
+        assert ("centres" in out) == ("centres" in variables["params"]) == (classes > 0)
+    assert out["centres"].shape == variables["params"]["centres"].shape == (8, 16)
+    placed = sharding.tree(sharding.make_mesh({"data": 1, "fsdp": -1}), variables["params"])
+    assert placed["centres"].spec == PartitionSpec("fsdp", None)
+    assert placed["bn1"]["scale"].spec == PartitionSpec()
+
+
+def config_of(arguments, target):
+    """The tiny config for two epochs (6 steps) of another target."""
+    from tests import tiny
+
+    config = tiny.alone(SimpleNamespace(**arguments), target, 16)
+    config.data.target = target
+    config.data.augment.update({"mixup": 0.0, "cutmix": 0.0})
+    config.train.update({"epochs": 2.0, "eval_epochs": 1.0})
+    config.optim.update({"lr": 1e-2, "warmup_epochs": 0.0})
+    return config
+
+
+def arguments_of(tiny_config):
+    return dict(part.split("=") for part in tiny_config.partition(":")[2].split(","))
+
+
+@pytest.mark.slow
+def test_a_domain_classifier_is_trained_chosen_and_evaluated(tiny_config, tmp_path):
+    """There is one domain, so every answer is right."""
+    config = config_of(arguments_of(tiny_config), "domain")
+    config.model.classes = 1
+    results = train.train(config, str(tmp_path))
+    assert [results[role]["accuracy"] for role in ("dev", "test")] == [1.0, 1.0]
+    assert results["test"]["counts"]["scores"] == 48
+    assert "dev_accuracy" in (tmp_path / "metrics.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def run(tiny_config, tmp_path_factory):
+    """A recogniser of the tiny data, trained for 6 steps; the pictures are noise, so nothing is learned."""
+    arguments = arguments_of(tiny_config)
+    config = config_of(arguments, "identity")
+    config.model = RECOGNISER
+    config.terms = {"arcface": {"kind": "arcface", "weight": 1.0, "s": 16.0, "m": 0.2}}
+    folder = tmp_path_factory.mktemp("recogniser") / "run"
+    return config, folder, arguments, train.train(config, str(folder))
+
+
+@pytest.mark.slow
+def test_a_recogniser_is_trained_chosen_and_evaluated_by_pairs(run):
+    _, folder, _, results = run
+    assert json.loads((folder / "eval" / "results.json").read_text()) == results
+    assert evaluate.evaluate_run(str(folder)) == results
+    for role in ("dev", "test"):
+        assert {"auc", "eer", "accuracy", "tar_at_far", "counts", "non_response"} == set(results[role])
+        assert set(results[role]["tar_at_far"]) == {"0.1", "0.01"}  # 120 pairs of two people
+    scores = pd.read_csv(folder / "eval" / "scores.csv")
+    assert list(scores) == ["split", "first", "second", "same", "fold", "score"]
+    assert scores.groupby(["split", "same"]).size().tolist() == [120] * 4
+    assert scores["score"].between(-1, 1).all()
+    rows = (folder / "metrics.csv").read_text()
+    assert "dev_auc" in rows
+    assert "arcface" in rows
+    assert "chosen on dev" in report.how(results)
+
+
+@pytest.mark.slow
+def test_a_recogniser_is_verified_on_another_set_beside_raw_pixels(run, capsys, tmp_path):
+    _, folder, arguments, _ = run
+    output = tmp_path / "figures.json"
+    flags = [f"--workdir={folder}", "--dataset=folder", f"--raw_dir={arguments['raw_dir']}", f"--output={output}"]
+    verify.main([*flags, '--options={"subject_level": 1}'])
+    figures = json.loads(output.read_text())
+    assert set(figures) == {"embedding", "raw pixels"}
+    shown = capsys.readouterr().out
+    assert all(f"{of['auc']:.4f}" in shown for of in figures.values())
+    with pytest.raises(SystemExit, match="1"):
+        verify.main([*flags, '--options={"subject_lvl": 1}'])
+    assert "error: config.data.options" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_that_does_not_fit_its_target_is_refused(run, tmp_path):
+    config, folder, _, _ = run
+    other = config.copy_and_resolve_references()
+    other.model.classes = 9
+    with pytest.raises(ValueError, match=r"config\.model\.classes=9, but .* has 8 classes"):
+        train.train(other, str(tmp_path / "run"))
+    note = json.loads((folder / "config.json").read_text())
+    note["config"]["data"]["target"] = "label"
+    Path(tmp_path, "config.json").write_text(json.dumps(note))
+    with pytest.raises(ValueError, match="target='label'; expected a run of 'identity'"):
+        verify.verify(str(tmp_path))
+
+
+def test_grey_pixels_are_less_their_mean():
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
+    batch = {"image": images, "index": np.array([7, 5, 0]), "mask": np.array([1.0, 1.0, 0.0])}
+    rows = verify._grey([batch])
+    assert list(rows.index) == [7, 5]
+    np.testing.assert_allclose(rows.loc[5], (images[1].mean(-1) - images[1].mean()).ravel())
