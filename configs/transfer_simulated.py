@@ -3,8 +3,9 @@
     python main.py --config=configs/transfer_simulated.py:raw_dir=/path/to/NUAA
     python main.py --config=configs/transfer_simulated.py:raw_dir=/path/to/NUAA --config.seed=1 --workdir=runs/seed1
 
-A ViT of 1.2 M parameters at 96 px. No real image is trained on or chosen by: dev is rendered, too.
-Cost: an estimate of 10 minutes on two cores, half of it rendering 4,950 pictures, once. Not run yet.
+A ViT of 1.3 M parameters at 96 px. No real image is trained on or chosen by: dev is simulated, too.
+Cost: 9 minutes on two busy cores, two of them rendering 3,150 pictures, once. Seed 0: AUC 0.91 on simulated dev, 0.55 on
+NUAA (docs/simulator.md says why).
 """
 
 from configs import common
