@@ -4,7 +4,7 @@
     python main.py --config=configs/kdfas_demo.py:protocol=4.2
 
 Trains the teacher (configs/teachers/kdfas_demo.py) first, then a student of 0.75 M parameters by KDFAS.
-Cost: about three minutes on two cores, a minute of it rendering. Expect a test AUC of about 0.91 on protocol 1.
+Cost: about five minutes on two cores, one of them rendering. Expect a test AUC of about 0.91 on protocol 1.
 """
 
 from configs import common
