@@ -35,6 +35,19 @@ def test_nuisances_of_live_and_attack_share_one_distribution(drawn, group):
             assert np.all(np.abs(a.mean(0) - b.mean(0)) < 4.5 * error), name
 
 
+@pytest.mark.slow
+def test_face_and_room_of_a_picture_share_its_light(monkeypatch):
+    """Of attacks as of live faces: a room in another light than the face before it would tell one from the other."""
+    rooms, heads, lit = scene._rooms, scene._heads, []
+    monkeypatch.setattr(scene, "_rooms", lambda keys, light, size: lit.append(light) or rooms(keys, light, size))
+    monkeypatch.setattr(scene, "_heads", lambda who, p, light, *rest: lit.append(light) or heads(who, p, light, *rest))
+    scene.render(1, 1, 1, [1, 2, 4], size=48)
+    (live_room, live_head, room, head, around) = lit
+    for one, other in ((live_room, live_head), (room, head)):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert (np.asarray(around["behind"]) != np.asarray(room["behind"])).all()  # past the instrument it is the camera's
+
+
 def test_identity_belongs_to_the_user_alone():
     draw = jax.jit(lambda *n: scene.parameters(*n, seed=0)["who"])
     first, again, other = draw(7, 1, 1, 1, 0), draw(7, 4, 3, 5, 9), draw(8, 1, 1, 1, 0)
@@ -183,7 +196,7 @@ def test_an_attribute_changes_its_part_of_the_picture(name, value, rows, columns
     p["now"] |= dict.fromkeys(("yaw", "pitch", "roll", "shift_x", "shift_y"), np.zeros(8, np.float32))
     p["now"]["zoom"] = np.ones(8, np.float32)
     p["who"] |= {"masculine": np.ones(8, np.float32), "hair_style": np.full(8, 0.4, np.float32)}
-    room = scene._rooms(p, 96)
+    room = scene._rooms(p["room"], p["light"], 96)
 
     def head(new):
         part = "now" if name in p["now"] else "who"

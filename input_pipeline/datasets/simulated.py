@@ -1,7 +1,6 @@
 """Faces and attacks drawn by `input_pipeline.simulate` in the shape of OULU-NPU: no raw data, no download.
 
-Instruments and cameras are sampled physically, plain colour and spectrum say little of the label, and four further
-domains rehearse protocols across data sets.
+Instruments and cameras are sampled physically, and four further domains rehearse protocols across data sets.
 Videos are named `P_S_UU_A` as of OULU-NPU; users 1-20 train, 21-35 dev, 36-55 test. Pictures are face crops already.
 """
 
@@ -16,7 +15,7 @@ from input_pipeline.schema import LIVE, Frame, Presentation
 from input_pipeline.simulate import domains as families
 from input_pipeline.simulate import scene
 
-VERSION = "-r3"  # of the renderer: records of another one are not taken for these
+VERSION = "-r4"  # of the renderer: records of another one are not taken for these
 USERS, PHONES, SESSIONS = (tuple(range(1, n + 1)) for n in (scene.USERS, scene.PHONES, scene.SESSIONS))
 
 

@@ -7,6 +7,7 @@ GPU Gems 3, 2007). Gloss: two Blinn lobes times Schlick's Fresnel term. The room
 
 import jax.numpy as jnp
 
+from input_pipeline.simulate.camera import gaussian
 from input_pipeline.simulate.noise import draw
 
 # Lights: an office lamp from ahead, a window at one side, a dim warm room, daylight from all around, a window behind
@@ -69,13 +70,6 @@ def lamps(light):
     return (light["direction"], light["key"]), (light["second_direction"], light["second"])
 
 
-def blur(sigma, size: int):
-    """Matrix [size, size] of a Gaussian along one axis, `sigma` in its steps; rows add up to 1."""
-    at = jnp.arange(size, dtype=jnp.float32)
-    weights = jnp.exp(-0.5 * ((at[:, None] - at) / sigma) ** 2)
-    return weights / weights.sum(1, keepdims=True)
-
-
 def shift(depth, du, dv):
     """A picture [h, w] moved by a fraction of a pixel, edges repeated: two products with hat matrices."""
     rows = jnp.arange(depth.shape[0])
@@ -101,7 +95,7 @@ def openness(depth, step):
     """How much [h, w] of the half-sphere is open at each point: depth against its surroundings at three scales."""
     size, closed = depth.shape[0], 0.0
     for radius, strength in ((0.05, 7.0), (0.12, 4.5), (0.30, 1.6)):
-        around = blur(radius / step, size)
+        around = gaussian(radius / step, size)
         closed += strength * jnp.maximum(around @ depth @ around.T - depth, 0.0)
     return 1.0 / (1.0 + closed)
 
@@ -123,7 +117,7 @@ def scatter(arrived, mask, step):
     size = mask.shape[0]
 
     def one(channel, length):
-        around = blur(length / step, size)
+        around = gaussian(length / step, size)
         return (around @ (channel * mask) @ around.T) / (around @ mask @ around.T + 1e-3)
 
     return jnp.stack([one(arrived[..., i], length) for i, length in enumerate(SCATTER)], -1)

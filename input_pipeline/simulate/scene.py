@@ -2,7 +2,8 @@
 
 The set is shaped like OULU-NPU: six phones, three sessions, five accesses (1 live, 2 and 3 prints by two printers, 4
 and 5 replays on two displays). Every key comes from what it describes (the user alone for the identity; user and
-session for clothes, room and light; the video; the frame), and live faces and attacks draw from the same ranges.
+session for clothes, and the phone for the room; the video; the frame), and live faces and attacks draw from the same
+ranges. What an attack shows was taken in a room and a light of its own, as a live picture is in its.
 """
 
 import functools
@@ -37,11 +38,11 @@ ERRORS = {
 def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
     """Everything drawn for one picture, as nested dicts of scalars and small arrays; all arguments are integers.
 
-    `who`, `clothes` and `room` (a key) depend on the user and session; `light`, `now` (pose, framing, expression) and
-    `camera` are those of the picture, whatever its access; `source_light`, `source_camera` and `tool` describe how the
-    picture that an attack shows came about. A printed picture keeps its pose through the frames of a video. `attacker`
-    is who looks through the holes of a cut-out, with the eyes where the holes are. `domain` (0 to 4) is that of
-    `domains.DOMAINS`, and `seed` its own (`_seed`).
+    `who` depends on the user, `clothes` on the session too, `room` (a key) on the phone as well; `light`, `now` (pose,
+    framing, expression) and `camera` are those of the picture, whatever its access; `source_light`, `source_room`,
+    `source_camera` and `tool` describe how the picture that an attack shows came about. A printed picture keeps its
+    pose through the frames of a video. `attacker` is who looks through the holes of a cut-out, with the eyes where the
+    holes are. `domain` (0 to 4) is that of `domains.DOMAINS`, and `seed` its own (`_seed`).
     """
     home = fold(seed, 1, user, session)
     video = fold(seed, 2, user, phone, session, access)
@@ -60,6 +61,7 @@ def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
         "room": fold(home, 1, phone),
         "light": draw_light(fold(video, 1), kind),
         "source_light": draw_light(fold(video, 2), kind),
+        "source_room": fold(video, 9),
         "now": now | {"zoom": now["zoom"] + domains.ZOOM[domain]},
         "camera": domains.adapted(phone_camera, domains.CAMERA, domain),
         "source_camera": source_camera,
@@ -84,8 +86,8 @@ _attributes = jax.jit(jax.vmap(attributes_of))
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _rooms(p, size):
-    return jax.vmap(lambda p: backdrop(p["room"], size, p["light"]["behind"]))(p)
+def _rooms(keys, light, size):
+    return jax.vmap(lambda key, light: backdrop(key, size, light))(keys, light["behind"])
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -131,17 +133,20 @@ def _photograph(live, shown, amount, p, size):
     return camera.to_bytes(shots)
 
 
+def _first(attack, source, second):
+    """What the first picture of each presentation was taken with: for an attack the `source`'s."""
+    return jax.tree.map(lambda a, b: jnp.where(attack.reshape(-1, *[1] * (a.ndim - 1)), a, b), source, second)
+
+
 def _pictures(numbers, size, seed, domain, cue):
     """One chunk of pictures, uint8 [n, size, size, 3]."""
     p, attack = _draw(numbers, _seed(seed, domain), domain), numbers[3] > 1
-    light = jax.tree.map(
-        lambda a, b: jnp.where(attack.reshape(-1, *[1] * (a.ndim - 1)), a, b), p["source_light"], p["light"]
-    )
-    room = _rooms(p, size)
-    head = _heads(p["who"], p, light, room, size)
+    first = {name: _first(attack, p[f"source_{name}"], p[name]) for name in ("light", "room")}
+    head = _heads(p["who"], p, first["light"], _rooms(first["room"], first["light"], size), size)
     live = _before_sensor(head, p["tool"])
     shown = live
     if attack.any():
+        room = _rooms(p["room"], p["light"], size)
         shown = _present(_first_photograph(head, p["source_camera"], p["source_noise"]), p, room)
         cut = (numbers[3] == domains.CUT[1]) & (domains.DOMAINS[domain] == domains.CUT[0])
         if cut.any():
