@@ -20,7 +20,7 @@ def get_config(argument: str = ""):
     config.data.protocol = "subjects"
     config.data.subjects = {"train": "1-5", "dev": "6", "test": "7-8"}
     config.data.train_species = ("live",)
-    config.data.attack = {"probability": 0.5, "recapture": 0.5}
+    config.data.attack = {"probability": 0.5, "recapture": 1.0}
     config.train.epochs = args.steps / 6  # some 400 live frames, 64 a step
     config.train.eval_epochs = config.train.epochs
     return config

@@ -17,7 +17,7 @@ def with_attacks(
 
     - `probability`: of a live crop to be printed or displayed, and photographed again; its label becomes attack. Rows
       that mixup or cutmix have mixed are not live crops.
-    - `recapture`: of any other crop to be taken through the same cameras without an instrument, label as it was: else
+    - `recapture`: of every other crop, live or attack, to be taken through the same cameras without an instrument, label as it was: else
       the camera that follows a simulated instrument would tell the label.
     What becomes of a row depends on the seed, the step and its example alone.
     """
@@ -27,11 +27,10 @@ def with_attacks(
     from input_pipeline.simulate import attack  # JAX's compiler: seconds, for those who ask for attacks
 
     for step, batch in enumerate(batches, start):
-        draws = [ops.generator(seed, SEEDED, step, int(index)).integers(1 << 32, size=2) for index in batch["index"]]
-        keys, chances = np.array(draws).T
-        chances = chances / (1 << 32)
-        attacked = (batch["label"] == LIVE).all(1) & (chances < config.probability)
-        recaptured = ~attacked & (chances >= 1 - config.recapture)
+        draws = [ops.generator(seed, SEEDED, step, int(index)).integers(1 << 32, size=3) for index in batch["index"]]
+        keys, *chances = np.array(draws).T
+        attacked = (batch["label"] == LIVE).all(1) & (chances[0] < config.probability * (1 << 32))
+        recaptured = ~attacked & (chances[1] < config.recapture * (1 << 32))
         images, labels = batch["image"].copy(), batch["label"].copy()
         images[attacked] = attack.simulate_attack(images[attacked], keys[attacked])
         labels[attacked] = ATTACK
