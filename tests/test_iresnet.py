@@ -40,6 +40,17 @@ def test_parity_with_insightface(variant, tmp_path):
         assert golden_files.distance(stage.mean((1, 2)), theirs[f"layer{number}_mean"]) <= 1e-4
 
 
+def test_class_centres_stay_fresh_where_a_backbone_is_imported(tmp_path):
+    path, *_ = golden_file("18", tmp_path)
+    fresh, backbone = zeros(iresnet.create("18", classes=8), 112), zeros(iresnet.create("18"), 112)
+    fresh["params"]["centres"] += 0.5
+    variables, facts = weights.load(path, iresnet.create("18", classes=8), fresh)
+    assert facts["head_replaced"]
+    params = dict(variables["params"])
+    np.testing.assert_array_equal(params.pop("centres"), fresh["params"]["centres"])
+    jax.tree.map(np.testing.assert_array_equal, params, weights.load(path, iresnet.create("18"), backbone)[0]["params"])
+
+
 @pytest.mark.parametrize("variant", ["18", "50"])
 def test_parameter_counts_are_those_of_the_published_state(variant):
     spec = json.loads((golden_files.GOLDEN / f"insightface_iresnet{variant}.json").read_text())

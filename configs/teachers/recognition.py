@@ -1,6 +1,6 @@
 """The perceptual teacher: IResNet-50 with ArcFace on aligned faces of 112 px (Deng et al., CVPR 2019).
 
-    python main.py --config=configs/teachers/recognition.py:raw_dir=/path/to/CASIA-WebFace,classes=8460
+    python main.py --config=configs/teachers/recognition.py:raw_dir=/path/to/CASIA-WebFace,classes=8461
     python -m kdfas_jax.verify --workdir=RUN --raw_dir=/path/to/lfw --pairs=/path/to/lfw/pairs.txt
 
 Reads one folder a person. Of ten people, in the order of their names, eight train, one is dev, one test [C]: `classes`
@@ -16,9 +16,10 @@ from configs.teachers import recognition_demo
 
 
 def get_config(argument: str = ""):
-    """Arguments: raw_dir, classes (people who train)."""
-    args = common.parse(argument, raw_dir="", classes=8460)
+    """Arguments: raw_dir, classes (people who train), variant (18, 50, 100)."""
+    args = common.parse(argument, raw_dir="", classes=8461, variant="50")
     config = recognition_demo.recogniser("recognition", classes=args.classes)
+    config.model.variant = args.variant
     config.data.dataset = "identity"
     config.data.raw_dir = args.raw_dir
     config.data.align = True

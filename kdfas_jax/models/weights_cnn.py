@@ -33,17 +33,19 @@ def convert_resnet(theirs, model, expected, path):
 def convert_iresnet(theirs, model, expected, path):
     """The named arrays of an insightface (arcface_torch) IResNet as variables of `iresnet.IResNet`.
 
-    The facts are {'format': 'insightface', 'head_replaced': False, 'dropped': []}: the embedding is no head.
+    The facts are {'format': 'insightface', 'head_replaced', 'dropped': []}. The embedding is no head; class centres are:
+    a file of a backbone has none, and fresh ones stay.
     """
     _require_format(theirs, "insightface", "prelu.weight", path)
-    found = rename(theirs)
+    fresh = {name: np.asarray(value) for name, value in expected.items() if name == "centres"}
+    found = fresh | rename(theirs)
     weights_match.require_match(
         expected,
         found,
         f"{path} (insightface) is not an IResNet of {model.blocks} blocks, width {model.width}, for images of this "
         "size; set the model's variant to the checkpoint's and config.data.image_size to 112",
     )
-    return found, {"format": "insightface", "head_replaced": False, "dropped": []}
+    return found, {"format": "insightface", "head_replaced": bool(fresh), "dropped": []}
 
 
 def rename(theirs):
