@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from kdfas_jax.models import iresnet, resnet, stargan, vit, weights_cnn, weights_stargan, weights_vit
+from kdfas_jax.models import iresnet, mobilefacenet, resnet, stargan, vit, weights_cnn, weights_stargan, weights_vit
 
 # Module -> convert(theirs {name: array}, model, expected {our name: array}, path) -> ({our name: array}, facts).
 CONVERTERS = {
@@ -22,6 +22,7 @@ CONVERTERS = {
     iresnet.IResNet: weights_cnn.convert_iresnet,
     stargan.Generator: weights_stargan.convert_generator,
     stargan.Discriminator: weights_stargan.convert_discriminator,
+    mobilefacenet.MobileFaceNet: weights_cnn.convert_mobilefacenet,
 }
 # What the readers raise for a damaged file, or for one that holds more than arrays.
 UNREADABLE = (

@@ -33,8 +33,8 @@ def convert_resnet(theirs, model, expected, path):
 def convert_iresnet(theirs, model, expected, path):
     """The named arrays of an insightface (arcface_torch) IResNet as variables of `iresnet.IResNet`.
 
-    The facts are {'format': 'insightface', 'head_replaced', 'dropped': []}. The embedding is no head; class centres are:
-    a file of a backbone has none, and fresh ones stay.
+    The facts are {'format': 'insightface', 'head_replaced', 'dropped': []}. The embedding is no head; class centres
+    are: a file of a backbone has none, and fresh ones stay.
     """
     _require_format(theirs, "insightface", "prelu.weight", path)
     fresh = {name: np.asarray(value) for name, value in expected.items() if name == "centres"}
@@ -44,6 +44,25 @@ def convert_iresnet(theirs, model, expected, path):
         found,
         f"{path} (insightface) is not an IResNet of {model.blocks} blocks, width {model.width}, for images of this "
         "size; set the model's variant to the checkpoint's and config.data.image_size to 112",
+    )
+    return found, {"format": "insightface", "head_replaced": bool(fresh), "dropped": []}
+
+
+def convert_mobilefacenet(theirs, model, expected, path):
+    """The named arrays of an insightface (arcface_torch) MobileFaceNet as variables of `mobilefacenet.MobileFaceNet`.
+
+    The facts are those of `convert_iresnet`; a fresh live head stays with fresh class centres.
+    """
+    _require_format(theirs, "insightface", "conv_sep.layers.0.weight", path)
+    heads = ("centres", "live/kernel", "live/bias")
+    fresh = {name: np.asarray(expected[name]) for name in heads if name in expected}
+    found = fresh | rename(theirs)
+    weights_match.require_match(
+        expected,
+        found,
+        f"{path} (insightface) is not a MobileFaceNet of {model.blocks} blocks, scale {model.scale}, width "
+        f"{model.width}, for images of {model.image_size} px; set the model's variant and image_size to the "
+        "checkpoint's",
     )
     return found, {"format": "insightface", "head_replaced": bool(fresh), "dropped": []}
 
