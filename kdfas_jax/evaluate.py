@@ -1,4 +1,4 @@
-"""Score dev and test with a run's best checkpoint -> results.json, scores.csv and, of videos, the report."""
+"""Score dev and test with a run's best checkpoint -> results.json, scores.csv and the report."""
 
 import json
 import os
@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from input_pipeline import pipeline, protocols
-from kdfas_jax import checkpoint, folds, models, report, sharding, step, teachers, workdir
+from kdfas_jax import checkpoint, explain, folds, models, report, report_runs, sharding, step, teachers, workdir
+from kdfas_jax.report_parts import Looked, worst
 from kdfas_jax.tasks import TASKS
 
 
@@ -32,8 +33,12 @@ def score_role(score, variables, data: pipeline.Data, role: str, config, mesh) -
     return TASKS[config.data.target].scored(score_examples(score, variables, batches, mesh), data)
 
 
-def evaluate(config, folder: str) -> dict:
-    """Evaluates the run in `folder` and writes eval/ and report/ there; -> what results.json holds."""
+def evaluate(config, folder: str, *, faces: bool | None = None) -> dict:
+    """Evaluates the run in `folder` and writes eval/ and report/ there; -> what results.json holds.
+
+    `faces`: whether the page shows the faces of the worst errors; None as config.report.faces says.
+    """
+    faces = config.report.faces if faces is None else faces
     task = TASKS[config.data.target]
     data = pipeline.open_data(config.data)
     mesh = sharding.make_mesh(config.mesh)
@@ -59,12 +64,37 @@ def evaluate(config, folder: str) -> dict:
         },
         "folds": [],
     }
+    seen = {}
+    if faces and report.detects(results):
+        wrong = pd.concat(worst(scored["test"], results["threshold"]["value"]).values())
+        seen = look(module, variables, data, config.data, mesh, wrong)
     if jax.process_index() == 0:
-        _write(folder, results, scored)
+        _write(config, folder, results, scored, seen)
     return results
 
 
-def evaluate_run(folder: str) -> dict:
+def look(model, variables, data: pipeline.Data, config, mesh, wrong: pd.DataFrame) -> dict[tuple[str, str], Looked]:
+    """The middle frame of each of the videos `wrong`, and where `model` looked on it -> {(dataset, video): Looked}.
+
+    Grad-CAM asks for what speaks for the decision, which was wrong.
+    """
+    if wrong.empty:
+        return {}
+    videos = data.table[data.has_face("test")].groupby(["dataset", "video"]).groups
+    keys = {videos[key][len(videos[key]) // 2]: key for key in zip(wrong["dataset"], wrong["video"], strict=True)}
+    chosen = data._replace(table=data.table.assign(role=np.where(data.table.index.isin(keys), "test", "")))
+    batch = next(pipeline.test_batches(chosen, "test", config, batch_size=len(keys), shard=(0, 1)))
+    labels = data.table["label"].to_numpy()[batch["index"]]
+
+    def attention(variables, image, towards):
+        return explain.attention(model, variables, step.images_of({"image": image}), towards)
+
+    heat = jax.jit(attention, out_shardings=sharding.replicated(mesh))(variables, batch["image"], 1 - labels)
+    found = zip(batch["index"].tolist(), batch["image"], jax.device_get(heat), strict=True)
+    return {keys[row]: Looked(image, where) for row, image, where in found}
+
+
+def evaluate_run(folder: str, *, faces: bool = False) -> dict:
     """`evaluate` with the config that the run itself was made by, each fold of a protocol of several.
 
     FileNotFoundError where there is no run, or a fold of it is missing.
@@ -72,17 +102,25 @@ def evaluate_run(folder: str) -> dict:
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     names = protocols.folds(config.data.protocol)
     if len(names) == 1:
-        return evaluate(config, folder)
+        return evaluate(config, folder, faces=faces)
     homes = [folds.home(folder, name) for name in names]
     if missing := [home for home in homes if not os.path.exists(os.path.join(home, "config.json"))]:
         raise FileNotFoundError(f"{missing[0]} does not exist; train all folds first, with the command in config.json")
-    return folds.write(config, folder, [evaluate_run(home) for home in homes])
+    return folds.write(config, folder, [evaluate_run(home, faces=faces) for home in homes])
 
 
-def _write(folder: str, results: dict, scored: dict[str, pd.DataFrame]) -> None:
+def _write(config, folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: dict) -> None:
     rows = pd.concat([rows.assign(split=role) for role, rows in scored.items()])
     scores = rows[["split", *rows.columns.drop("split")]].to_csv(index=False)
     workdir.write_atomically(os.path.join(folder, "eval", "scores.csv"), scores)
-    workdir.write_atomically(os.path.join(folder, "report", "index.html"), report.page(results, scored["test"]))
+    journal = os.path.join(folder, "metrics.csv")
+    page = report.page(
+        results,
+        scored["test"],
+        journal=pd.read_csv(journal) if os.path.exists(journal) else None,
+        teachers=report_runs.teachers_of(config, folder),
+        seen=seen,
+    )
+    workdir.write_atomically(os.path.join(folder, "report", "index.html"), page)
     # Last: its presence says that the run is finished.
     workdir.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(results, indent=2))

@@ -10,7 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from kdfas_jax import report, workdir
+from kdfas_jax import report, report_runs, workdir
 
 FIGURES = ("dev", "test", "literature")
 OF_A_FOLD = ("protocol", "step", "threshold", *FIGURES)
@@ -65,17 +65,18 @@ def combine(config, results: Sequence[Mapping]) -> dict:
 
 
 def _over_folds(parts: Sequence[Mapping]) -> dict:
-    totals = {name: _total([part[name] for part in parts]) for name in SUMMED if name in parts[0]}
     means, deviations = _spread(parts)
-    return means | totals | ({"deviation": deviations} if deviations else {})
+    return means | ({"deviation": deviations} if deviations else {})
 
 
 def _spread(parts: Sequence[Mapping]) -> tuple[dict, dict]:
-    """(mean, population standard deviation) of each figure over those of `parts` that have it."""
+    """(mean, population standard deviation) of each figure over those of `parts` that have it; `SUMMED` are summed."""
     means, deviations = {}, {}
-    for name in dict.fromkeys(name for part in parts for name in part if name not in (*SUMMED, *LEFT_OUT)):
+    for name in dict.fromkeys(name for part in parts for name in part if name not in LEFT_OUT):
         values = [part[name] for part in parts if name in part]
-        if isinstance(values[0], Mapping):
+        if name in SUMMED:
+            means[name] = _total(values)
+        elif isinstance(values[0], Mapping):
             means[name], deviations[name] = _spread(values)
         else:
             means[name], deviations[name] = float(np.mean(values)), float(np.std(values))
@@ -92,7 +93,8 @@ def write(config, folder: str, results: Sequence[Mapping]) -> dict:
     """Combines the folds' results and writes FOLDER/report/index.html and FOLDER/eval/results.json -> its content."""
     combined = combine(config, results)
     if jax.process_index() == 0:
-        workdir.write_atomically(os.path.join(folder, "report", "index.html"), report.page(combined))
+        page = report.page(combined, teachers=report_runs.teachers_of(config, folder))
+        workdir.write_atomically(os.path.join(folder, "report", "index.html"), page)
         # Last: its presence says that all folds are finished.
         workdir.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(combined, indent=2))
     return combined

@@ -1,7 +1,9 @@
-"""Presentation attack detection figures of scored videos. Definitions: EVALUATION in docs/methods.md.
+"""Presentation attack detection figures of scored videos. Definitions: Figures in docs/methods.md.
 
 Score = P(live); a video is accepted as bona fide when score >= threshold. Fractions, not per cent. Curves and areas
 come from scikit-learn; ours are the attack-species maximum (ISO/IEC 30107-3) and the bootstrap over subjects.
+`videos` is a table with one row a video, its columns `video, subject, species, label, score`; where a figure needs
+both classes or finite scores, ValueError says what is missing.
 """
 
 from collections.abc import Mapping
@@ -12,26 +14,38 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 LIVE = "live"
 BOOTSTRAP = 1000
+BPCER_AT = {"bpcer10": 0.10, "bpcer20": 0.05, "bpcer100": 0.01}  # figure -> the APCER at which it is taken
+OPERATING_POINTS = {"apcer10": 0.10, "apcer5": 0.05, "apcer1": 0.01}  # name -> the APCER that dev may reach
 
 
 def check(videos: pd.DataFrame, what: str) -> None:
-    """Raises ValueError unless `videos` (columns `video, subject, species, label, score`) can be evaluated."""
+    """Raises ValueError, which names `what` was to be evaluated, unless both classes are there with finite scores."""
     labels = set(videos["label"])
     if labels != {0, 1}:
         missing = " and ".join(name for name, label in (("bona fide", 1), ("attack", 0)) if label not in labels)
         raise ValueError(f"{what}: no {missing} video to evaluate among {len(videos)}; check the protocol and the data")
-    if bad := videos.loc[~np.isfinite(videos["score"]), "video"].tolist():
-        raise ValueError(f"{what}: {len(bad)} scores are not finite, first: {bad[0]}; the model's output is broken")
+    if bad := videos.index[~np.isfinite(videos["score"])].tolist():
+        first = videos["video"].get(bad[0]) if "video" in videos else f"row {bad[0]}"
+        raise ValueError(f"{what}: {len(bad)} scores are not finite, first: {first}; the model's output is broken")
+
+
+def roc(videos: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-> (share of attacks accepted, share of bona fide accepted, thresholds), every distinct score tried.
+
+    scikit-learn's default drops some points, which moves an EER; the first threshold is +inf.
+    """
+    check(videos, "ROC")
+    return roc_curve(videos["label"], videos["score"], drop_intermediate=False)
 
 
 def eer_threshold(videos: pd.DataFrame) -> tuple[float, float]:
     """-> (threshold, EER): where the share of accepted attacks and of rejected bona fide come closest.
 
-    The EER is their mean there. Every distinct score is tried (scikit-learn's default drops some), and the first
-    point of the curve, at +inf, is never returned. All thresholds between two neighbouring scores decide alike here;
-    the middle one is returned [C], so that on another split neither kind is favoured.
+    The EER is their mean there. The first point of the curve, at +inf, is never returned. All thresholds between two
+    neighbouring scores decide alike here; the middle one is returned [C], so that on another split neither kind is
+    favoured.
     """
-    far, tpr, scores = roc_curve(videos["label"], videos["score"], drop_intermediate=False)
+    far, tpr, scores = roc(videos)
     best = 1 + int(np.argmin(np.abs(far - (1 - tpr))[1:]))
     score, below = float(scores[best]), float(scores[min(best + 1, len(scores) - 1)])
     middle = (score + below) / 2
@@ -43,6 +57,7 @@ def at_threshold(videos: pd.DataFrame, threshold: float) -> dict:
 
     ACER = (max APCER + BPCER) / 2 (ISO/IEC 30107-3); HTER = (FAR + FRR) / 2 with FAR over all attacks pooled.
     """
+    check(videos, "figures at a threshold")
     accepted = videos["score"] >= threshold
     attack = videos["label"] == 0
     apcer = accepted[attack].groupby(videos.loc[attack, "species"]).mean()
@@ -57,11 +72,11 @@ def at_threshold(videos: pd.DataFrame, threshold: float) -> dict:
     }
 
 
-def bpcer_at_apcer(videos: pd.DataFrame, apcer: float) -> float:
-    """BPCER at the lowest threshold at which no species' APCER exceeds `apcer` (BPCER10 is `apcer=0.1`)."""
+def threshold_at_apcer(videos: pd.DataFrame, apcer: float) -> float:
+    """The lowest threshold at which no species' APCER exceeds `apcer`: just above the score of the last one allowed."""
+    check(videos, f"threshold at APCER {apcer:g}")
     attacks = videos[videos["label"] == 0]
-    threshold = max(_lowest_threshold(group["score"].to_numpy(), apcer) for _, group in attacks.groupby("species"))
-    return float((videos.loc[videos["label"] == 1, "score"] < threshold).mean())
+    return max(_lowest_threshold(group["score"].to_numpy(), apcer) for _, group in attacks.groupby("species"))
 
 
 def _lowest_threshold(attack_scores: np.ndarray, apcer: float) -> float:
@@ -71,9 +86,15 @@ def _lowest_threshold(attack_scores: np.ndarray, apcer: float) -> float:
     return float(np.nextafter(np.sort(attack_scores)[::-1][allowed], np.inf))
 
 
+def bpcer_at_apcer(videos: pd.DataFrame, apcer: float) -> float:
+    """BPCER at the lowest threshold at which no species' APCER exceeds `apcer` (BPCER10 is `apcer=0.1`)."""
+    threshold = threshold_at_apcer(videos, apcer)
+    return float((videos.loc[videos["label"] == 1, "score"] < threshold).mean())
+
+
 def tpr_at_fpr(videos: pd.DataFrame, fpr: float) -> float:
     """Share of bona fide accepted where at most `fpr` of all attacks are."""
-    far, tpr, _ = roc_curve(videos["label"], videos["score"], drop_intermediate=False)
+    far, tpr, _ = roc(videos)
     return float(tpr[far <= fpr].max())
 
 
@@ -84,9 +105,7 @@ def figures(videos: pd.DataFrame, threshold: float) -> dict:
     return fixed | {
         "eer": eer_threshold(videos)[1],
         "auc": float(roc_auc_score(videos["label"], videos["score"])),
-        "bpcer10": bpcer_at_apcer(videos, 0.10),
-        "bpcer20": bpcer_at_apcer(videos, 0.05),
-        "bpcer100": bpcer_at_apcer(videos, 0.01),
+        **{name: bpcer_at_apcer(videos, apcer) for name, apcer in BPCER_AT.items()},
         "tpr_at_fpr1": tpr_at_fpr(videos, 0.01),
         "counts": {
             "videos": len(videos),
@@ -94,6 +113,45 @@ def figures(videos: pd.DataFrame, threshold: float) -> dict:
             **{species: int(n) for species, n in videos["species"].value_counts().sort_index().items()},
         },
     }
+
+
+def operating_points(dev: pd.DataFrame) -> dict[str, float]:
+    """Thresholds from `dev` alone -> {'eer', 'apcer10', 'apcer5', 'apcer1'}: its EER, its APCER at most 10, 5, 1 %."""
+    points = {name: threshold_at_apcer(dev, apcer) for name, apcer in OPERATING_POINTS.items()}
+    return {"eer": eer_threshold(dev)[0], **points}
+
+
+def at_points(videos: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """apcer_max, bpcer and acer of `videos` at each of the `operating_points` of another split."""
+    kept = ("apcer_max", "bpcer", "acer")
+    return {
+        name: {key: value for key, value in at_threshold(videos, threshold).items() if key in kept}
+        for name, threshold in thresholds.items()
+    }
+
+
+def breakdown(videos: pd.DataFrame, groups: pd.DataFrame, threshold: float) -> dict[str, dict[str, dict]]:
+    """Error rates of parts of a split: {column: {value: {apcer_max, bpcer, counts}}}, for each column of `groups`.
+
+    groups: the same rows, what is known of each ('' = unknown, left out). A part without attacks has no `apcer_max`,
+    one without bona fide no `bpcer`; a column that knows nothing is left out.
+    """
+    known = {name: videos[values != ""].groupby(values[values != ""]) for name, values in groups.items()}
+    return {
+        name: {str(value): _rates(rows, threshold) for value, rows in parts}
+        for name, parts in known.items()
+        if parts.ngroups
+    }
+
+
+def _rates(videos: pd.DataFrame, threshold: float) -> dict:
+    accepted, live = videos["score"] >= threshold, videos["label"] == 1
+    rates = {"counts": {"videos": len(videos)}}
+    if not live.all():
+        rates["apcer_max"] = float(accepted[~live].groupby(videos.loc[~live, "species"]).mean().max())
+    if live.any():
+        rates["bpcer"] = float((~accepted[live]).mean())
+    return rates
 
 
 def literature(videos: pd.DataFrame, threshold: float) -> dict:
@@ -106,44 +164,68 @@ def literature(videos: pd.DataFrame, threshold: float) -> dict:
     }
 
 
-def confidence(videos: pd.DataFrame, threshold: float, seed: int = 0) -> Mapping[str, list[float]]:
-    """95 % percentile intervals by bootstrap over subjects -> {figure: [low, high]}.
+def confidence(videos: pd.DataFrame, threshold: float, seed: int = 0) -> dict:
+    """95 % percentile intervals by bootstrap over subjects -> {figure: [low, high]}, of `apcer` one a species.
 
     Videos of one person are not independent, so persons are drawn with replacement, not videos. Draws that miss a
-    class are passed over; with a single subject there is nothing to draw from and the result is empty.
+    class are passed over, those that miss a species leave it out of their maximum; with a single subject there is
+    nothing to draw from and the result is empty.
     """
+    check(videos, "confidence intervals")
     subjects, which = np.unique(_people(videos), return_inverse=True)
     if len(subjects) < 2:
         return {}
+    table = _by_score(videos)
     draws = np.random.default_rng(seed).multinomial(len(subjects), np.full(len(subjects), 1 / len(subjects)), BOOTSTRAP)
-    weights = draws[:, which].astype(float)  # [draw, video]: how often the draw holds the video
-    label, accepted = videos["label"].to_numpy(), (videos["score"] >= threshold).to_numpy()
-    weights = weights[(weights @ label > 0) & (weights @ (1 - label) > 0)]
+    weights = (draw[which] for draw in draws)  # [video]: how often the draw holds it
+    drawn = [_weighted(table, weight, threshold) for weight in weights if len(set(videos["label"][weight > 0])) == 2]
+    apcer = pd.DataFrame([figures.pop("apcer") for figures in drawn])
+    return {"apcer": _percentiles(apcer), **_percentiles(pd.DataFrame(drawn))}
 
-    def share(event: np.ndarray, among: np.ndarray) -> np.ndarray:
-        size = weights @ among
-        return np.divide(weights @ (event & among), size, out=np.zeros(len(weights)), where=size > 0)
 
-    species = videos["species"].to_numpy()
-    apcer_max = np.max([share(accepted, species == name) for name in np.unique(species[label == 0])], axis=0)
-    bpcer = share(~accepted, label == 1)
-    hter = (share(accepted, label == 0) + bpcer) / 2
-    _, rank = np.unique(videos["score"], return_inverse=True)
-    auc = [_area(rank, row * label, row * (1 - label)) for row in weights]
-    rows = {"apcer_max": apcer_max, "bpcer": bpcer, "acer": (apcer_max + bpcer) / 2, "hter": hter, "auc": auc}
-    return {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in rows.items()}
+def _percentiles(draws: pd.DataFrame) -> dict[str, list[float]]:
+    """{column: [2.5th, 97.5th percentile]}, a NaN being a draw that says nothing."""
+    return {name: np.nanpercentile(values, [2.5, 97.5]).tolist() for name, values in draws.items()}
+
+
+def _by_score(videos: pd.DataFrame) -> dict:
+    """What `_weighted` needs of `videos`: the distinct scores upwards, each video's rank among them, its species."""
+    scores, rank = np.unique(videos["score"], return_inverse=True)
+    species = videos["species"].where(videos["label"] == 0, LIVE).to_numpy()
+    return {"scores": scores, "rank": rank, "species": {name: species == name for name in np.unique(species)}}
+
+
+def _weighted(table: dict, weight: np.ndarray, threshold: float) -> dict:
+    """The figures of videos that count `weight` times each; those of `figures` where all weights are one.
+
+    From running sums over the ranks of the scores: `roc_curve` gives the same a hundred times slower, and a bootstrap
+    needs a thousand. Entry r of a curve belongs to the threshold at distinct score r, the last to one above all.
+    """
+
+    def accepted(rows: np.ndarray) -> np.ndarray:
+        mass = np.bincount(table["rank"], weight * rows, len(table["scores"]))
+        return np.append(np.cumsum(mass[::-1])[::-1], 0) / mass.sum() if mass.sum() else np.full(len(mass) + 1, np.nan)
+
+    live = table["species"][LIVE]
+    tpr, far = accepted(live), accepted(~live)
+    apcer = {name: accepted(rows) for name, rows in table["species"].items() if name != LIVE}
+    apcer_max = np.nanmax(list(apcer.values()), axis=0)
+    here = np.searchsorted(table["scores"], threshold)
+    gap = np.abs(far - (1 - tpr))[:-1]
+    crossing = len(gap) - 1 - np.argmin(gap[::-1])  # of equal ones the highest, as in `eer_threshold`
+    return {
+        "apcer": {name: curve[here] for name, curve in apcer.items()},
+        "apcer_max": apcer_max[here],
+        "bpcer": 1 - tpr[here],
+        "acer": (apcer_max[here] + 1 - tpr[here]) / 2,
+        "hter": (far[here] + 1 - tpr[here]) / 2,
+        "eer": (far[crossing] + 1 - tpr[crossing]) / 2,
+        "auc": float(np.trapezoid(tpr[::-1], far[::-1])),
+        **{name: 1 - tpr[apcer_max <= apcer + 1e-9].max() for name, apcer in BPCER_AT.items()},
+        "tpr_at_fpr1": tpr[far <= 0.01 + 1e-9].max(),
+    }
 
 
 def _people(videos: pd.DataFrame) -> pd.Series:
     """Who is in each video: the same subject number in two data sets is two people."""
     return videos["dataset"] + " " + videos["subject"] if "dataset" in videos else videos["subject"]
-
-
-def _area(rank: np.ndarray, live: np.ndarray, attack: np.ndarray) -> float:
-    """Area under the ROC of weighted videos, the Mann-Whitney way; `rank` numbers the distinct scores upwards.
-
-    scikit-learn gives the same figure (a test holds them together) a hundred times slower, and a bootstrap needs many.
-    """
-    live, attack = np.bincount(rank, live), np.bincount(rank, attack)
-    below = np.cumsum(attack) - attack / 2
-    return float(live @ below / (live.sum() * attack.sum()))

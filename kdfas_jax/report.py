@@ -1,20 +1,55 @@
-"""What a run's figures look like: the table on screen and the self-contained HTML page."""
+"""What a run's figures look like: the table on screen and the self-contained HTML page.
 
-import base64
-import html
-import io
+Of recognition and of domain classification the page shows the headline alone.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
+from matplotlib.ticker import EngFormatter
+
+from kdfas_jax import models, report_parts
+from kdfas_jax.report_html import Html, area, bar, beside, document, escaped, named, section, share, table
+from kdfas_jax.report_parts import Evaluated, Looked
 
 HEADLINE = ("auc", "eer", "apcer_max", "bpcer", "acer", "hter", "bpcer10", "tpr_at_fpr1")
 FIGURES = (*HEADLINE, "accuracy")  # those of recognition and of domain classification, too
+WORDS = {
+    "acer": ("ACER", "mean of the two error rates below, at the threshold"),
+    "apcer_max": ("APCER, worst species", "attacks that are taken for live, of the kind that fares best"),
+    "bpcer": ("BPCER", "live faces that are turned away"),
+    "hter": ("HTER", "as ACER, but with all attacks pooled"),
+    "auc": ("AUC", "how often a live face scores above an attack: 1 always, 0.5 is chance"),
+    "eer": ("EER", "error rate where both kinds of error are equal on test itself"),
+    "bpcer10": ("BPCER10", "live faces turned away where 1 in 10 attacks passes"),
+    "bpcer20": ("BPCER20", "where 1 in 20 passes"),
+    "bpcer100": ("BPCER100", "where 1 in 100 passes"),
+    "tpr_at_fpr1": ("TPR at FPR 1 %", "live faces accepted where 1 in 100 attacks, all pooled, passes"),
+}
+POINTS = {
+    "eer": "Both errors equal",
+    "apcer10": "At most 10 % of any species pass",
+    "apcer5": "At most 5 % of any species pass",
+    "apcer1": "At most 1 % of any species pass",
+}
+GROUPS = {"sensor": "phone or camera", "medium": "printer or display", "support": "how it was held"}
+COSTS = {"parameters": "of the whole model", "FLOPs": "of one image, two a multiply-accumulate"}
+LITERATURE = {
+    "apcer_pooled": ("APCER, pooled", "all species together, threshold of dev"),
+    "acer_pooled": ("ACER, pooled", "its mean with BPCER"),
+    "hter_test_eer": ("HTER at test's own EER", "the threshold taken on the test set"),
+}
 
 
 def row(results: dict) -> dict[str, str]:
-    """The headline figures of results.json's content, in per cent (area: a fraction), over folds mean ± deviation."""
+    """The headline figures of results.json's content, in per cent (area: a fraction), over folds mean ± deviation.
+
+    Those of dev, named so, where test has no right answer (the domains that a classifier never saw).
+    """
     test, deviation = (_headline(part) for part in (results["test"], results["test"].get("deviation", {})))
+    if not test:
+        dev = row({"test": results["dev"]}) if _headline(results.get("dev", {})) else {}
+        return {f"dev {name}": cell for name, cell in dev.items()}
 
     def cell(name: str) -> str:
         values = [figures[name] for figures in (test, deviation) if name in figures]
@@ -26,11 +61,6 @@ def row(results: dict) -> dict[str, str]:
 def _headline(figures: dict) -> dict[str, float]:
     rates = {f"tar@far={far}": share for far, share in figures.get("tar_at_far", {}).items()}
     return {name: figures[name] for name in FIGURES if name in figures} | rates
-
-
-def _detects(results: dict) -> bool:
-    """Whether the figures are of presentation attack detection, and not of another target."""
-    return "apcer" in results["test"]
 
 
 def markdown(rows: dict[str, dict[str, str]], corner: str = "") -> str:
@@ -46,97 +76,203 @@ def markdown(rows: dict[str, dict[str, str]], corner: str = "") -> str:
     return "\n".join([joined(lines[0]), rule, *map(joined, lines[1:])])
 
 
-def page(results: dict, videos: pd.DataFrame | None = None) -> str:
-    """One HTML page, no outside resource: headline with its spread, figures by species, and for one run (with its test
-    `videos`) ROC and score histogram, for a protocol over folds the figures of each.
-
-    Of recognition and of domain classification it shows the headline alone.
-    """
-    title = f"{results['config']['name']}, protocol {results['protocol']}"
-    if not _detects(results):
-        cells = row(results)
-        return _HEAD.format(title=html.escape(title)) + _table(tuple(cells), [tuple(cells.values())]) + _END
-    test, folds = results["test"], results["folds"]
-    rows = [(name, f"{test[name]:.4f}", _spread(test, name)) for name in HEADLINE]
-    species = [(name, f"{value:.4f}", str(test["counts"][name])) for name, value in sorted(test["apcer"].items())]
-    return (
-        _HEAD.format(title=html.escape(title))
-        + _BODY.format(
-            how=html.escape(how(results)),
-            silent=test["non_response"],
-            headline=_table(("figure", "test", "deviation over folds" if folds else "95 % interval"), rows),
-            species=_table(("PAI species", "APCER", "videos"), species),
-            rest=_by_fold(folds) if folds else _plot(videos, results["threshold"]["value"]),
-        )
-        + _END
-    )
+def detects(results: dict) -> bool:
+    """Whether the figures are of presentation attack detection, and not of another target."""
+    return "apcer" in results["test"]
 
 
 def how(results: dict) -> str:
     """Where threshold and checkpoint of results.json's content come from, in a sentence or two."""
     threshold, step, folds = results["threshold"], results["step"], results["folds"]
-    if not _detects(results):
-        chosen = "chosen on dev" if results["dev"] else "the last"
+    chosen = "chosen on dev" if results["dev"] else "the last"
+    if not detects(results):
         return f"Mean ± deviation over {len(folds)} folds." if folds else f"Checkpoint of step {step}, {chosen}."
     if folds:
         return f"Mean and population standard deviation over {len(folds)} folds. Threshold: {threshold['source']}."
     return (
         f"Threshold {threshold['value']:.6g} ({threshold['source']}), applied unchanged to test. "
-        f"Checkpoint of step {step}, chosen on that same split."
+        f"Checkpoint of step {step}, {chosen}."
     )
 
 
+def page(
+    results: dict,
+    videos: pd.DataFrame | None = None,
+    *,
+    journal: pd.DataFrame | None = None,
+    teachers: Mapping[str, Evaluated] | None = None,
+    seen: Mapping[tuple[str, str], Looked] | None = None,
+) -> str:
+    """One HTML page of a run, or of a protocol's folds.
+
+    videos: the test rows of scores.csv, with `threshold` and plots; None for folds. journal: the rows of metrics.csv.
+    teachers: those that were evaluated on the same protocol. seen: {(dataset, video): Looked} of the worst errors.
+    """
+    title = f"{results['config']['name']}, protocol {results['protocol']}"
+    if not detects(results):
+        cells = row(results)
+        return document(title, f"<h1>{escaped(title)}</h1>{table(tuple(cells), [tuple(cells.values())])}")
+    teachers, test = teachers or {}, results["test"]
+    threshold, name = results["threshold"], results["config"]["name"]
+    species_and_points = _by_species(test) + _operating_points(test, threshold.get("operating_points", {}))
+    parts = [_lead(title, results), beside(_key_figures(results), species_and_points), _by_fold(results["folds"])]
+    if videos is not None:
+        parts += [report_parts.distributions(name, videos, threshold["value"], teachers)]
+    parts += [_breakdown(test), beside(_models(results, teachers), _literature(results["literature"]))]
+    if "calibration" in test:
+        parts += [report_parts.calibration(test["calibration"], threshold.get("temperature"), videos)]
+    if journal is not None:
+        parts += [report_parts.training(journal, results["step"])]
+    if videos is not None:
+        parts += [report_parts.errors(videos, threshold["value"], seen or {})]
+    return document(title, "\n".join(parts))
+
+
+def _lead(title: str, results: dict) -> Html:
+    test, sources = results["test"], results["sources"]
+    worst = "each fold's worst kind" if results["folds"] else f"the worst kind ({_worst_species(test)})"
+    extra = f", of them beyond the protocol: {', '.join(sources['extra'])}" if sources["extra"] else ""
+    passing = _in_words(test["apcer_max"], f"attacks of {worst}", ("passes", "pass"))
+    refused = _in_words(test["bpcer"], "live faces", ("is", "are"))
+    data = f"Trained on {', '.join(sources['train'])}{extra}; tested on {', '.join(sources['test'])}"
+    return Html(
+        f'<h1>{escaped(title)}</h1><p class="lead">{escaped(f"{passing} as live. {refused} turned away.")}</p>'
+        "<p>Score = P(live): 1 is a live face, 0 an attack; a video is accepted when its score is at or above the "
+        f"threshold. {escaped(how(results))} Videos without a face, which get no score: {test['non_response']}.</p>"
+        f'<p class="dim">{escaped(data)}: {test["counts"]["videos"]} videos of {test["counts"]["subjects"]} people'
+        f"{', each counted in every fold' if results['folds'] else ''}.</p>"
+    )
+
+
+def _worst_species(test: dict) -> str:
+    return max(test["apcer"], key=test["apcer"].get)
+
+
+def _in_words(rate: float, what: str, verbs: tuple[str, str]) -> str:
+    """0.034 -> 'Of 100 attacks, 3 pass': of a hundred, or of as many more as it takes to count one."""
+    base = next((base for base in (100, 1000) if rate == 0 or round(rate * base) >= 1), 10_000)
+    number = round(rate * base)
+    return f"Of {base:,} {what}, {number or 'none'} {verbs[number > 1]}"
+
+
+def _key_figures(results: dict) -> Html:
+    test = results["test"]
+    rows = [(named(*words), _value(test, name), _spread(test, name)) for name, words in WORDS.items() if name in test]
+    words = "Attacks count by their worst species, as in ISO/IEC 30107-3."
+    words += " Mean and deviation over folds." if results["folds"] else " Intervals are bootstrapped over people."
+    return section("Key figures on test", words, table(("figure", "test", _kind(test)), rows))
+
+
+def _kind(test: dict) -> str:
+    return "deviation" if "deviation" in test else "95 % interval"
+
+
 def _spread(test: dict, name: str) -> str:
+    """The deviation over folds, or the interval, of a figure; '' where there is none."""
     if "deviation" in test:
-        return f"± {test['deviation'][name]:.4f}"
-    return " to ".join(f"{value:.4f}" for value in test["ci95"].get(name, ()))
+        deviation = test["deviation"][name]
+        return f"± {deviation:.4f}" if name == "auc" else _deviation(deviation)
+    return _interval(test["ci95"].get(name, ()), plain=name == "auc")
 
 
-def _by_fold(folds: list[dict]) -> str:
+def _interval(bounds: Sequence[float], plain: bool = False) -> str:
+    return " to ".join(f"{bound:.4f}" if plain else f"{100 * bound:.2f}" for bound in bounds)
+
+
+def _value(test: dict, name: str) -> Html:
+    return area(test[name]) if name == "auc" else share(test[name])
+
+
+def _deviation(value: float) -> str:
+    return f"± {100 * value:.2f}"
+
+
+def _by_species(test: dict) -> Html:
+    if "deviation" in test:
+        spread = {name: _deviation(value) for name, value in test["deviation"]["apcer"].items()}
+    else:
+        spread = {name: _interval(bounds) for name, bounds in test["ci95"].get("apcer", {}).items()}
+    rows = [
+        (name, bar(value), spread.get(name, ""), str(test["counts"][name]))
+        for name, value in sorted(test["apcer"].items(), key=lambda item: -item[1])
+    ]
+    words = "Share of each kind of attack (presentation attack instrument) that passes as live, worst first."
+    return section("By attack species", words, table(("species", "APCER", _kind(test), "videos"), rows))
+
+
+def _breakdown(test: dict) -> Html:
+    parts = [_groups(name, of) for name, of in test.get("breakdown", {}).items() if len(of) > 1]  # else as the whole
+    words = "At the same threshold: worst species' APCER, and BPCER, of the videos from each."
+    return section("Where the errors are", words, Html(f'<div class="grid">{"".join(parts)}</div>') if parts else "")
+
+
+def _groups(name: str, groups: dict) -> Html:
+    rows = [
+        (value, bar(group.get("apcer_max")), bar(group.get("bpcer")), str(group["counts"]["videos"]))
+        for value, group in groups.items()
+    ]
+    return table((GROUPS.get(name, name), "APCER", "BPCER", "videos"), rows)
+
+
+def _operating_points(test: dict, thresholds: Mapping[str, float]) -> Html:
+    rows = [
+        (
+            named(POINTS[name], f"threshold {thresholds[name]:.6g}" if name in thresholds else "each fold its own"),
+            *(share(point[figure]) for figure in ("apcer_max", "bpcer", "acer")),
+        )
+        for name, point in test.get("operating_points", {}).items()
+    ]
+    words = "Thresholds chosen on dev for what is wanted there, and what they do on test, where it may not hold."
+    head = ("wanted on dev", "APCER, worst", "BPCER", "ACER")
+    return section("Operating points", words, table(head, rows) if rows else "")
+
+
+def _models(results: dict, teachers: Mapping[str, Evaluated]) -> Html:
+    runs = {"this model": results} | {f"teacher {name}": teacher.results for name, teacher in teachers.items()}
+    words = "Beside its teacher, each at its own threshold of dev." if teachers else "What it costs."
+    shown = ("acer", "apcer_max", "bpcer", "auc", "eer") if teachers else ()
+    return section("The model", words, side_by_side(runs, shown))
+
+
+def side_by_side(runs: Mapping[str, dict], shown: Sequence[str]) -> Html:
+    """A table of the figures `shown` of runs, {name: results}, and of what their models cost.
+
+    Under each figure stands its interval, or its deviation over folds.
+    """
+    rows = [(named(*WORDS[name]), *(_with_spread(run["test"], name) for run in runs.values())) for name in shown]
+    costs = zip(*(cost(run) for run in runs.values()), strict=True)
+    rows += [(named(name, words), *of) for (name, words), of in zip(COSTS.items(), costs, strict=True)]
+    return table(("", *runs), rows)
+
+
+def _with_spread(test: dict, name: str) -> Html:
+    return Html(f"{_value(test, name)}<small>{_spread(test, name)}</small>")
+
+
+def cost(results: dict) -> tuple[str, str]:
+    """`COSTS` of a run's model: parameters, and FLOPs of one image."""
+    config = results["config"]
+    flops = models.flops(models.create(config["model"]), config["data"]["image_size"])
+    return f"{results['params']['student']:,}", EngFormatter(places=1)(flops)
+
+
+def _by_fold(folds: list[dict]) -> Html:
     rows = [
         (
             fold["protocol"],
             str(fold["step"]),
             f"{fold['threshold']['value']:.6g}",
-            *(f"{fold['test'][name]:.4f}" for name in HEADLINE),
+            *(_value(fold["test"], name) for name in HEADLINE),
         )
         for fold in folds
     ]
-    return _table(("fold", "step", "threshold", *HEADLINE), rows)
+    head = ("fold", "step", "threshold", *(WORDS[name][0] for name in HEADLINE))
+    return section(
+        "Fold by fold", "Each fold is a run of its own, with a page of its own.", table(head, rows) if rows else ""
+    )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    def cells(tag: str, values: tuple[str, ...]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values) + "</tr>"
-
-    return f"<table>{cells('th', head)}{''.join(cells('td', values) for values in rows)}</table>"
-
-
-def _plot(videos: pd.DataFrame, threshold: float) -> str:
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name, group in videos.groupby("species"):
-        left.hist(group["score"], bins=30, range=(0, 1), histtype="step", linewidth=1.6, label=name)
-    left.axvline(threshold, color="black", linestyle="--", linewidth=1)
-    left.set(xlabel="score = P(live)", ylabel="videos", yscale="log", title="scores by species, threshold dashed")
-    left.legend()
-    far, tpr, _ = roc_curve(videos["label"], videos["score"], drop_intermediate=False)
-    right.step(far, tpr, where="post")
-    right.set(xlabel="attacks accepted", ylabel="bona fide accepted", title="ROC")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="scores by species and ROC" src="data:image/svg+xml;base64,{encoded}">'
-
-
-_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }} td, th {{ padding: .2rem .8rem; text-align: left;
-border-bottom: 1px solid #ccc; }} img {{ max-width: 100%; }}
-</style></head><body><h1>{title}</h1>
-"""
-_BODY = """<p>Score = P(live). {how} Videos without a face: {silent}.</p>
-{headline}{species}{rest}"""
-_END = "</body></html>\n"
+def _literature(literature: dict) -> Html:
+    rows = [(named(*words), share(literature[name])) for name, words in LITERATURE.items() if name in literature]
+    words = "For comparison only: what most papers print hides the worst species, or looks at the test set."
+    return section("As papers print it", words, table(("figure", "test"), rows))

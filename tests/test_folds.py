@@ -14,14 +14,17 @@ from configs import common
 from kdfas_jax import evaluate, folds, report, teachers, train, workdir
 from tests import tiny
 
-ZEROS = dict.fromkeys(("eer", "apcer_max", "bpcer", "acer", "hter", "bpcer10", "tpr_at_fpr1"), 0.0)
+ZEROS = dict.fromkeys(
+    ("eer", "apcer_max", "bpcer", "acer", "hter", "bpcer10", "bpcer20", "bpcer100", "tpr_at_fpr1"), 0.0
+)
 
 
 def config(protocol="siw:3"):
-    data = {"dataset": "siw", "protocol": protocol}
-    teacher = {"name": "teacher", "data": data, "teachers": {}}
+    data = {"dataset": "siw", "protocol": protocol, "image_size": 32}
+    alone = {"data": data, "model": {"name": "vit", "variant": "Ti/16", "depth": 1}}
+    teacher = {"name": "teacher", "teachers": {}, **alone}
     return ml_collections.ConfigDict(
-        {"name": "run", "data": data, "teachers": {"spoof": {"config": teacher, "checkpoint": ""}}}
+        {"name": "run", "teachers": {"spoof": {"config": teacher, "checkpoint": ""}}, **alone}
     )
 
 
@@ -39,7 +42,10 @@ def fold(protocol, auc, hter, apcer, counts, dev=None):
             "hter": hter,
             "apcer": apcer,
             "ci95": {"auc": [0.1, 0.9]},
-            "counts": counts,
+            "operating_points": {"apcer10": {"apcer_max": 0.0, "bpcer": hter, "acer": 0.0}},
+            "breakdown": {"sensor": {protocol[-1]: {"counts": {"videos": 2}, "bpcer": hter}}},
+            "calibration": {"nll": hter, "ece": 0.0, "nll_calibrated": 0.0, "ece_calibrated": 0.0},
+            "counts": {"subjects": 1, **counts},
             "non_response": 2,
         },
         "literature": {"apcer_pooled": hter},
@@ -79,9 +85,21 @@ def test_a_species_is_averaged_over_the_folds_that_have_it(results):
 
 def test_counts_and_non_responses_are_summed(results):
     test = folds.combine(config(), results)["test"]
-    assert test["counts"] == {"videos": 8, "live": 2, "replay": 2, "print": 4}
+    assert test["counts"] == {"subjects": 2, "videos": 8, "live": 2, "replay": 2, "print": 4}
     assert test["non_response"] == 4
     assert not {"counts", "non_response"} & set(test["deviation"])
+
+
+def test_what_lies_deeper_is_averaged_too_and_a_part_over_the_folds_that_have_it(results):
+    test = folds.combine(config(), results)["test"]
+    assert test["operating_points"]["apcer10"]["bpcer"] == pytest.approx(0.15)
+    assert test["deviation"]["operating_points"]["apcer10"]["bpcer"] == pytest.approx(0.05)
+    assert test["calibration"]["nll"] == pytest.approx(0.15)
+    results[1]["test"]["breakdown"]["sensor"]["1"] = {"counts": {"videos": 5}, "bpcer": 0.3}
+    assert folds.combine(config(), results)["test"]["breakdown"]["sensor"] == {
+        "1": {"counts": {"videos": 7}, "bpcer": pytest.approx(0.2)},
+        "2": {"counts": {"videos": 2}, "bpcer": pytest.approx(0.2)},
+    }
 
 
 def test_the_whole_keeps_each_fold_and_has_no_threshold_of_its_own(results):
@@ -109,9 +127,25 @@ def test_the_report_shows_mean_and_deviation_and_every_fold(results, tmp_path):
     assert report.row(combined)["hter"] == "15.00 ± 5.00"
     assert report.how(combined).endswith("deviation over 2 folds. Threshold: EER of dev, each fold its own.")
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "<tr><td>auc</td><td>0.8000</td><td>± 0.1000</td></tr>" in page
-    assert f"{report.how(combined)} Videos without a face: 4." in page
-    assert "<tr><td>siw:3.2</td><td>7</td><td>0.25</td><td>0.7000</td>" in page
+    assert "Of 100 attacks of each fold" in page
+    assert '<data value="0.8">0.8000</data></td><td>± 0.1000</td>' in page
+    assert f"{report.how(combined)} Videos without a face, which get no score: 4." in page
+    assert '<td>siw:3.2</td><td>7</td><td>0.25</td><td><data value="0.7">0.7000</data></td>' in page
+    assert "scaled, each fold by its own" in page
+    assert "± 10.00</td><td>2</td>" in page  # the APCER of replay, 0.2 and 0.4
+    assert "<svg" not in page
+
+
+def test_the_whole_of_a_teacher_stands_beside_the_whole_of_its_student(results, tmp_path):
+    whole, folder = config(), str(tmp_path / "student")
+    home = teachers.home(whole.teachers.spoof, folder)
+    folds.write(
+        whole.teachers.spoof.config, home, [fold("siw:3.1", 0.61, 0.1, {"replay": 0.2}, {"videos": 3, "replay": 2})]
+    )
+    folds.write(whole, folder, results)
+    page = (tmp_path / "student" / "report" / "index.html").read_text()
+    assert "teacher spoof" in page
+    assert '<data value="0.61">' in page
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["by reference", "back from JSON"])

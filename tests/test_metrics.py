@@ -149,12 +149,111 @@ def test_area_is_scikit_learns():
     assert metrics.figures(table, 0.0)["auc"] == roc_auc_score(table["label"], table["score"])
 
 
-def test_weighted_area_is_scikit_learns():
-    table, weights = random_videos(2), np.random.default_rng(0).integers(0, 4, len(random_videos(2)))
-    label = table["label"].to_numpy()
-    rank = np.unique(table["score"], return_inverse=True)[1]
-    found = metrics._area(rank, weights * label, weights * (1 - label))
-    assert found == pytest.approx(roc_auc_score(label, table["score"], sample_weight=weights))
+def test_a_draw_of_everybody_once_has_the_figures_themselves():
+    """The bootstrap's own arithmetic against that of `figures`, ties and species of unequal size included."""
+    table = random_videos(4)
+    threshold, _ = metrics.eer_threshold(table)
+    found = metrics._weighted(metrics._by_score(table), np.ones(len(table)), threshold)
+    expected = metrics.figures(table, threshold)
+    assert found["apcer"] == pytest.approx(expected["apcer"])
+    assert {name: expected[name] for name in found if name != "apcer"} == pytest.approx(
+        {name: value for name, value in found.items() if name != "apcer"}
+    )
+
+
+def test_of_two_thresholds_equally_near_to_equal_errors_a_draw_takes_the_same():
+    """At 0.5 (far, frr) = (1/2, 1/4), at 0.9 (0, 1/4): the higher one, EER 1/8."""
+    table = videos(live=[0.3, 0.9, 0.9, 0.9], print=[0.1, 0.1, 0.5, 0.5])
+    assert metrics.eer_threshold(table)[1] == 0.125
+    assert metrics._weighted(metrics._by_score(table), np.ones(8), 0.5)["eer"] == 0.125
+
+
+def test_a_video_drawn_twice_counts_as_two():
+    table, rng = random_videos(2, n=60), np.random.default_rng(0)
+    weight = rng.integers(0, 4, len(table))
+    found = metrics._weighted(metrics._by_score(table), weight, 0.3)
+    repeated = table.loc[np.repeat(table.index, weight)]
+    expected = metrics.figures(repeated, 0.3)
+    for name in ("acer", "eer", "bpcer10", "bpcer100", "tpr_at_fpr1", "hter"):
+        assert found[name] == pytest.approx(expected[name]), name
+    assert found["auc"] == pytest.approx(roc_auc_score(table["label"], table["score"], sample_weight=weight))
+
+
+def test_every_headline_figure_and_species_has_an_interval():
+    table = random_videos(6, n=40)
+    intervals = metrics.confidence(table, 0.5)
+    assert set(intervals["apcer"]) == {"print1", "replay1"}
+    assert set(intervals) == {
+        "apcer", "apcer_max", "bpcer", "acer", "hter", "eer", "auc", "bpcer10", "bpcer20", "bpcer100", "tpr_at_fpr1"
+    }  # fmt: skip
+    found = metrics.figures(table, 0.5)
+    assert all(low <= found[name] <= high for name, (low, high) in intervals.items() if name != "apcer")
+    low, high = intervals["apcer"]["replay1"]
+    assert low <= found["apcer"]["replay1"] <= high
+
+
+def test_a_draw_that_misses_a_species_leaves_it_out():
+    """One person alone did the mask: without her there is no mask, not one that never passes."""
+    table = pd.concat([videos(live=[0.9] * 8, print=[0.1] * 8), videos(mask=[0.95])], ignore_index=True)
+    assert metrics.confidence(table, 0.5)["apcer"]["mask"] == [1.0, 1.0]
+
+
+def test_operating_points_are_what_dev_allows():
+    """At each, dev's worst species has at most that APCER, and a lower threshold would let one more through."""
+    dev = random_videos(8)
+    points = metrics.operating_points(dev)
+    assert points["eer"] == metrics.eer_threshold(dev)[0]
+    for name, apcer in (("apcer10", 0.10), ("apcer5", 0.05), ("apcer1", 0.01)):
+        assert metrics.at_threshold(dev, points[name])["apcer_max"] <= apcer
+        assert metrics.at_threshold(dev, points[name] - 1e-6)["apcer_max"] > apcer
+    test = random_videos(9)
+    found = metrics.at_points(test, points)
+    assert list(found) == ["eer", "apcer10", "apcer5", "apcer1"]
+    assert found["apcer5"] == {
+        name: metrics.at_threshold(test, points["apcer5"])[name] for name in ("apcer_max", "bpcer", "acer")
+    }
+
+
+def test_breakdown_by_hand():
+    table = videos(live=[0.9, 0.2], print=[0.8, 0.1], mask=[0.1, 0.1])
+    groups = pd.DataFrame(
+        {"sensor": ["1", "2", "1", "2", "", ""], "medium": ["", "", "a", "a", "b", "b"], "light": [""] * 6}
+    )
+    assert metrics.breakdown(table, groups, 0.5) == {
+        "sensor": {
+            "1": {"counts": {"videos": 2}, "apcer_max": 1.0, "bpcer": 0.0},
+            "2": {"counts": {"videos": 2}, "apcer_max": 0.0, "bpcer": 1.0},
+        },
+        "medium": {
+            "a": {"counts": {"videos": 2}, "apcer_max": 0.5},
+            "b": {"counts": {"videos": 2}, "apcer_max": 0.0},
+        },
+    }
+
+
+def test_one_species_is_its_own_maximum():
+    table = videos(live=[0.9, 0.1], print=[0.8, 0.2])
+    found = metrics.at_threshold(table, 0.5)
+    assert found["apcer"] == {"print": 0.5}
+    assert found["apcer_max"] == found["apcer_pooled"] == 0.5
+
+
+@pytest.mark.parametrize("table", [videos(live=[0.9]), videos(print=[0.9]), videos(live=[np.nan], print=[0.1])])
+@pytest.mark.parametrize(
+    "figure",
+    [
+        metrics.eer_threshold,
+        metrics.operating_points,
+        lambda table: metrics.figures(table, 0.5),
+        lambda table: metrics.literature(table, 0.5),
+        lambda table: metrics.confidence(table, 0.5),
+        lambda table: metrics.bpcer_at_apcer(table, 0.1),
+        lambda table: metrics.tpr_at_fpr(table, 0.1),
+    ],
+)
+def test_no_figure_is_made_of_one_class_or_of_nan(figure, table):
+    with pytest.raises(ValueError, match=r"no (attack|bona fide) video|not finite, first: live-0"):
+        figure(table)
 
 
 def test_the_same_number_in_two_data_sets_is_two_people():

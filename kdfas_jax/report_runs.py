@@ -1,0 +1,42 @@
+"""Evaluated runs, read back from their folders: teachers for a student's page, and runs to be compared."""
+
+import json
+import os
+
+import pandas as pd
+
+from kdfas_jax import report, teachers
+from kdfas_jax.report_parts import Evaluated
+
+TEXT = dict.fromkeys(
+    ("dataset", "video", "subject", "species"), str
+)  # columns of scores.csv that may look like numbers
+
+
+def read(folder: str) -> Evaluated:
+    """eval/results.json and the test rows of eval/scores.csv of a run (None over folds, which have none of the whole).
+
+    FileNotFoundError, with the command, where the run is not evaluated.
+    """
+    path = os.path.join(folder, "eval", "results.json")
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path} does not exist; make it by: python main.py --mode=eval --workdir={folder}")
+    with open(path, encoding="utf-8") as file:
+        results = json.load(file)
+    scores = os.path.join(folder, "eval", "scores.csv")
+    if results["folds"] or not os.path.exists(scores):
+        return Evaluated(results)
+    rows = pd.read_csv(scores, dtype=TEXT, keep_default_na=False)
+    return Evaluated(results, rows[rows["split"] == "test"])
+
+
+def teachers_of(config, folder: str) -> dict[str, Evaluated]:
+    """The teachers of the run of `config` in `folder` that were evaluated on its protocol and data set."""
+    homes = {name: teachers.home(settings, folder) for name, settings in config.teachers.items()}
+    found = {name: read(home) for name, home in homes.items() if teachers.finished(home)}
+    same = (config.data.protocol, config.data.dataset)
+    return {
+        name: run
+        for name, run in found.items()
+        if report.detects(run.results) and (run.results["protocol"], run.results["config"]["data"]["dataset"]) == same
+    }
