@@ -1,6 +1,7 @@
 """Variants of one config over seeds, as a table: mean and deviation on test.
 
     python main.py --config=configs/ablation.py:base=kdfas_demo,seeds=5
+    python main.py --config=configs/ablation.py:base=dtda_demo,seeds=5
     python main.py --config=configs/ablation.py:base=kdfas_nuaa,seeds=5,variants=none+kdfas,raw_dir=/path/to/NUAA
 
 Arguments that are not its own go to the base config; --config.base.KEY=VALUE overrides it. A run that is finished is
@@ -15,32 +16,33 @@ from configs import common
 
 OFF, ALONE = {"weight": 0.0}, {"weight": 1.0}  # ALONE: labels at full weight where no KL shares it
 CROSS, GRAM = {"form": "cross"}, {"form": "gram"}
-# Name -> what changes in config.terms.
-VARIANTS = {
-    "none": {"ce": ALONE, "kl": OFF, "covariance": OFF},
-    "kl": {"covariance": OFF},
-    "cross": {"ce": ALONE, "kl": OFF, "covariance": CROSS},
-    "gram": {"ce": ALONE, "kl": OFF, "covariance": GRAM},
-    "kl_cross": {"covariance": CROSS},
-    "kl_gram": {"covariance": GRAM},
+# Name -> what changes in the base config, for bases without VARIANTS of their own.
+KDFAS = {
+    "none": {"terms": {"ce": ALONE, "kl": OFF, "covariance": OFF}},
+    "kl": {"terms": {"covariance": OFF}},
+    "cross": {"terms": {"ce": ALONE, "kl": OFF, "covariance": CROSS}},
+    "gram": {"terms": {"ce": ALONE, "kl": OFF, "covariance": GRAM}},
+    "kl_cross": {"terms": {"covariance": CROSS}},
+    "kl_gram": {"terms": {"covariance": GRAM}},
     "kdfas": {},  # the base config as it is
 }
-DEFAULT = "none+kl+cross+gram+kl_cross+kl_gram"
+DEFAULT = ("none", "kl", "cross", "gram", "kl_cross", "kl_gram")  # of KDFAS: every one in one form or the other
 
 
 def get_config(argument: str = ""):
-    """Arguments: base (a config of configs/), seeds (how many), variants (names of VARIANTS joined by +)."""
+    """Arguments: base (a config of configs/), seeds (how many), variants (names joined by +)."""
     parts = [part for part in argument.split(",") if part]
     own = [part for part in parts if part.partition("=")[0] in ("base", "seeds", "variants")]
-    args = common.parse(",".join(own), base="kdfas_demo", seeds=5, variants=DEFAULT)
-    names = args.variants.split("+")
-    if unknown := [name for name in names if name not in VARIANTS]:
-        raise ValueError(f"config argument variants: {unknown[0]!r} is unknown; known: {', '.join(VARIANTS)}")
+    args = common.parse(",".join(own), base="kdfas_demo", seeds=5, variants="")
     base = importlib.import_module(f"configs.{args.base}")
+    variants = getattr(base, "VARIANTS", KDFAS)
+    names = args.variants.split("+") if args.variants else list(DEFAULT if variants is KDFAS else variants)
+    if unknown := [name for name in names if name not in variants]:
+        raise ValueError(f"config argument variants: {unknown[0]!r} is unknown; known: {', '.join(variants)}")
     config = ml_collections.ConfigDict()
     config.name = f"ablation of {args.base}"
     config.base = base.get_config(",".join(part for part in parts if part not in own))
     config.seeds = tuple(range(args.seeds))
     config.names = tuple(names)  # in this order
-    config.variants = {name: {"terms": VARIANTS[name]} for name in names}
+    config.variants = {name: variants[name] for name in names}
     return config

@@ -40,15 +40,17 @@ def base(name: str) -> ml_collections.ConfigDict:
     config.terms = {"ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1}}
     config.mesh = {"data": -1, "fsdp": 1}
     # The domain adversarial attack: `classifier` is the teacher that knows the domains, "" for none.
-    config.daa = {"classifier": "", "steps": 5, "eps": 8 / 255, "step_size": 2 / 255, "target": "uniform"}
-    config.daa.random_start = False
+    config.daa = {"classifier": "", "steps": 5, "eps": 8 / 255, "step_size": 4 / 255, "decay": 0.5}
+    config.daa.update({"target": "uniform", "random_start": False, "unroll": True})  # unroll: faster on CPU
 
     data = config.data = ml_collections.ConfigDict()
     data.dataset = "simulated"  # several are joined by +
     data.options = ml_collections.ConfigDict()  # of the data sets' readers
     data.raw_dir = ""  # the raw data, where the records are not made yet; {dataset} stands for the name of each set
     data.data_dir = "data"  # where records are kept
-    data.target = "label"  # what a batch's label says: live or attack; identity: who; domain: from which domain
+    data.target = "label"  # what a label says: live or attack; identity: who; domain: from where; attributes: which
+    data.domain_by = "domain"  # the column that tells domains apart: domain, session, sensor, ...
+    data.attributes = ()  # that target attributes asks for, such as ("Male", "Young"), in the order of the labels
     data.record_size = 224  # px of the stored crops
     data.scale = 1.3  # crop side / longer side of the face box
     data.align = False  # fit MTCNN's landmarks to ArcFace's template instead
@@ -82,8 +84,10 @@ def base(name: str) -> ml_collections.ConfigDict:
         "b1": 0.9,
         "b2": 0.999,
         "clip_norm": 0.0,
+        "every": {},  # {a name in the path of parameters: n}: those are updated in every n-th step alone
     }
     config.eval = {"batch_size": 128}
+    config.report = {"faces": False}  # show the faces of the worst errors in the page: of real people only when asked
     return config
 
 
@@ -107,3 +111,42 @@ def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigD
         "stages": (),
     }
     return config
+
+
+def dual_teachers(
+    config: ml_collections.ConfigDict,
+    domains: ml_collections.ConfigDict,
+    perceptual: ml_collections.ConfigDict,
+    generative: ml_collections.ConfigDict,
+    generative_stages: tuple[tuple[int, int], ...],
+) -> ml_collections.ConfigDict:
+    """Gives `config` DTDA's face teachers, E_d and the domain adversarial attack (METHODS section 2); DAT is off.
+
+    L = CE + l_p align(student, perceptual) + l_g align(student, generative), all on x_adv, l_p = l_g = 1 [C]. E_d reads
+    the student's data and seed: an override holds for both. The face teachers know other data; they share its folder.
+    """
+    for key in ("dataset", "raw_dir", "protocol", "record_size", "scale", "align", "image_size", "domain_by"):
+        domains.data[key] = config.data.get_ref(key)
+    domains.data.options = config.data.options
+    domains.seed = config.get_ref("seed")
+    for name, teacher in (("domains", domains), ("perceptual", perceptual), ("generative", generative)):
+        teacher.data.data_dir = config.data.get_ref("data_dir")
+        config.teachers[name] = {"config": teacher, "checkpoint": ""}
+    config.daa.classifier = "domains"
+    stages = {"perceptual": tuple((stage, stage) for stage in range(1, 5)), "generative": generative_stages}
+    for name, pairs in stages.items():
+        config.terms[name] = {"kind": "align", "weight": 1.0, "teacher": name, "stages": pairs}
+    config.terms.adversary = {"kind": "domain_adversary", "weight": 0.0, "domains": domains.model.classes}
+    return config
+
+
+# DTDA, what it is made of, and what it claims to beat: name -> what changes in the config (configs/ablation.py).
+PLAIN = {"terms": {"perceptual": {"weight": 0.0}, "generative": {"weight": 0.0}}}
+DTDA_VARIANTS = {
+    "erm": {**PLAIN, "daa": {"steps": 0}},
+    "dat": {"terms": {**PLAIN["terms"], "adversary": {"weight": 1.0}}, "daa": {"steps": 0}},
+    "daa": PLAIN,
+    "perceptual": {"terms": {"generative": {"weight": 0.0}}},
+    "generative": {"terms": {"perceptual": {"weight": 0.0}}},
+    "dtda": {},  # the base config as it is
+}

@@ -17,8 +17,8 @@ def with_attacks(
 
     - `probability`: of a live crop to be printed or displayed, and photographed again; its label becomes attack. Rows
       that mixup or cutmix have mixed are not live crops.
-    - `recapture`: of every other crop, live or attack, to be taken through the same cameras without an instrument, label as it was: else
-      the camera that follows a simulated instrument would tell the label.
+    - `recapture`: of every other crop, live or attack, to be taken through the same cameras without an instrument,
+      label as it was: else the camera that follows a simulated instrument would tell the label.
     What becomes of a row depends on the seed, the step and its example alone.
     """
     if not (config.probability or config.recapture):

@@ -5,6 +5,7 @@ IEEE SPL 2016; the package `mtcnn` brings the weights and runs them on TensorFlo
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from input_pipeline.schema import Box
 SHORTER_SIDES = (160, 480)
 CONFIDENCE = 0.9  # of the last network; the package's own threshold (0.8) lets patterned cloth through [C]
 BATCH = 16  # frames at once: more was no faster
+MOST_ASPECT = 8  # longer side / shorter side of a frame that may show a face
 
 # Where ArcFace's recognisers expect the five landmarks in a frame of 112 x 112 pixels (insightface's template).
 TEMPLATE = np.array(
@@ -44,39 +46,44 @@ def detect(images: Sequence[np.ndarray]) -> list[Face | None]:
 
     The largest, not the most confident [C]: the person before the camera is nearer than bystanders and portraits.
     """
-    faces: list[Face | None] = [None] * len(images)
+    return [next(iter(found), None) for found in detect_all(images)]
+
+
+def detect_all(images: Sequence[np.ndarray]) -> list[list[Face]]:
+    """The confident faces of each RGB uint8 image [h, w, 3], the largest first.
+
+    Smaller ones than 1/8 of the shorter side are looked for where there is no larger one. An image of more than
+    `MOST_ASPECT` times its shorter side has no face [C]: it would be blown up to be looked at.
+    """
+    faces: list[list[Face]] = [[] for _ in images]
     for side in SHORTER_SIDES:
         by_shape = collections.defaultdict(list)  # the package pads unequal images and then mixes up their offsets
         for i, image in enumerate(images):
-            if faces[i] is None:
+            if not faces[i] and max(image.shape[:2]) <= MOST_ASPECT * min(image.shape[:2]):
                 by_shape[image.shape].append(i)
         for same in by_shape.values():
             for start in range(0, len(same), BATCH):
                 batch = same[start : start + BATCH]
-                for i, face in zip(batch, _detect_at([images[i] for i in batch], side), strict=True):
-                    faces[i] = face
+                for i, found in zip(batch, _detect_at([images[i] for i in batch], side), strict=True):
+                    faces[i] = found
     return faces
 
 
-def _detect_at(images: list[np.ndarray], side: int) -> list[Face | None]:
-    """`detect` for images of one shape, resized so that their shorter side is `side`."""
+def _detect_at(images: list[np.ndarray], side: int) -> list[list[Face]]:
+    """`detect_all` for images of one shape, resized so that their shorter side is `side`."""
     zoom = side / min(images[0].shape[:2])
     h, w = (max(1, round(length * zoom)) for length in images[0].shape[:2])
     small = [_resize(image, w, h) for image in images]
     rows = _mtcnn().detect_faces(small, output_type="numpy")  # [n, 16]: image, x, y, w, h, confidence, 5 x, 5 y
     rows = rows[rows[:, 5] >= CONFIDENCE]
-    faces: list[Face | None] = []
-    for i in range(len(images)):
-        mine = rows[rows[:, 0] == i]
-        if not len(mine):
-            faces.append(None)
-            continue
-        best = mine[np.argmax(mine[:, 3] * mine[:, 4])]
-        landmarks = (best[6:16].reshape(2, 5).T / zoom).astype(np.float32)
-        try:
-            faces.append(Face(clamp(tuple(best[1:5] / zoom), *images[i].shape[:2]), landmarks, float(best[5])))
-        except ValueError:  # mostly outside the frame
-            faces.append(None)
+    rows = rows[np.argsort(-rows[:, 3] * rows[:, 4], kind="stable")]
+    faces: list[list[Face]] = [[] for _ in images]
+    for row in rows:
+        number = int(row[0])
+        landmarks = (row[6:16].reshape(2, 5).T / zoom).astype(np.float32)
+        with contextlib.suppress(ValueError):  # mostly outside the frame
+            box = clamp(tuple(row[1:5] / zoom), *images[number].shape[:2])
+            faces[number].append(Face(box, landmarks, float(row[5])))
     return faces
 
 
@@ -137,6 +144,11 @@ def align(image: np.ndarray, landmarks: np.ndarray, scale: float = 1.3, size: in
     return cv2.warpAffine(
         image, np.array([[a, -b, c], [b, a, d]]), (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+
+
+def cut(image: np.ndarray, face: Face, *, scale: float, size: int, aligned: bool) -> np.ndarray:
+    """The crop of a detected face as uint8 [size, size, 3]: `align` where it is wanted `aligned`, else `crop`."""
+    return align(image, face.landmarks, scale, size) if aligned else crop(image, face.box, scale, size)
 
 
 def _inside(centre: float, side: int, limit: int) -> int:

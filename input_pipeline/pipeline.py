@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from input_pipeline import attacked, datasets, ops, pairs, prepare, protocols, records
+from input_pipeline import attacked, datasets, ops, pairs, prepare, protocols, records, schema
 
 CLASSES = 2  # of target 'label': column 0 attack, column 1 bona fide
-TARGETS = ("label", "identity", "domain")  # what `config.data.target` may ask for
+TARGETS = ("label", "identity", "domain", "attributes")  # what `config.data.target` may ask for
 PIECE = 32  # rows that one call reads, decodes and augments: even, as neighbours are mixed [C]
 AHEAD = 2  # batches prepared while the device works
 ORDER, VIEW, MIX = range(3)  # what a generator is seeded for, beside the run's seed
@@ -26,12 +26,14 @@ ORDER, VIEW, MIX = range(3)  # what a generator is seeded for, beside the run's 
 
 class Data(NamedTuple):
     """Prepared sets under a protocol. `table` has the rows of all, with a column `role` (train, dev, test or '') and
-    `file` counting through `files`; `sources` names the domains of each role (`protocols.sources`)."""
+    `file` counting through `files`; `sources` names the domains of each role (`protocols.sources`); `attributes` are
+    those that target 'attributes' asks for, in the order of its labels."""
 
     table: pd.DataFrame
     files: Sequence[str]
     fingerprint: str  # of every example's metadata and image
     sources: dict[str, list[str]]
+    attributes: tuple[str, ...] = ()
 
     def count(self, role: str) -> int:
         """Examples of a role that have a face."""
@@ -55,30 +57,25 @@ class Data(NamedTuple):
 def open_data(config) -> Data:
     """The data sets of `config` (config.data) under its protocol, prepared first where their raw data is at hand.
 
-    `config.dataset` may name several, joined by +; `{dataset}` in `config.raw_dir` stands for each name, and an option
-    goes to every reader that has it. FileNotFoundError with the expected tree and the command where there is no data;
-    ValueError where the protocol selects nothing to train on or to test, and for an unknown `config.target`.
+    Errors as of `gather`; ValueError where the protocol selects nothing to train on or to test, for an unknown
+    `config.target`, and for `config.attributes` that the data do not know, where they are the target.
+    `config.domain_by` names the column that says which domain an example is from, once the protocol has chosen: the
+    sessions or cameras of one set may be domains.
     """
     if config.target not in TARGETS:
         raise ValueError(f"config.data.target={config.target!r} is unknown; known: {', '.join(TARGETS)}")
-    prepared = _prepared(config)
-    offsets = np.cumsum([0, *(len(p.files) for p in prepared)])
-    table = pd.concat(
-        [p.table.assign(file=p.table["file"] + offset) for p, offset in zip(prepared, offsets, strict=False)],
-        ignore_index=True,
-    )
-    extra = tuple(config.extra_sources)
-    selectable = _for_recognition(table) if config.target == "identity" else table
+    everything = gather(config)
+    table, extra = everything.table, tuple(config.extra_sources)
+    selectable = _for_recognition(table) if config.target in ("identity", "attributes") else table
     roles = protocols.assign(
         selectable, config.protocol, dict(config.subjects), extra=extra, dev_share=config.dev_share
     )
     if config.train_species:
         roles = roles.mask((roles == "train") & ~table["species"].isin(config.train_species), "")
-    data = Data(
-        table.assign(role=roles),
-        [file for p in prepared for file in p.files],
-        hashlib.sha256("".join(p.fingerprint for p in prepared).encode()).hexdigest(),
-        protocols.sources(table, roles, extra),
+    data = everything._replace(
+        table=table.assign(role=roles, domain=_domains(table, config.domain_by)),
+        sources=protocols.sources(table, roles, extra),
+        attributes=tuple(config.attributes) if config.target == "attributes" else (),
     )
     for role in ("train", "test"):
         if not data.count(role):
@@ -86,11 +83,38 @@ def open_data(config) -> Data:
                 f"config.data.protocol={config.protocol!r} selects no {role} example with a face from "
                 f"{config.dataset} ({len(table)} examples)"
             )
+    if config.target == "attributes":
+        _check_attributes(data)
     return data
 
 
+def gather(config) -> Data:
+    """All examples of the data sets of `config` (config.data), prepared first where need be, without roles.
+
+    `config.dataset` may name several, joined by +; `{dataset}` in `config.raw_dir` stands for each name, and an option
+    goes to every reader that has it. FileNotFoundError with the expected tree and the command where there is no data;
+    ValueError for an unknown option, or a `raw_dir` that cannot be that of several sets.
+    """
+    prepared = _prepared(config)
+    offsets = np.cumsum([0, *(len(p.files) for p in prepared)])
+    table = pd.concat(
+        [p.table.assign(file=p.table["file"] + offset) for p, offset in zip(prepared, offsets, strict=False)],
+        ignore_index=True,
+    )
+    fingerprint = hashlib.sha256("".join(p.fingerprint for p in prepared).encode()).hexdigest()
+    return Data(table.assign(role=""), [file for p in prepared for file in p.files], fingerprint, {})
+
+
+def _domains(table: pd.DataFrame, column: str) -> pd.Series:
+    """Which domain each row is from by a `column` of names; ValueError, which lists those, for another one."""
+    known = [name for name, kind in schema.COLUMNS.items() if kind is str]
+    if column not in known:
+        raise ValueError(f"config.data.domain_by={column!r} is no column of names; known: {', '.join(known)}")
+    return table["domain"] if column == "domain" else table["dataset"] + "/" + table[column]
+
+
 def _for_recognition(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` as protocols select from it where people are told apart.
+    """`table` as protocols select from it where it is asked whose face or what kind of face it is.
 
     A row whose liveness nobody knows counts as any other, and a set without splits gets them by person [C].
     """
@@ -98,6 +122,45 @@ def _for_recognition(table: pd.DataFrame) -> pd.DataFrame:
     by_person = np.array(pairs.SPLITS)[number % len(pairs.SPLITS)]
     unsplit = (table["split"] == "").groupby(table["dataset"]).transform("all")
     return table.assign(label=0, split=table["split"].mask(unsplit, by_person))
+
+
+def _check_attributes(data: Data) -> None:
+    """ValueError where the wanted attributes are unknown here, or a training example has no value of one."""
+    pieces = set(";".join(data.table["attributes"].unique()).split(";")) - {""}
+    known = sorted({piece.partition("=")[0] for piece in pieces})
+    if not data.attributes or not set(data.attributes) <= set(known):
+        raise ValueError(
+            f"config.data.attributes={data.attributes}: expected names of attributes that the data know: "
+            f"{', '.join(known) or 'none'}"
+        )
+    train = data.has_face("train")
+    without = train & np.isnan(attributes(data)).any(axis=1)
+    if without.any():
+        sets = ", ".join(data.table["dataset"][without].unique())
+        raise ValueError(
+            f"config.data.attributes={data.attributes}: {without.sum()} of {train.sum()} training examples have no "
+            f"value of one of them (from {sets}); take that set out of config.data.dataset, or that name out of these"
+        )
+
+
+def attributes(data: Data) -> np.ndarray:
+    """The values of `data.attributes` of each row of `data.table`: float32 [n, k], 0 or 1, NaN where nobody says."""
+    column = data.table["attributes"]
+    values = [column.str.extract(f"(?:^|;){name}=([01])", expand=False) for name in data.attributes]
+    return np.stack(values, axis=1).astype(np.float32)
+
+
+def labels(data: Data, target: str) -> tuple[list[str], Callable[[np.ndarray], np.ndarray]]:
+    """What a target asks for -> (names [k], rows of `data.table` int [b] -> their labels float32 [b, k]).
+
+    'attributes': each of the names is 1, 0 or NaN. Others: 1 for the own one of `classes`, zeros for a row of none.
+    """
+    if target == "attributes":
+        values = attributes(data)
+        return list(data.attributes), lambda rows: values[rows]
+    names, own = classes(data, target)
+    # Row by row: all images times all people would not fit into memory.
+    return names, lambda rows: np.equal.outer(own[rows], np.arange(len(names))).astype(np.float32)
 
 
 def classes(data: Data, target: str) -> tuple[list[str], np.ndarray]:
@@ -113,13 +176,12 @@ def classes(data: Data, target: str) -> tuple[list[str], np.ndarray]:
     return names, pd.Index(names).get_indexer(of)
 
 
-def check_classes(data: Data, target: str, number: int) -> None:
-    """ValueError, naming both numbers, unless `number` (config.model.classes) is that of the classes of `target`."""
-    wanted = len(classes(data, target)[0])
+def check_classes(data: Data, target: str, number: int, key: str = "config.model.classes") -> None:
+    """ValueError, naming both numbers, unless `number`, which `key` sets, is that of the `labels` of `target`."""
+    wanted = len(labels(data, target)[0])
     if number != wanted:
         raise ValueError(
-            f"config.model.classes={number}, but config.data.target={target!r} has {wanted} classes in the training "
-            f"data; set config.model.classes={wanted}"
+            f"{key}={number}, but target {target!r} has {wanted} classes in the training data; set it to {wanted}"
         )
 
 
@@ -152,8 +214,8 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Steps `start` .. `steps` of the training stream; `shard` = (host, hosts).
 
-    Yields this host's rows: image uint8 [b, h, w, 3], label float32 [b, k] (`classes` of `config.target`; soft where
-    mixed, zeros where unknown), index int64 [b] and, with target 'label', domain int32 [b] (counted through the
+    Yields this host's rows: image uint8 [b, h, w, 3], label float32 [b, k] (`labels` of `config.target`; soft where
+    mixed), index int64 [b] and, with target 'label', domain int32 [b] (counted through the
     classes of target 'domain'; mixing leaves it). Every epoch is a new order of the training examples, its remainder
     dropped; `config.balance` names columns of the table, such as 'domain+label', of whose combinations each gets the
     same share of every epoch. The hosts' rows together are the batch of a single host, as long as each has an even
@@ -162,7 +224,7 @@ def train_batches(
     groups = _groups(data, config.balance)
     per_epoch = data.count("train") // batch_size
     reader, augmentation = records.Reader(data.files, data.table), ops.Augmentation(config.augment)
-    names, targets = classes(data, config.target)
+    _, labels_of = labels(data, config.target)
     if config.target != "label" and (config.attack.probability or config.attack.recapture):
         raise ValueError(f"config.data.attack makes attacks for target 'label', not {config.target!r}; set it to zero")
 
@@ -179,8 +241,7 @@ def train_batches(
                 for row, image in zip(rows.tolist(), reader.images(rows), strict=True)
             ]
         )
-        labels = np.equal.outer(targets[rows], np.arange(len(names))).astype(np.float32)
-        return images, augmentation.mix(images, labels, ops.generator(seed, MIX, step)), rows
+        return images, augmentation.mix(images, labels_of(rows), ops.generator(seed, MIX, step)), rows
 
     stream = _stream(piece, (start, steps), batch_size, shard, "label")
     if config.target == "label":

@@ -3,8 +3,8 @@
     python -m input_pipeline.prepare --dataset=NAME --raw_dir=RAW [--data_dir=data] [--size=224] [--scale=1.3]
                                      [--align] [--boxes=mtcnn] [--option KEY=VALUE ...] [--workers=N | --runner=...]
 
-leaves the records (`input_pipeline.records`) in DATA_DIR/face_crops/NAME-SIZEpx-SCALEx[-...]/1.0.0. The work is cut
-into parts (`input_pipeline.parts`); until all are finished they lie beside it in 1.0.0.unfinished, and the same command
+leaves the records (`input_pipeline.records`) in DATA_DIR/face_crops/NAME-SIZEpx-SCALEx[-...]/1.1.0. The work is cut
+into parts (`input_pipeline.parts`); until all are finished they lie beside it in 1.1.0.unfinished, and the same command
 goes on from there. Who makes the parts (this process, N workers, Apache Beam) changes nothing in them.
 """
 

@@ -24,7 +24,7 @@ import pandas as pd
 
 from input_pipeline import schema
 
-NAME, SPLIT, VERSION = "face_crops", "records", "1.0.0"
+NAME, SPLIT, VERSION = "face_crops", "records", "1.1.0"  # of the layout: a new column makes new records
 HEADER, FOOTER = 12, 4  # bytes around the data of a TFRecord: its length and checksums
 PLACE = {"file": int, "offset": int, "length": int, "crc32": int}  # where a record's data lies, and its checksum
 TABLE_TYPES = schema.COLUMNS | PLACE

@@ -36,6 +36,7 @@ COLUMNS = {
     "light": str,  # illumination (Replay-Attack: controlled, adverse; CelebA-Spoof: normal, back, ...), or ''
     "environment": str,  # place (CelebA-Spoof: indoor, outdoor), or ''
     "support": str,  # how the instrument was held (Replay-Attack: fixed, hand), or ''
+    "attributes": str,  # of the face, under CelebA's names: 'Male=1;Young=0' (`attributes`), '' where nobody says
     "found": bool,  # a face was found; without one there is no crop, and the video may be a non-response
     "detector": str,  # where the box came from: annotation, mtcnn, render
     "scale": float,  # crop side / longer side of the face box (of ArcFace's frame where the crop is aligned)
@@ -77,6 +78,7 @@ class Presentation:
     light: str = ""
     environment: str = ""
     support: str = ""
+    attributes: str = ""
     cropped: bool = False  # its frames are face crops already (rendered ones): they are only resized
 
     @property
@@ -97,4 +99,13 @@ def table(presentations: Iterable[Presentation]) -> pd.DataFrame:
 
 def lists(splits: Mapping[str, str]) -> str:
     """{protocol: split} of one video by the set's own list files, as the column `lists` holds it."""
-    return ";".join(f"{protocol}={split}" for protocol, split in sorted(splits.items()))
+    return _joined(splits)
+
+
+def attributes(values: Mapping[str, int]) -> str:
+    """{attribute: 0 or 1} of one face, as the column `attributes` holds it."""
+    return _joined(values)
+
+
+def _joined(values: Mapping[str, str | int]) -> str:
+    return ";".join(f"{name}={value}" for name, value in sorted(values.items()))

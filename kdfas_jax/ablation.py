@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+from pathlib import Path
 
 import jax
 import ml_collections
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from kdfas_jax import report, teachers, train, workdir
+from kdfas_jax.journal import NonFiniteLossError
 
 logger = logging.getLogger(__name__)
 
@@ -26,24 +28,29 @@ def ablate(config, folder: str) -> str:
     """Runs `config` = {base, names, variants, seeds} in `folder` -> the Markdown table, also written there.
 
     FOLDER/<variant>-seed<n> holds each run; a finished one is not run again. table.{md,csv,tex} and runs.csv are
-    written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the divisor.
+    written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the divisor. A
+    run that stops at a non-finite loss has diverged: it is counted, has no figures and is not run again either.
     """
-    rows = [*(f"teacher {name}" for name in config.base.teachers), *config.names]
-    figures: dict[str, dict[int, dict]] = {row: {} for row in rows}
+    judged = [name for name, teacher in config.base.teachers.items() if teacher.config.data.target == "label"]
+    rows = [*(f"teacher {name}" for name in judged), *config.names]
+    figures: dict[str, dict[int, dict | None]] = {row: {} for row in rows}
     table = ""
     for seed in config.seeds:
         for name in config.names:
             run = variant(config.base, config.variants[name], seed)
             home = os.path.join(folder, f"{name}-seed{seed}")
             results = workdir.results(run, home)
-            if results is None:
+            if results is None and not _diverged(home):
                 logger.info("variant %s, seed %d, in %s", name, seed, home)
-                results = train.train(run, home)
-            for teacher, settings in run.teachers.items():
-                taught = os.path.join(teachers.home(settings, home), "eval", "results.json")
+                try:
+                    results = train.train(run, home)
+                except NonFiniteLossError as error:
+                    logger.warning("%s", error)
+            for teacher in judged:
+                taught = os.path.join(teachers.home(run.teachers[teacher], home), "eval", "results.json")
                 if os.path.exists(taught):
                     figures[f"teacher {teacher}"][seed] = _read(taught)["test"]
-            figures[name][seed] = results["test"]
+            figures[name][seed] = results and results["test"]
             table = _write(folder, figures)
     return table
 
@@ -57,17 +64,22 @@ def variant(base, overrides, seed: int) -> ml_collections.ConfigDict:
     return run
 
 
+def _diverged(home: str) -> bool:
+    """Whether the run in `home` has stopped at a non-finite loss (`journal`)."""
+    return any(Path(home).glob("nonfinite-step*.json"))
+
+
 def _read(path: str) -> dict:
     with open(path, encoding="utf-8") as file:
         return json.load(file)
 
 
-def _write(folder: str, figures: dict[str, dict[int, dict]]) -> str:
+def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:
     rows = {name: _summary(list(by_seed.values())) for name, by_seed in figures.items() if by_seed}
     table = report.markdown(rows, corner="test, % (AUC as a fraction)")
     if jax.process_index() == 0:
         runs = [
-            {"variant": name, "seed": seed, **{figure: test[figure] for figure in FIGURES}}
+            {"variant": name, "seed": seed, **{figure: test[figure] if test else np.nan for figure in FIGURES}}
             for name, by_seed in figures.items()
             for seed, test in by_seed.items()
         ]
@@ -82,10 +94,13 @@ def _write(folder: str, figures: dict[str, dict[int, dict]]) -> str:
     return table
 
 
-def _summary(tests: list[dict]) -> dict[str, str]:
-    cells = {"seeds": str(len(tests))}
+def _summary(tests: list[dict | None]) -> dict[str, str]:
+    finished = [test for test in tests if test]
+    cells = {"seeds": str(len(tests)), "diverged": str(len(tests) - len(finished))}
+    if not finished:
+        return cells | dict.fromkeys(FIGURES, "-")
     for figure in FIGURES:
-        values = np.array([test[figure] for test in tests]) * (1 if figure == "auc" else 100)
+        values = np.array([test[figure] for test in finished]) * (1 if figure == "auc" else 100)
         digits = 4 if figure == "auc" else 2
         spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
         cells[figure] = f"{values.mean():.{digits}f}{spread}"

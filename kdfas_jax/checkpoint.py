@@ -1,8 +1,8 @@
 """Checkpoints of a run: the only import of Orbax.
 
-`checkpoints/STEP/{params,batch_stats,opt_state,meta}`: apart, so that evaluation restores the model's variables alone,
-on any number of devices. A tree without arrays (the statistics of a model without batch norm) is left out: Orbax
-writes none. Kept: the latest, and the best one on dev. A save that is cut off never looks finished.
+`checkpoints/STEP/{params,batch_stats,term_params,opt_state,meta}`: apart, so that evaluation restores the model's
+variables alone, on any number of devices. A tree without arrays (the statistics of a model without batch norm) is left
+out: Orbax writes none. Kept: the latest, and the best one on dev. A save that is cut off never looks finished.
 """
 
 import os
@@ -15,7 +15,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from kdfas_jax.models import weights_match
 from kdfas_jax.step import TrainState
 
-TREES = ("params", "batch_stats", "opt_state")  # the items of a checkpoint that are fields of `TrainState`
+TREES = ("params", "batch_stats", "term_params", "opt_state")  # its items that are fields of `TrainState`
 
 
 class Checkpoints:

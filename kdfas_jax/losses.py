@@ -140,6 +140,11 @@ def align(student: jax.Array, teacher: jax.Array) -> jax.Array:
     return jnp.sum((_unit_rows(student) - _unit_rows(teacher)) ** 2, axis=-1).mean(axis=(1, 2))
 
 
+def reverse_gradient(values: jax.Array, scale: jax.Array | float) -> jax.Array:
+    """`values` as they are; their gradient times -`scale` (Ganin and Lempitsky, ICML 2015)."""
+    return (1 + scale) * jax.lax.stop_gradient(values) - scale * values
+
+
 def wgan_critic(real: jax.Array, fake: jax.Array) -> jax.Array:
     """What a Wasserstein critic minimises, mean(fake) - mean(real) over its patches (Arjovsky et al. 2017) -> [b].
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import topologies
 
 from kdfas_jax import models, optim, perturb, sharding, step, teachers
-from kdfas_jax.objective import Objective
+from kdfas_jax.objective import TRAINING, Objective
 
 # HBM of one device, GiB, by the device kind that the TPU compiler reports (cloud.google.com/tpu/docs).
 MEMORY_GIB = {
@@ -65,12 +65,14 @@ def plan(config, topology: str) -> dict:
 
 
 def _analytic_flops(config, model, frozen) -> float:
-    """FLOPs of a step for one image: three forwards of the student, one of each teacher, and the attack's own."""
+    """FLOPs of a step for one image: three forwards of student and terms, one of each teacher, and the attack's own."""
     sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
     forward = {name: models.flops(module, sizes[name]) for name, module in frozen.items()}
     attacked = sum(perturb.flops(forward[name], config.daa.steps) for name in perturb.classifiers(config))
-    taught = sum(forward[name] for name in Objective(config.terms, config.teachers).teachers)
-    return 3 * models.flops(model, config.data.image_size) + taught + attacked
+    objective, size = Objective(config.terms, config.teachers), config.data.image_size
+    taught = {name: step.outputs(frozen[name], sizes[name]) for name in objective.teachers}
+    own = objective.flops(step.outputs(model, size), taught)
+    return TRAINING * models.flops(model, size) + sum(forward[name] for name in taught) + attacked + own
 
 
 def lower(config, mesh, *, unroll: bool = False):
@@ -88,10 +90,11 @@ def lower(config, mesh, *, unroll: bool = False):
     schedule = optim.schedule(config.optim, steps=10_000, steps_per_epoch=1, batch_size=config.train.batch_size)
     optimiser = optim.make(config.optim, schedule)
     size = config.data.image_size
-    state = jax.eval_shape(lambda: step.init(model, size, optimiser, config.seed))
+    sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
+    taught = {name: step.outputs(frozen[name], sizes[name]) for name in objective.teachers}
+    state = jax.eval_shape(lambda: step.init(model, size, optimiser, config.seed, objective, taught))
     placed = sharding.tree(mesh, state)
     abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, placed)
-    sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
     variables = {name: _frozen(module, sizes[name], mesh) for name, module in frozen.items()}
     b, rows = config.train.batch_size, sharding.batch(mesh)
     batch = {
@@ -131,7 +134,8 @@ def collectives(hlo: str) -> dict[str, int]:
 
 def _step_flops(config, mesh, compiled, modules) -> float:
     """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so all are unrolled."""
-    if all(module == _unrolled(module) for module in modules) and not perturb.classifiers(config):
+    looped = perturb.classifiers(config) and not config.daa.unroll
+    if all(module == _unrolled(module) for module in modules) and not looped:
         return float(compiled.cost_analysis()["flops"])
     return float(lower(config, mesh, unroll=True)[0].cost_analysis()["flops"]) / mesh.size
 

@@ -16,12 +16,14 @@ from kdfas_jax.objective import Objective
 class TrainState:
     """What a step changes: its number, the student's parameters and statistics (fp32), the optimiser's state.
 
-    `batch_stats` are the running statistics of the student's batch norms, {} where it has none.
+    `batch_stats` are the running statistics of the student's batch norms, and `term_params` the parameters of the
+    objective's own (`Objective.init`), trained beside the student's and of no use after it; {} where there are none.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
+    term_params: Any
     opt_state: Any
 
     @property
@@ -29,11 +31,37 @@ class TrainState:
         """What the student needs to run."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
+    @property
+    def trained(self) -> dict[str, Any]:
+        """What the optimiser updates."""
+        return {"params": self.params, "term_params": self.term_params}
 
-def init(model, image_size: int, optimiser: optax.GradientTransformation, seed: int) -> TrainState:
-    """The state before step 0, a pure function of the seed."""
+
+def init(
+    model,
+    image_size: int,
+    optimiser: optax.GradientTransformation,
+    seed: int,
+    objective: Objective | None = None,
+    teachers: Mapping[str, Any] | None = None,
+) -> TrainState:
+    """The state before step 0, a pure function of the seed.
+
+    An `objective` whose terms have parameters needs the `outputs` of the `teachers` that it reads.
+    """
     variables = init_variables(model, image_size, seed)
-    return TrainState(jnp.zeros((), jnp.int32), **variables, opt_state=optimiser.init(variables["params"]))
+    term_params = {}
+    if objective:
+        key = jax.random.fold_in(jax.random.key(seed), 1)
+        term_params = objective.init(key, outputs(model, image_size), teachers or {})
+    state = TrainState(jnp.zeros((), jnp.int32), **variables, term_params=term_params, opt_state=None)
+    return state.replace(opt_state=optimiser.init(state.trained))
+
+
+def outputs(model, image_size: int) -> dict[str, Any]:
+    """Shapes of a model's named outputs for one image of `image_size` px."""
+    images = jnp.zeros((1, image_size, image_size, 3))
+    return jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), images)[0][1])
 
 
 def init_variables(model, image_size: int, seed: int) -> dict[str, Any]:
@@ -56,6 +84,17 @@ def reader(module, image_size: int) -> Callable:
     return read
 
 
+def training_pass(model, variables, images: jax.Array, labels: jax.Array, key: jax.Array):
+    """A model's pass over training images [b, h, w, 3] with labels [b, k] -> (named outputs, {'batch_stats'} after it).
+
+    A model with a `training_pass` of its own (StarGAN) is asked for it; any other is applied.
+    """
+    if hasattr(model, "training_pass"):
+        return model.training_pass(variables, images, labels, key)
+    (_, out), updated = model.apply(variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"])
+    return out, updated
+
+
 def make(
     model,
     objective: Objective,
@@ -63,13 +102,15 @@ def make(
     optimiser: optax.GradientTransformation,
     seed: int,
     attack: Callable | None = None,
+    steps: int = 1,
 ) -> Callable:
     """-> train_step(state, {teacher: variables}, batch) -> (state, metrics), to be jitted by `compiled`.
 
     `batch`: image uint8 [b, h, w, 3], label [b, k] soft targets, and domain int32 [b] where there is an `attack`
     (`perturb.make`), whose images student and teachers see in place of the batch's. `teachers` are the `reader`s of
     the models that the objective reads; their forward pass lies outside the differentiated function, and their batch
-    norms use the running statistics. Metrics are fp32 scalars: loss, each term unweighted, grad_norm.
+    norms use the running statistics. `steps` is the length of the run, for terms whose strength follows its progress.
+    Metrics are fp32 scalars: loss, each term unweighted, grad_norm.
     """
 
     def train_step(state: TrainState, teacher_variables: Mapping[str, Any], batch: Mapping[str, jax.Array]):
@@ -79,19 +120,18 @@ def make(
             images = attack(teacher_variables, images, batch["domain"], jax.random.fold_in(key, 1))
         targets = {name: teachers[name](teacher_variables[name], images)[1] for name in objective.teachers}
         targets = jax.lax.stop_gradient(targets)
-        rngs = {"dropout": key}
 
-        def loss_of(params):
-            variables = {**state.variables, "params": params}
-            (_, out), updated = model.apply(variables, images, train=True, rngs=rngs, mutable=["batch_stats"])
-            loss, terms = objective(out, targets, batch)
+        def loss_of(trained):
+            variables = {**state.variables, "params": trained["params"]}
+            out, updated = training_pass(model, variables, images, batch["label"], key)
+            loss, terms = objective(out, targets, batch, trained["term_params"], state.step / steps)
             return loss, (terms, updated["batch_stats"])
 
-        (loss, (terms, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        (loss, (terms, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.trained)
+        updates, opt_state = optimiser.update(grads, state.opt_state, state.trained)
+        trained = optax.apply_updates(state.trained, updates)
         metrics = {"loss": loss, **terms, "grad_norm": optax.tree.norm(grads)}
-        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+        return TrainState(state.step + 1, batch_stats=batch_stats, opt_state=opt_state, **trained), metrics
 
     return train_step
 

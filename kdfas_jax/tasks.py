@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from input_pipeline import pairs, pipeline
-from kdfas_jax import metrics, step
+from kdfas_jax import calibration, metrics, step
 from kdfas_jax.verification import cosine, verification
 
 VIDEO = ["dataset", "video", "subject", "species", "label"]
+GROUPS = ["domain", "sensor", "session", "medium", "light", "environment", "support"]  # figures are broken down by
 
 
 class Task(NamedTuple):
@@ -46,19 +48,43 @@ def _detection_selection(videos: pd.DataFrame) -> dict[str, float]:
 
 
 def _detection_results(videos: dict[str, pd.DataFrame], data: pipeline.Data) -> dict:
-    """The threshold is the EER's of dev, applied unchanged to test; a protocol without dev takes it from train."""
+    """The threshold is the EER's of dev, applied unchanged to test; a protocol without dev takes it from train.
+
+    So are the thresholds of the operating points and the temperature.
+    """
     source = data.threshold_role
     for role, rows in videos.items():
         metrics.check(rows, f"{role} of {', '.join(data.sources[role])}")
-    threshold, _ = metrics.eer_threshold(videos[source])
-    test, dev = videos["test"], videos.get("dev")
+    points = metrics.operating_points(videos[source])
+    threshold, temperature = points["eer"], calibration.fit(videos[source])
+
+    def figures(role: str) -> dict:
+        scaled = {"calibration": calibration.figures(videos[role], temperature)}
+        return metrics.figures(videos[role], threshold) | scaled | {"non_response": data.non_responses(role)}
+
+    test = videos["test"]
     return {
-        "threshold": {"value": threshold, "source": f"EER of {source} of {', '.join(data.sources[source])}"},
-        "dev": {} if dev is None else metrics.figures(dev, threshold) | {"non_response": data.non_responses("dev")},
-        "test": metrics.figures(test, threshold)
-        | {"ci95": metrics.confidence(test, threshold), "non_response": data.non_responses("test")},
+        "threshold": {
+            "value": threshold,
+            "source": f"EER of {source} of {', '.join(data.sources[source])}",
+            "operating_points": points,
+            "temperature": temperature,
+        },
+        "dev": figures("dev") if "dev" in videos else {},
+        "test": figures("test")
+        | {
+            "operating_points": metrics.at_points(test, points),
+            "breakdown": metrics.breakdown(test, _groups(test, data), threshold),
+            "ci95": metrics.confidence(test, threshold),
+        },
         "literature": metrics.literature(test, threshold),
     }
+
+
+def _groups(videos: pd.DataFrame, data: pipeline.Data) -> pd.DataFrame:
+    """What is known of each of `videos`: the columns `GROUPS` of the data's table, in the rows of `videos`."""
+    known = data.table.drop_duplicates(["dataset", "video"]).set_index(["dataset", "video"])[GROUPS]
+    return known.loc[pd.MultiIndex.from_frame(videos[["dataset", "video"]])].set_index(videos.index)
 
 
 def embedding(_, out: Mapping[str, jax.Array]) -> jax.Array:
@@ -115,6 +141,43 @@ def _accuracy_selection(images: pd.DataFrame) -> dict[str, float]:
     return {"accuracy": accuracy, "selection": accuracy}
 
 
+def score_attributes(logits: pd.DataFrame, data: pipeline.Data) -> pd.DataFrame:
+    """Logits of images [n, k] -> one row an image and attribute that the data know of it: label, score its probability.
+
+    Columns: dataset, video, frame, attribute, label (0 or 1), score.
+    """
+    images = data.table.loc[logits.index, ["dataset", "video", "frame"]]
+    labels, scores = pipeline.attributes(data)[logits.index], jax.nn.sigmoid(logits.to_numpy())
+    rows = [
+        images.assign(attribute=name, label=labels[:, i], score=np.asarray(scores[:, i]))
+        for i, name in enumerate(data.attributes)
+    ]
+    return pd.concat(rows).dropna(subset="label").astype({"label": int})
+
+
+def attribute_figures(rows: pd.DataFrame) -> dict[str, Any]:
+    """Means over attributes and the figures of each: {accuracy (at 0.5), auc, by_attribute: {name: the two}} [C].
+
+    An attribute that all images share has no AUC, and is left out of the mean; nothing where there is no row.
+    """
+    by_attribute = {}
+    for name, own in rows.groupby("attribute", sort=False):
+        by_attribute[name] = {"accuracy": float(((own["score"] >= 0.5) == own["label"]).mean())}
+        if own["label"].nunique() == 2:
+            by_attribute[name]["auc"] = float(roc_auc_score(own["label"], own["score"]))
+    means = pd.DataFrame(by_attribute.values()).mean().to_dict()
+    return {**means, "by_attribute": by_attribute} if by_attribute else {}
+
+
+def _attribute_selection(rows: pd.DataFrame) -> dict[str, float]:
+    figures = attribute_figures(rows)
+    if "auc" not in figures:
+        raise ValueError(
+            "target 'attributes': no attribute that dev shows with and without; choose others to select by"
+        )
+    return {"auc": figures["auc"], "accuracy": figures["accuracy"], "selection": figures["auc"]}
+
+
 def _dev_and_test(data: pipeline.Data) -> tuple[str, ...]:
     return ("dev", "test") if data.count("dev") else ("test",)
 
@@ -154,5 +217,12 @@ TASKS: dict[str, Task] = {
         selection=_accuracy_selection,
         roles=_dev_and_test,
         results=_plain_results(_accuracy),
+    ),
+    "attributes": Task(
+        read=lambda logits, _: logits,
+        scored=score_attributes,
+        selection=_attribute_selection,
+        roles=_dev_and_test,
+        results=_plain_results(attribute_figures),
     ),
 }

@@ -1,8 +1,8 @@
 """Teachers: frozen models with named outputs, from finished runs of this same trainer.
 
-`config.teachers.NAME = {config, checkpoint}`: the whole config of the teacher, and a finished run's folder if there
-is one already. Without it the teacher lives beside the student, at TEACHERS/<its config's name>-<digest>, so that
-every student of the same teacher finds the same one.
+`config.teachers.NAME = {config, checkpoint}`: the whole config of the teacher, and a finished run's folder or a file
+of published weights if there is one already. Without it the teacher lives beside the student, at
+TEACHERS/<its config's name>-<digest>, so that every student of the same teacher finds the same one.
 """
 
 import os
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from kdfas_jax import checkpoint, models, sharding, step, workdir
+from kdfas_jax.models import weights
 
 
 class Teacher(NamedTuple):
@@ -24,7 +25,7 @@ class Teacher(NamedTuple):
 
 
 def home(config, student_workdir: str) -> str:
-    """The folder of the teacher `config` = {config, checkpoint} of the student in `student_workdir`."""
+    """Where the teacher `config` = {config, checkpoint} of the student in `student_workdir` is: a folder or a file."""
     if config.checkpoint:
         return config.checkpoint
     parent = os.path.dirname(os.path.abspath(student_workdir))
@@ -36,16 +37,24 @@ def finished(folder: str) -> bool:
     return os.path.exists(os.path.join(folder, "eval", "results.json"))
 
 
-def load(folder: str, mesh) -> Teacher:
-    """The run's variables at its best step on dev, the parameters cast once to the dtype that the model computes in.
+def load(home: str, mesh, config=None) -> Teacher:
+    """The teacher at `home`: a run's variables at its best step on dev, or published weights for the model of `config`.
 
-    Running statistics stay fp32, as batch norm computes with them.
+    Parameters are cast once to the dtype that the model computes in; running statistics stay fp32, as batch norm
+    computes with them. ValueError or FileNotFoundError says what a run or a file lacks.
     """
-    config = ml_collections.ConfigDict(workdir.read(folder)["config"])
+    published = os.path.isfile(home)
+    if not published:
+        config = ml_collections.ConfigDict(workdir.read(home)["config"])
     module = models.create(config.model)
-    with checkpoint.open_finished(folder) as checkpoints:
-        abstract = abstract_variables(module, config.data.image_size, mesh)
-        variables = checkpoints.restore_variables(checkpoints.best(), abstract)
+    abstract = abstract_variables(module, config.data.image_size, mesh)
+    if published:
+        fresh = jax.jit(lambda: step.init_variables(module, config.data.image_size, 0))()
+        found, _ = weights.load(home, module, fresh)
+        variables = jax.device_put(found, jax.tree.map(lambda leaf: leaf.sharding, abstract))
+    else:
+        with checkpoint.open_finished(home) as checkpoints:
+            variables = checkpoints.restore_variables(checkpoints.best(), abstract)
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(module.dtype)), variables["params"])
     return Teacher(module, {**variables, "params": params}, config.data.image_size)
 

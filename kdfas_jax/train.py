@@ -2,10 +2,9 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
-import optax
 from clu import parameter_overview
 
 from input_pipeline import pipeline, protocols
@@ -81,15 +80,22 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
     pipeline.check_classes(data, config.data.target, model.classes)
 
     with Checkpoints(folder) as checkpoints, preemption.watch() as stopping:
-        state = _restore(config, checkpoints, model, optimiser, mesh, steps)
-        start = int(state.step)
-        if start == steps:
+        if checkpoints.latest() == steps:
             return
-        frozen = {name: teachers.load(home, mesh) for name, home in homes.items()}
+        frozen = {name: teachers.load(home, mesh, config.teachers[name].config) for name, home in homes.items()}
+        _check_domains(config, data, frozen)
+        taught = {name: step.outputs(frozen[name].module, frozen[name].image_size) for name in objective.teachers}
+
+        def create():
+            return step.init(model, config.data.image_size, optimiser, config.seed, objective, taught)
+
+        state = _restore(config, checkpoints, model, create, mesh, steps)
+        start = int(state.step)
         readers = {name: step.reader(teacher.module, teacher.image_size) for name, teacher in frozen.items()}
         frozen_variables = {name: teacher.variables for name, teacher in frozen.items()}
         attack = perturb.make(config, readers)
-        train_step = step.compiled(step.make(model, objective, readers, optimiser, config.seed, attack), mesh, state)
+        made = step.make(model, objective, readers, optimiser, config.seed, attack, steps)
+        train_step = step.compiled(made, mesh, state)
         score = step.make_score(model, mesh, task.read)
         batches = pipeline.train_batches(
             data,
@@ -124,12 +130,18 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
                 journal.step(number, metrics, index)
 
 
-def _restore(config, checkpoints: Checkpoints, model, optimiser: optax.GradientTransformation, mesh, steps: int):
-    """The latest saved state, or the one before step 0, laid out on `mesh`."""
+def _check_domains(config, data: pipeline.Data, frozen: Mapping[str, teachers.Teacher]) -> None:
+    """ValueError where E_d or a domain adversary tells apart another number of domains than are trained on."""
+    for name in perturb.classifiers(config):
+        key = f"config.teachers.{name}.config.model.classes"
+        pipeline.check_classes(data, "domain", frozen[name].module.classes, key)
+    for name, term in config.terms.items():
+        if term.weight and "domains" in term:
+            pipeline.check_classes(data, "domain", term.domains, f"config.terms.{name}.domains")
 
-    def create():
-        return step.init(model, config.data.image_size, optimiser, config.seed)
 
+def _restore(config, checkpoints: Checkpoints, model, create: Callable[[], step.TrainState], mesh, steps: int):
+    """The latest saved state, or the one before step 0 that `create` makes, laid out on `mesh`."""
     shapes = jax.eval_shape(create)
     shardings = sharding.tree(mesh, shapes)
     latest = checkpoints.latest()

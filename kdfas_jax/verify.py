@@ -11,12 +11,13 @@ import argparse
 import copy
 import json
 import sys
+from pathlib import Path
 
 import ml_collections
 import numpy as np
 import pandas as pd
 
-from input_pipeline import pairs, pipeline
+from input_pipeline import datasets, pairs, pipeline
 from kdfas_jax import report, sharding, step, tasks, teachers, workdir
 from kdfas_jax.evaluate import score_examples
 
@@ -44,16 +45,30 @@ def verify(
         "embedding": score_examples(score, recogniser.variables, batches(), mesh),
         "raw pixels": _grey(batches()),
     }
-    return {name: tasks.pair_figures(tasks.score_pairs(of, data.table, wanted)) for name, of in vectors.items()}
+    scored = {name: tasks.score_pairs(of, data.table, wanted) for name, of in vectors.items()}
+    return {name: tasks.pair_figures(rows) | {"counts": _counts(rows, wanted)} for name, rows in scored.items()}
+
+
+def _counts(scored: pd.DataFrame, listed: list[pairs.Pair] | None) -> dict[str, int]:
+    """Pairs that are scored, and those of a list that are left out: an image is absent or shows no face."""
+    return {"scores": len(scored), "left_out": len(listed) - len(scored) if listed else 0}
 
 
 def _everyone(config, dataset: str, raw_dir: str, options: dict) -> pipeline.Data:
-    """All of another data set as test, cropped as `config` (the run's data) says."""
+    """All of another data set as test, cropped as `config` (the run's data) says.
+
+    A set of one's own gets the name of its folder where it is given none, so that two of them are not taken for one.
+    """
     other = copy.deepcopy(config)
-    other.update({"dataset": dataset, "raw_dir": raw_dir, "protocol": "official", "extra_sources": ()})
+    if raw_dir and "name" in datasets.options(datasets.get(dataset)):
+        options = {"name": Path(raw_dir).resolve().name.lower(), **options}
+    other.update({"dataset": dataset, "raw_dir": raw_dir})
     other.options = ml_collections.ConfigDict(options)
-    data = pipeline.open_data(other)
-    return data._replace(table=data.table.assign(role="test"))
+    data = pipeline.gather(other)
+    data = data._replace(table=data.table.assign(role="test"))
+    if not data.count("test"):
+        raise ValueError(f"{dataset} of {raw_dir}: a face was found in none of the {len(data.table)} images")
+    return data
 
 
 def _grey(batches) -> pd.DataFrame:
@@ -95,6 +110,8 @@ def main(argv: list[str] | None = None) -> None:
         workdir.write_atomically(flags.output, json.dumps(figures, indent=2))
     rows = {name: report.row({"test": of}) for name, of in figures.items()}
     print(report.markdown(rows, corner="% (AUC as a fraction)"))
+    counts = figures["embedding"]["counts"]
+    print(f"{counts['scores']} pairs scored, {counts['left_out']} left out: an image is absent or shows no face")
 
 
 if __name__ == "__main__":

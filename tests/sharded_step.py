@@ -29,6 +29,8 @@ TERMS = {
     "kl": {"kind": "kl", "weight": 0.7, "teacher": "spoof", "temperature": 3.0},
     "cross": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "cross", "centre": True},
     "gram": {"kind": "covariance", "weight": 5.0, "teacher": "spoof", "form": "gram"},
+    "align": {"kind": "align", "weight": 1.0, "teacher": "spoof", "stages": ((1, 2), (4, 4))},
+    "adversary": {"kind": "domain_adversary", "weight": 1.0, "domains": 3, "hidden": 16},
 }
 # Name -> student, teacher and the terms between them.
 CASES = {
@@ -40,7 +42,7 @@ CASES = {
     "resnet": (
         resnet.create(width=8, blocks=(1, 1, 1, 1)),
         resnet.create(width=4, blocks=(1, 1, 1, 1)),
-        ("ce", "kl"),
+        ("ce", "kl", "align", "adversary"),
     ),
 }
 BATCH, SIZE = 16, 16
@@ -48,6 +50,7 @@ BATCH, SIZE = 16, 16
 DOMAINS = vit.create(width=16, depth=1, heads=2, patch=8, classes=3)
 ATTACK = ml_collections.ConfigDict({"teachers": {"domains": {}}, "daa": {"classifier": "domains", "steps": 2}})
 ATTACK.daa.update({"eps": 8 / 255, "step_size": 4 / 255, "target": "confuse", "random_start": True})
+ATTACK.daa.update({"decay": 0.5, "unroll": False})
 
 
 def run(mesh, student, teacher, terms):
@@ -55,9 +58,13 @@ def run(mesh, student, teacher, terms):
     readers = {"spoof": step.reader(teacher, SIZE), "domains": step.reader(DOMAINS, SIZE // 2)}
     attack = perturb.make(ATTACK, readers)
     optimiser = optax.sgd(1.0)
-    shapes = jax.eval_shape(lambda: step.init(student, SIZE, optimiser, 0))
-    state = jax.jit(lambda: step.init(student, SIZE, optimiser, 0), out_shardings=sharding.tree(mesh, shapes))()
-    before = gather(state.params, mesh)
+
+    def create():
+        state = step.init(student, SIZE, optimiser, 0, objective, {"spoof": step.outputs(teacher, SIZE)})
+        return state.replace(step=jnp.int32(5))  # of 10: the reversed gradient is on its way
+
+    state = jax.jit(create, out_shardings=sharding.tree(mesh, jax.eval_shape(create)))()
+    before = gather(state.trained, mesh)
     frozen = jax.jit(lambda: step.init_variables(teacher, SIZE, 1))()
     domains = jax.jit(lambda: step.init_variables(DOMAINS, SIZE // 2, 2))()
     rng = np.random.default_rng(0)
@@ -70,10 +77,10 @@ def run(mesh, student, teacher, terms):
         jax.process_index() * BATCH // jax.process_count(), (jax.process_index() + 1) * BATCH // jax.process_count()
     )
     local = sharding.place_batch(mesh, {name: array[rows] for name, array in batch.items()})
-    train_step = step.compiled(step.make(student, objective, readers, optimiser, 0, attack), mesh, state)
-    sharded = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))
+    train_step = step.compiled(step.make(student, objective, readers, optimiser, 0, attack, 10), mesh, state)
+    sharded = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.trained))
     state, metrics = train_step(state, {"spoof": frozen, "domains": domains}, local)
-    after = gather(state.params, mesh)
+    after = gather(state.trained, mesh)
     result = {"grads": jax.tree.map(lambda a, b: a - b, before, after), "stats": gather(state.batch_stats, mesh)}
     named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(result)}
     named |= {f"metric/{name}": np.asarray(jax.device_get(value)) for name, value in metrics.items()}

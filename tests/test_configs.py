@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import pytest
 
 from input_pipeline import datasets, pipeline, protocols, schema
-from kdfas_jax import models, optim
+from kdfas_jax import models, optim, perturb, step
 from kdfas_jax.objective import Objective
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = ("kdfas_demo", "kdfas_nuaa", "kdfas_oulu", "kdfas_pod")
 TRANSFERS = ("transfer_live", "transfer_simulated")
-TASKS = ("teachers.recognition_demo", "teachers.recognition", "teachers.domains_demo")
-CONFIGS = (*TASKS, *STUDENTS, *(f"teachers.{name}" for name in STUDENTS), *TRANSFERS)
+DUAL = ("dtda_demo", "dtda_ocim")
+FACES = ("recognition_demo", "recognition", "domains_demo", "domains_nuaa", "domains", "editor_demo", "editor")
+CONFIGS = (*STUDENTS, *DUAL, *TRANSFERS, *(f"teachers.{name}" for name in (*STUDENTS, *FACES)))
 
 
 def load(name, argument=""):
@@ -29,21 +30,38 @@ def outputs(config, size):
     return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x)[0][1], images)
 
 
+def trained_outputs(config):
+    """Shapes of what the terms read of a student."""
+    model, size = models.create(config.model), config.data.image_size
+    images, labels = jnp.zeros((2, size, size, 3)), jnp.zeros((2, model.classes))
+
+    def run():
+        return step.training_pass(model, step.init_variables(model, size, 0), images, labels, jax.random.key(0))[0]
+
+    return jax.eval_shape(run)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_name_in_a_config_resolves(name):
     config = load(name)
     model = models.create(config.model)
     objective = Objective(config.terms, config.teachers)
-    outs = {name: outputs(config.teachers[name].config.model, config.data.image_size) for name in objective.teachers}
+    taught = {name: config.teachers[name].config for name in objective.teachers}
+    outs = {name: outputs(teacher.model, teacher.data.image_size) for name, teacher in taught.items()}
+    student = trained_outputs(config)
     batch = {"label": jax.ShapeDtypeStruct((2, model.classes), jnp.float32)}
-    loss, _ = jax.eval_shape(objective, outputs(config.model, config.data.image_size), outs, batch)
+    batch["domain"] = jax.ShapeDtypeStruct((2,), jnp.int32)
+    params = jax.eval_shape(lambda: objective.init(jax.random.key(0), student, outs))
+    loss, _ = jax.eval_shape(objective, student, outs, batch, params)
     assert loss.shape == ()
+    assert perturb.classifiers(config) == (("domains",) if name in DUAL else ())
     assert set(config.data.dataset.split("+")) <= set(datasets.READERS)
     assert protocols.folds(config.data.protocol)
     assert config.data.image_size % getattr(model, "patch", 1) == 0
     assert config.data.target in pipeline.TARGETS
     schedule = optim.schedule(config.optim, steps=1000, steps_per_epoch=10, batch_size=config.train.batch_size)
-    optim.make(config.optim, schedule).init({"kernel": jnp.zeros((2, 2))})
+    optimiser = optim.make(config.optim, schedule)
+    jax.eval_shape(lambda: step.init(model, config.data.image_size, optimiser, 0, objective, outs))
     for teacher in config.teachers.values():
         assert not teacher.config.teachers
 
@@ -90,6 +108,51 @@ def test_a_docstring_says_how_to_run_it(name):
     assert all((ROOT / path).exists() for path in commands)
 
 
+def test_the_face_teachers_may_be_published_weights(tmp_path):
+    """METHODS section 2: the discriminator's checkpoint is a file of its own."""
+    files = [tmp_path / name for name in ("iresnet18.pth", "200000-D.ckpt")]
+    files[1].touch()
+    config = load("dtda_ocim", f"protocol=OMI-C,raw_dir=sets,perceptual={files[0]},generative={files[1]}")
+    assert [config.teachers[name].checkpoint for name in ("perceptual", "generative")] == [str(path) for path in files]
+    assert config.teachers.generative.config.model.name == "stargan_discriminator"
+    assert config.teachers.perceptual.config.model.variant == "18"
+    assert config.teachers.domains.config.data.protocol == "ocim:OMI-C"
+
+
+def test_the_domain_classifier_sees_the_data_and_the_seed_of_its_student():
+    for name in DUAL:
+        config = load(name)
+        config.data.protocol, config.seed = "ocim:ICM-O", 17
+        classifier = config.teachers.domains.config
+        assert (classifier.data.protocol, classifier.data.target, classifier.seed) == ("ocim:ICM-O", "domain", 17)
+        assert (config.teachers.perceptual.config.seed, config.teachers.perceptual.config.data.protocol) == (
+            0,
+            "official",
+        )
+
+
+@pytest.mark.parametrize(
+    ("variant", "read", "attacked"),
+    [
+        ("erm", set(), False),
+        ("dat", set(), False),
+        ("daa", set(), True),
+        ("perceptual", {"perceptual"}, True),
+        ("generative", {"generative"}, True),
+        ("dtda", {"perceptual", "generative"}, True),
+    ],
+)
+def test_each_part_of_dtda_is_switched_alone(variant, read, attacked):
+    from kdfas_jax import ablation
+
+    study = load("ablation", "base=dtda_demo,seeds=2")
+    assert list(study.names) == ["erm", "dat", "daa", "perceptual", "generative", "dtda"]
+    config = ablation.variant(study.base, study.variants[variant], 1)
+    assert set(Objective(config.terms, config.teachers).teachers) == read
+    assert bool(perturb.classifiers(config)) == attacked
+    assert (config.terms.adversary.weight > 0) == (variant == "dat")
+
+
 def test_ablation_variants_change_only_the_terms():
     config = load("ablation", "base=kdfas_oulu,data=simulated,seeds=2,variants=none+kl_gram")
     assert config.base.data.dataset == "simulated"
@@ -121,14 +184,14 @@ def test_terms_of_the_configs_give_finite_gradients():
     assert all(jnp.isfinite(leaf).all() and (leaf != 0).any() for leaf in jax.tree.leaves(grads))
 
 
-@pytest.mark.parametrize("name", ["teachers.recognition_demo", "teachers.domains_demo"])
+@pytest.mark.parametrize("name", ["teachers.recognition_demo", "teachers.domains_demo", "teachers.editor_demo"])
 def test_the_classes_of_a_demo_are_those_of_its_training_data(name):
     """From the readers' tables alone: nothing is rendered."""
     config = load(name)
     table = schema.table(datasets.get(config.data.dataset).read(**config.data.options)).assign(found=True)
-    selectable = pipeline._for_recognition(table) if config.data.target == "identity" else table
+    selectable = table if config.data.target == "domain" else pipeline._for_recognition(table)
     roles = protocols.assign(selectable, config.data.protocol)
-    data = pipeline.Data(table.assign(role=roles), [], "", {})
+    data = pipeline.Data(table.assign(role=roles), [], "", {}, tuple(config.data.attributes))
     pipeline.check_classes(data, config.data.target, config.model.classes)
     assert min(data.count(role) for role in ("train", "dev", "test")) >= 240
 

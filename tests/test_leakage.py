@@ -1,4 +1,4 @@
-"""What 34 plain numbers tell of the label: blur, noise, tone and colour are the camera's, and carry little of it.
+"""What 34 plain numbers tell of the label: not enough to tell attacks by them.
 
 Instruments 1 (accesses 2, 4) are trained on, instruments 2 (3, 5) tested on, with other users and another session.
 Figures: docs/simulator.md.

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
         ),
         (["--config=configs/kdfas_oulu.py:data=oulo"], "unknown data set 'oulo'; known: casia, "),
         (["--config=configs/ablation.py:variants=none+all"], "'all' is unknown; known: none, kl, cross"),
-        (["--config.optim.learning=1"], "no key 'learning' there; known: b1, b2, clip_norm, lr"),
+        (["--config.optim.learning=1"], "no key 'learning' there; known: b1, b2, clip_norm, "),
         (["--config.train.batch_size=many"], "many"),
         (["--config.terms.kl.weight=-1"], "config.terms.kl.weight=-1.0 is negative"),
         (["--config=configs/none.py"], "configs/none.py"),
@@ -47,6 +47,18 @@ def test_eval_of_no_run(run_main, tmp_path):
     done = run_main("--mode=eval", f"--workdir={tmp_path}", check=False)
     assert done.returncode == 1
     assert "config.json does not exist; expected a run made by: python main.py --workdir=" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [("a,b", "a/eval/results.json does not exist; make it by: python main.py"), ("a", "two or more")],
+)
+def test_eval_of_runs_that_are_not_there(run_main, tmp_path, runs, message):
+    done = run_main("--mode=eval", f"--runs={runs}", f"--output={tmp_path / 'out'}", check=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_default_workdirs():

@@ -7,7 +7,16 @@ import pytest
 from kdfas_jax import optim
 
 CONFIG = ml_collections.ConfigDict(
-    {"lr": 5e-4, "min_lr": 1e-5, "warmup_epochs": 5.0, "weight_decay": 0.05, "b1": 0.9, "b2": 0.999, "clip_norm": 0.0}
+    {
+        "lr": 5e-4,
+        "min_lr": 1e-5,
+        "warmup_epochs": 5.0,
+        "weight_decay": 0.05,
+        "b1": 0.9,
+        "b2": 0.999,
+        "clip_norm": 0.0,
+        "every": {},
+    }
 )
 
 
@@ -44,3 +53,32 @@ def test_clipping_bounds_the_first_update_direction():
     _, state = clipped.update(huge, clipped.init(params), params)
     moments = [leaf for leaf in jax.tree.leaves(state) if getattr(leaf, "shape", ()) == (4,)]
     assert np.linalg.norm(moments[0]) <= 0.1 + 1e-6  # (1 - b1) x a gradient of norm one
+
+
+def run(config, gradients):
+    """The updates of a rate that falls by a tenth from step to step, for one weight in each of two groups."""
+    params = {"params": {name: {"kernel": jnp.ones(2)} for name in ("generator", "discriminator")}}
+    optimiser = optim.make(config, lambda step: 0.1 * 0.9**step)
+    state, updates = optimiser.init(params), []
+    for gradient in gradients:
+        found, state = optimiser.update(jax.tree.map(lambda leaf, g=gradient: leaf * g, params), state, params)
+        updates.append(jax.tree.map(lambda leaf: leaf[0], found["params"]))
+    return {name: np.array([update[name]["kernel"] for update in updates]) for name in ("generator", "discriminator")}
+
+
+def test_a_group_is_updated_in_every_nth_step_alone():
+    """As if it had seen only those steps' gradients, at those steps' learning rates."""
+    gradients = np.random.default_rng(0).normal(size=7)
+    every = run(ml_collections.ConfigDict({**CONFIG, "every": {"generator": 3}}), gradients)
+    always = run(CONFIG, gradients)
+    np.testing.assert_allclose(every["discriminator"], always["discriminator"], rtol=1e-6)
+    np.testing.assert_array_equal(every["generator"][[0, 1, 3, 4, 6]], 0)
+    seen = run(CONFIG, gradients[[2, 5]])["generator"] / 0.9 ** np.arange(2)  # at a rate of 0.1
+    np.testing.assert_allclose(every["generator"][[2, 5]], seen * 0.9 ** np.array([2, 5]), rtol=1e-5)
+
+
+def test_a_group_that_is_not_there_or_rests_for_less_than_a_step_is_refused():
+    with pytest.raises(ValueError, match=r"every names \['teacher'\], but no parameter's path"):
+        run(ml_collections.ConfigDict({**CONFIG, "every": {"teacher": 3}}), [1.0])
+    with pytest.raises(ValueError, match=r"every=\{'generator': 0\}: expected steps between two updates"):
+        run(ml_collections.ConfigDict({**CONFIG, "every": {"generator": 0}}), [1.0])

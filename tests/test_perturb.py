@@ -46,6 +46,7 @@ def to_uniform(weights, images):
     seed=st.integers(0, 2**16),
     eps=st.floats(0, 0.5, width=32),
     step_size=st.floats(0, 0.5, width=32),
+    decay=st.floats(0.25, 1, width=32),
     steps=st.sampled_from([1, 3]),
     target=st.sampled_from(TARGETS),
     random_start=st.booleans(),
@@ -90,7 +91,8 @@ def test_one_step_with_a_linear_classifier_by_hand():
         np.testing.assert_array_equal(ours[:, 1, 1], images[:, 1, 1])
 
 
-def test_a_pixel_moves_no_further_than_eps_however_many_steps():
+@pytest.mark.parametrize(("decay", "reach"), [(1.0, 0.05), (0.5, 0.02 * (2 - 0.5**8))])
+def test_a_pixel_moves_by_every_step_but_no_further_than_eps(decay, reach):
     images = np.full((1, 1, 1, 3), 0.5, np.float32)
     push = perturb.daa(
         lambda x: jnp.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], -1),
@@ -99,10 +101,11 @@ def test_a_pixel_moves_no_further_than_eps_however_many_steps():
         jax.random.key(0),
         eps=0.05,
         step_size=0.02,
+        decay=decay,
         steps=9,
         target="confuse",
     )
-    np.testing.assert_allclose(push, images - 0.05, atol=1e-6)
+    np.testing.assert_allclose(push, images - reach, atol=1e-6)
 
 
 def test_uniform_brings_the_prediction_nearer_to_uniform_and_confuse_away_from_the_own_domain():
@@ -189,6 +192,7 @@ def attacked_config(**changes):
     teacher = common.base("domains")
     teacher.model = {"name": "vit", "patch": 16, "width": 128, "depth": 1, "heads": 2, "classes": 3, "unroll": True}
     teacher.data.image_size = 64
+    teacher.data.target = "domain"
     config.teachers.domains = {"config": teacher, "checkpoint": ""}
     config.daa.update({"classifier": "domains", "steps": 3} | changes)
     return config
@@ -231,11 +235,26 @@ def test_the_plan_counts_the_attack():
         ({"classifier": "nobody"}, "config.daa.classifier='nobody' is not in config.teachers"),
         ({"steps": -1}, "steps=-1"),
         ({"step_size": 0.0}, "step_size=0.0"),
+        ({"decay": 0.0}, "decay=0.0"),
     ],
 )
 def test_a_wrong_key_is_named(changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         perturb.make(attacked_config(**changes), {})
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "message"),
+    [
+        ("label", "label", "expected config.teachers.domains.config.data.target='domain', got 'label'"),
+        ("domain", "identity", "expected config.data.target='label', got 'identity'"),
+    ],
+)
+def test_who_attacks_whom_is_checked(teacher, student, message):
+    config = attacked_config()
+    config.teachers.domains.config.data.target, config.data.target = teacher, student
+    with pytest.raises(ValueError, match=re.escape(message)):
+        perturb.make(config, {})
 
 
 def test_without_a_classifier_or_steps_there_is_no_attack():

@@ -10,7 +10,7 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from kdfas_jax import models, sharding, step, teachers
+from kdfas_jax import models, perturb, sharding, step, teachers
 from kdfas_jax.checkpoint import Checkpoints
 from kdfas_jax.models import resnet, weights
 from kdfas_jax.objective import Objective
@@ -138,18 +138,33 @@ def test_bfloat16_computes_near_fp32_and_returns_fp32():
 
 @functools.cache
 def student():
-    """A tiny student taught by another ResNet: its first state, advance(state, steps) -> (state, losses), a batch."""
-    model, teacher = resnet.create(**TINY), resnet.create("50", **TINY)
-    terms = {"ce": {"kind": "cross_entropy", "weight": 1.0}}
-    terms["kl"] = {"kind": "kl", "weight": 0.1, "teacher": "spoof", "temperature": 2.0}
-    optimiser = optax.sgd(0.1, momentum=0.9)
+    """A tiny student taught by another ResNet, with projectors, a domain head, and under attack: all of DTDA's parts.
+
+    Gives its first state, advance(state, steps) -> (state, losses), a batch.
+    """
+    model, teacher, judge = resnet.create(**TINY), resnet.create("50", **TINY), resnet.create(**TINY, classes=3)
+    terms = {
+        "ce": {"kind": "cross_entropy", "weight": 1.0},
+        "kl": {"kind": "kl", "weight": 0.1, "teacher": "face", "temperature": 2.0},
+        "align": {"kind": "align", "weight": 0.1, "teacher": "face"},
+        "adversary": {"kind": "domain_adversary", "weight": 0.1, "domains": 3, "hidden": 8},
+    }
+    objective, optimiser = Objective(terms, {"face": None}), optax.sgd(0.1, momentum=0.9)
     rng = np.random.default_rng(0)
     labels = np.arange(16) % 2
     pixels = (rng.integers(0, 128, (16, 32, 32, 3)) + 100 * labels[:, None, None, None]).astype(np.uint8)
-    batch = {"image": pixels, "label": np.eye(2, dtype=np.float32)[labels]}
-    variables, frozen = drawn(model), {"spoof": drawn(teacher)}
-    start = step.TrainState(np.int32(0), **variables, opt_state=optimiser.init(variables["params"]))
-    train_step = step.make(model, Objective(terms, {"spoof": None}), {"spoof": step.reader(teacher, 32)}, optimiser, 0)
+    batch = {"image": pixels, "label": np.eye(2, dtype=np.float32)[labels], "domain": np.arange(16, dtype=np.int32) % 3}
+    frozen = {"face": drawn(teacher), "domains": drawn(judge)}
+    readers = {"face": step.reader(teacher, 32), "domains": step.reader(judge, 32)}
+
+    def attack(variables, images, domains, key):
+        classify = functools.partial(readers["domains"], variables["domains"])
+        return perturb.daa(lambda x: classify(x)[0], images, domains, key, steps=2, random_start=True)
+
+    heads = objective.init(jax.random.key(0), step.outputs(model, 32), {"face": step.outputs(teacher, 32)})
+    start = step.TrainState(np.int32(0), **drawn(model), term_params=jax.device_get(heads), opt_state=None)
+    start = start.replace(opt_state=optimiser.init(start.trained))
+    train_step = step.make(model, objective, readers, optimiser, 0, attack, 5)
     compiled = step.compiled(train_step, MESH, start)
 
     def advance(state, steps):

@@ -70,6 +70,21 @@ def test_other_groups_and_other_seeds_are_other_people(monkeypatch):
     assert users == [set(range(1, 56))] * 2
 
 
+def test_attributes_are_those_of_the_numbers_that_a_picture_is_drawn_with(monkeypatch):
+    """Persons 54 to 56 are of two seeds; three pictures each."""
+    rows = table(identities=3, pictures=3, first=54)
+    for first, seed in ((0, simulated_identity._seed(0, 0)), (3, simulated_identity._seed(0, 1))):
+        numbers = [simulated_identity._numbers(54 + i // 3, i % 3) for i in range(9)]
+        drawn = scene.attributes(*np.resize(numbers, (scene.REQUEST, 5)).T, seed=seed)
+        for i in range(first, 3 if first == 0 else 9):
+            assert rows["attributes"][i] == schema.attributes({name: int(drawn[name][i]) for name in drawn})
+    assert {pair.partition("=")[2] for said in rows["attributes"] for pair in said.split(";")} == {"0", "1"}
+    asked = []
+    monkeypatch.setattr(scene, "attributes", lambda user, *_, seed: asked.append(len(user)) or {"Male": user % 2})
+    table(identities=110, pictures=5)
+    assert asked == [scene.REQUEST] * 2 * -(-55 * 5 // scene.REQUEST)  # by chunk, and each once
+
+
 @pytest.mark.slow
 def test_a_picture_is_the_same_alone_among_others_and_in_another_process():
     few, more = (list(READER.read(identities=n, pictures=4, size=32, first=first)) for n, first in ((2, 55), (4, 54)))

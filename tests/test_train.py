@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdfas_jax import models, optim, sharding, teachers, train
+from kdfas_jax import models, optim, sharding, step, teachers, train
 from kdfas_jax.checkpoint import Checkpoints
 from tests.test_weights import as_timm, initialise, save
 
@@ -130,12 +130,25 @@ def test_training_starts_from_published_weights(tmp_path, tiny):
     module, params = initialise(size=16, patch=8, width=16, depth=2, heads=2, classes=1000)
     tiny.init = str(save(as_timm(params), tmp_path / "published.safetensors"))
     mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
-    optimiser = optim.make(tiny.optim, lambda _: 0.1)
+    optimiser, model = optim.make(tiny.optim, lambda _: 0.1), models.create(tiny.model)
     with Checkpoints(str(tmp_path)) as checkpoints:
-        state = train._restore(tiny, checkpoints, models.create(tiny.model), optimiser, mesh, 10)
+        state = train._restore(tiny, checkpoints, model, lambda: step.init(model, 16, optimiser, 0), mesh, 10)
     np.testing.assert_allclose(state.params["blocks"]["fc1"]["kernel"], params["blocks"]["fc1"]["kernel"], rtol=1e-6)
     assert state.params["head"]["kernel"].shape == (16, 2)
     assert module.classes == 1000
+
+
+def test_a_file_of_published_weights_is_a_teacher(tmp_path, tiny):
+    """In place of a run: nothing is trained, and the model is the one that the teacher's config names."""
+    module, params = initialise(size=16, patch=8, width=32, depth=2, heads=2, classes=2)
+    path = str(save(as_timm(params), tmp_path / "published.safetensors"))
+    teacher = tiny.teachers.spoof
+    teacher.checkpoint = path
+    mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
+    loaded = teachers.load(teachers.home(teacher, str(tmp_path / "run")), mesh, teacher.config)
+    images = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
+    logits, _ = step.reader(loaded.module, loaded.image_size)(loaded.variables, images)
+    np.testing.assert_allclose(logits, module.apply({"params": params}, images)[0], rtol=1e-5, atol=1e-6)
 
 
 def written(folder):
@@ -193,7 +206,7 @@ def test_a_non_finite_loss_stops_the_run_and_names_its_batch(reference, tmp_path
 
 
 def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
-    """Two variants over two seeds; the table's figures are those of the runs; a second call trains nothing."""
+    """Three variants over two seeds, one diverging; the figures are those of the runs; a second call trains nothing."""
     script = tmp_path / "study.py"
     script.write_text(
         "import ml_collections\nfrom tests import tiny\n"
@@ -201,8 +214,9 @@ def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
         "    base = tiny.get_config(argument)\n"
         "    base.train.epochs = base.teachers.spoof.config.train.epochs = 6.0\n"
         "    return ml_collections.ConfigDict({'name': 'study', 'base': base, 'seeds': (0, 1),\n"
-        "        'names': ('none', 'kdfas'), 'variants':\n"
-        "        {'none': {'terms': {'kl': {'weight': 0.0}, 'covariance': {'weight': 0.0}}}, 'kdfas': {}}})\n"
+        "        'names': ('none', 'kdfas', 'nan'), 'variants':\n"
+        "        {'none': {'terms': {'kl': {'weight': 0.0}, 'covariance': {'weight': 0.0}}}, 'kdfas': {},\n"
+        "         'nan': {'terms': {'kl': {'temperature': 1e-40}}}}})\n"
     )
     argument = tiny_config.partition(":")[2]
     command = [sys.executable, "main.py", f"--config={script}:{argument}", f"--workdir={tmp_path / 'study'}"]
@@ -210,10 +224,17 @@ def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
     first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr[-2000:]
     runs = pd.read_csv(tmp_path / "study" / "runs.csv")
-    assert runs.groupby("variant").size().to_dict() == {"teacher spoof": 2, "none": 2, "kdfas": 2}
+    assert runs.groupby("variant").size().to_dict() == {"teacher spoof": 2, "none": 2, "kdfas": 2, "nan": 2}
+    assert runs.loc[runs["variant"] == "nan", "auc"].isna().all()
     table = (tmp_path / "study" / "table.md").read_text()
     aucs = runs.loc[runs["variant"] == "kdfas", "auc"]
     assert f"{aucs.mean():.4f} ± {aucs.std():.4f}" in table
+    cells = {
+        row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:]]
+        for row in table.splitlines()
+        if "|" in row
+    }
+    assert [cells[name][:3] for name in ("kdfas", "nan")] == [["2", "0", cells["kdfas"][2]], ["2", "2", "-"]]
     assert r"$\pm$" in (tmp_path / "study" / "table.tex").read_text()
     second = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert "variant" not in second.stderr

@@ -18,6 +18,7 @@ READERS = {
     name: f"input_pipeline.datasets.{name}"
     for name in (
         "casia",
+        "celeba",
         "celeba_spoof",
         "csv",
         "folder",

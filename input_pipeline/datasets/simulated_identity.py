@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from input_pipeline import pairs
+from input_pipeline import pairs, schema
 from input_pipeline.datasets import simulated
 from input_pipeline.schema import UNKNOWN, Presentation
 from input_pipeline.simulate import scene
@@ -26,7 +26,8 @@ def read(
 
     Options: `size` is the side of a picture in pixels; `seed` picks other people altogether, none of whom are those of
     the `simulated` set; `first` picks others of the same seed, so two ranges that do not meet share nobody. Pictures
-    of a person differ in phone, session (light, clothes, room), pose and expression. Of ten people eight train, one is
+    of a person differ in phone, session (light, clothes, room), pose and expression; `attributes` says what is drawn
+    (`simulate.attributes`), from the numbers that the renderer draws with. Of ten people eight train, one is
     dev, one test, by the last digit of their number [C]. `raw_dir` is not used. Pictures are rendered with their
     neighbours when loaded; their bytes depend on person, picture, `size` and `seed` alone. ValueError for an option
     out of range.
@@ -40,10 +41,10 @@ def read(
     for group, members in itertools.groupby(people, lambda person: person // scene.USERS):
         wanted = itertools.product(members, range(pictures))
         while chunk := tuple(itertools.islice(wanted, scene.REQUEST)):
-            numbers = tuple(_numbers(*names) for names in chunk)
-            for position, names in enumerate(chunk):
-                load = functools.partial(simulated.rendered, numbers, position, 1, size, _seed(seed, group))
-                yield _presentation(*names, load)
+            numbers, group_seed = tuple(_numbers(*names) for names in chunk), _seed(seed, group)
+            for position, (names, drawn) in enumerate(zip(chunk, _attributes(numbers, group_seed), strict=True)):
+                load = functools.partial(simulated.rendered, numbers, position, 1, size, group_seed)
+                yield _presentation(*names, load, drawn)
 
 
 def _seed(seed: int, group: int) -> int:
@@ -58,7 +59,15 @@ def _numbers(person: int, picture: int) -> tuple[int, int, int, int, int]:
     return person % scene.USERS + 1, phone + 1, session + 1, LIVE_ACCESS, frame
 
 
-def _presentation(person: int, picture: int, load) -> Presentation:
+def _attributes(numbers: tuple[tuple[int, ...], ...], seed: int) -> list[str]:
+    """What is drawn in each of a chunk's pictures, as the column `attributes` holds it."""
+    padded = np.resize(numbers, (scene.REQUEST, len(numbers[0])))  # one size: compiled once
+    drawn = scene.attributes(*padded.T, seed=seed)
+    pictures = zip(*(values[: len(numbers)].tolist() for values in drawn.values()), strict=True)
+    return [schema.attributes(dict(zip(drawn, values, strict=True))) for values in pictures]
+
+
+def _presentation(person: int, picture: int, load, attributes: str) -> Presentation:
     _, phone, session, _, _ = _numbers(person, picture)
     subject = f"{person:05d}"
     return Presentation(
@@ -71,5 +80,6 @@ def _presentation(person: int, picture: int, load) -> Presentation:
         split=pairs.SPLITS[person % len(pairs.SPLITS)],
         session=str(session),
         sensor=str(phone),
+        attributes=attributes,
         cropped=True,
     )

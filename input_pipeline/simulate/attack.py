@@ -77,7 +77,7 @@ def capture(key, level):
 
 
 def draw_light(key, amount) -> dict:
-    """The room's light, as `scene.draw_light` gives it; `amount` in [0, 1] is how coloured it is."""
+    """The room's direction, key and ambient as of `light.draw_light`; `amount` (0 to 1) is how coloured they are."""
     v = draw(key, LIGHT)
     direction = jnp.stack([v["across"], v["down"], jnp.ones_like(v["down"])])
     warm, green = jnp.array([1.0, 0.0, -1.0]), jnp.array([-0.5, 1.0, -0.5])

@@ -2,8 +2,8 @@
 
 Domain 0 is the set as it comes; domains 1 to 4 stand in for OULU-NPU (phones, three sessions), CASIA-FASD (old and new
 USB cameras, daylight, paper with cut-out eyes as the second print), Replay-Attack (a laptop's camera, a controlled lamp
-or a window behind the head) and MSU-MFSD (laptop and phone, indoor light). The people of one are in no other. The
-figures say in which direction the sets differ; they are not measured from them [C].
+or a window behind the head) and MSU-MFSD (laptop and phone, indoor light). The people of one are in no other, and each
+was taken in one room a session. The figures say in which direction the sets differ, and are not measured from them [C].
 """
 
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ CUT = ("simulated-casia", 3)  # domain and access whose print has holes for the 
 
 LIGHTS = jnp.array([[1, 2, 3], [1, 2, 3], [4, 2, 1], [6, 5, 1], [3, 1, 4]])  # kind of light by session: light.LIGHT
 ZOOM = jnp.array([0.0, 0.0, -0.05, -0.08, 0.05])  # of the framing
-# Factors on what is drawn for a camera, an instrument and a light, by domain.
+# Factors on what is drawn for a camera and an instrument, by domain.
 CAMERA = {
-    "blur": (1.0, 1.0, 1.5, 1.6, 1.15),
-    "noise": (1.0, 1.0, 1.4, 1.8, 1.1),
+    "blur": (1.0, 0.8, 1.7, 2.2, 1.1),
+    "noise": (1.0, 0.8, 1.5, 2.0, 1.1),
     "sharpen": (1.0, 1.0, 0.7, 0.4, 1.4),
     "saturation": (1.0, 1.0, 0.90, 0.80, 1.15),
     "contrast": (1.0, 1.0, 0.7, 0.9, 1.4),

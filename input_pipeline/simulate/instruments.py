@@ -134,7 +134,7 @@ def sample(image, u, v):
 def present(code, tool: dict, light: dict, room, count: int | None = None, lens=0.5):
     """The light [count, count, 3] from an instrument that shows the picture `code` [s, s, 3] (encoded, in [0, 1]).
 
-    `tool` comes from `draw_instrument`, `light` is the room's (`scene.draw_light`) and `room` the view beside and
+    `tool` comes from `draw_instrument`, `light` is the room's (`light.draw_light`) and `room` the view beside and
     before the instrument [s, s, 3], linear, out of focus: seen past a border, and reflected. `count` is the number of
     pixels that a side of the second camera's sensor has (s if None), `lens` its blur in those pixels: the fine
     structure passes both before it is sampled; all else has no detail there.

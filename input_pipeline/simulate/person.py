@@ -51,7 +51,7 @@ PERSON = {
     "width": (0.92, 1.08),
     "jaw": (0.84, 1.12),
     "crown": (0.94, 1.06),
-    "hair_tone": (0.0, 3.9),  # index into albedo.HAIR
+    "hair_tone": (0.0, 3.9),  # index into hair.HAIR
     "grey": (0.0, 1.0),  # how early the hair turns grey
     "hair_style": (0.0, 1.0),  # below 0.10 bald or shaved, up to 0.55 short, then half-long and long
     "hair_volume": (0.04, 0.13),

@@ -38,11 +38,11 @@ ERRORS = {
 def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
     """Everything drawn for one picture, as nested dicts of scalars and small arrays; all arguments are integers.
 
-    `who` depends on the user, `clothes` on the session too, `room` (a key) on the phone as well; `light`, `now` (pose,
-    framing, expression) and `camera` are those of the picture, whatever its access; `source_light`, `source_room`,
-    `source_camera` and `tool` describe how the picture that an attack shows came about. A printed picture keeps its
-    pose through the frames of a video. `attacker` is who looks through the holes of a cut-out, with the eyes where the
-    holes are. `domain` (0 to 4) is that of `domains.DOMAINS`, and `seed` its own (`_seed`).
+    `who` depends on the user, `clothes` on the session too, `room` (a key) on the phone as well, see `_room`; `light`,
+    `now` (pose, framing, expression) and `camera` are those of the picture, whatever its access; `source_light`,
+    `source_room`, `source_camera` and `tool` describe how the picture that an attack shows came about. A printed
+    picture keeps its pose through the frames of a video. `attacker` is who looks through the holes of a cut-out, with
+    the eyes where the holes are. `domain` (0 to 4) is that of `domains.DOMAINS`, and `seed` its own (`_seed`).
     """
     home = fold(seed, 1, user, session)
     video = fold(seed, 2, user, phone, session, access)
@@ -58,10 +58,10 @@ def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
         "who": who,
         "attacker": person(fold(seed, 3, user)) | {name: who[name] for name in ("relief", "warp", "eye_size")},
         "clothes": draw(fold(home, 0), CLOTHES),
-        "room": fold(home, 1, phone),
+        "room": _room(seed, domain, session, fold(home, 1, phone)),
         "light": draw_light(fold(video, 1), kind),
         "source_light": draw_light(fold(video, 2), kind),
-        "source_room": fold(video, 9),
+        "source_room": _room(seed, domain, session % SESSIONS + 1, fold(video, 9)),
         "now": now | {"zoom": now["zoom"] + domains.ZOOM[domain]},
         "camera": domains.adapted(phone_camera, domains.CAMERA, domain),
         "source_camera": source_camera,
@@ -69,6 +69,11 @@ def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
         "source_noise": fold(video, 6, frame),
         "noise": fold(video, 7, frame),
     }
+
+
+def _room(seed, domain, session, own):
+    """The key of a room: a set that stands in for another was taken in one a session, as sets are; else its `own`."""
+    return jnp.where(domain > 0, fold(seed, 4, session), own)
 
 
 def _seed(seed: int, domain: int):

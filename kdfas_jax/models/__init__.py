@@ -3,14 +3,16 @@
 import jax
 import jax.numpy as jnp
 
-from kdfas_jax.models import counting, iresnet, resnet, stargan, vit
+from kdfas_jax.models import counting, iresnet, mobilefacenet, resnet, stargan, vit
 
 # name -> what builds it from the config's other keys, which it checks itself (ValueError lists the known ones).
 REGISTRY = {
+    "stargan": stargan.create,
     "stargan_discriminator": stargan.create_discriminator,
     "vit": vit.create,
     "resnet": resnet.create,
     "iresnet": iresnet.create,
+    "mobilefacenet": mobilefacenet.create,
 }
 
 
@@ -36,5 +38,10 @@ def count(config, image_size):
 
 
 def flops(model, image_size):
-    """FLOPs of one forward of one image of `image_size` px: two a multiply-accumulate of the matrix products."""
+    """FLOPs of one forward of one image of `image_size` px: two a multiply-accumulate of the matrix products.
+
+    Of a StarGAN its discriminator's: initialising it, by which layers are counted, runs the generator too.
+    """
+    if isinstance(model, stargan.StarGAN):
+        model = model.make_discriminator()
     return vit.flops(model, image_size) if isinstance(model, vit.ViT) else counting.of_image(model, image_size)

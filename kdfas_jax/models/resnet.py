@@ -112,8 +112,8 @@ def conv(features, side, stride=1, **fields):
 def batch_norm(train, dtype, **fields):
     """Batch norm with PyTorch's momentum and epsilon, by the batch in training and by running statistics else.
 
-    The mean over a batch that is split over devices is the global one. The running variance takes the batch's own,
-    where PyTorch's takes the unbiased estimate.
+    The mean over a batch that is split over devices is the global one. The running variance takes the batch's own
+    [C], where PyTorch's takes the unbiased estimate.
     """
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, **fields)
 

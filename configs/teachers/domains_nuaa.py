@@ -1,0 +1,27 @@
+"""E_d on real faces: which of NUAA's three sessions (two weeks apart, other places and light) is a picture from.
+
+    python main.py --config=configs/teachers/domains_nuaa.py:raw_dir=/path/to/NUAA
+    python -m kdfas_jax.confuse --workdir=runs/domains_nuaa-raw_dir=_path_to_NUAA
+
+The classifier of domains_demo; any column of the metadata may tell domains apart (config.data.domain_by). Trained on
+subjects 1-5, chosen on 6, tested on 7 and 8. Cost: a minute on two cores, after the preparation.
+"""
+
+from configs import common
+from configs.teachers import domains_demo
+
+
+def get_config(argument: str = ""):
+    """Arguments: raw_dir."""
+    args = common.parse(argument, raw_dir="")
+    config = domains_demo.get_config("classes=3")
+    config.name = "domains_nuaa"
+    config.data.dataset = "nuaa"
+    config.data.raw_dir = args.raw_dir
+    config.data.options = {}
+    config.data.protocol = "subjects"
+    config.data.subjects = {"train": "1-5", "dev": "6", "test": "7-8"}
+    config.data.domain_by = "session"
+    config.data.balance = "domain"
+    config.data.record_size = 112
+    return config

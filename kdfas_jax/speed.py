@@ -1,0 +1,68 @@
+"""Images a second that a config's student scores on this machine, the model alone: no data, no TensorFlow.
+
+    python -m kdfas_jax.speed --config=configs/dtda_ocim.py [--batch=1,32] [--dtype=float32]
+
+Random weights: the speed does not depend on them. One line a batch size: the median of some rounds and their range.
+"""
+
+import argparse
+import os
+import runpy
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+
+from kdfas_jax import models, step
+
+ROUNDS, SECONDS = 5, 2.0  # a batch size is timed for so many seconds, so many times
+
+
+def forward(config, batch: int, *, rounds: int = ROUNDS, seconds: float = SECONDS) -> list[float]:
+    """Images a second of the forward pass of `config.model` on `batch` uint8 images at a time, of each round.
+
+    Images lie on the device already; compilation is not counted.
+    """
+    model, size = models.create(config.model), config.data.image_size
+    variables = jax.jit(lambda: step.init_variables(model, size, 0))()
+    images = jnp.zeros((batch, size, size, 3), jnp.uint8)
+    score = jax.jit(lambda variables, images: model.apply(variables, step.images_of({"image": images}))[0])
+    score(variables, images).block_until_ready()
+    rates = []
+    for _ in range(rounds):
+        started, count = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - started) < seconds or not count:
+            score(variables, images).block_until_ready()
+            count += batch
+        rates.append(count / elapsed)
+    return rates
+
+
+def load(path: str):
+    """The config that `FILE[:ARGUMENTS]` names."""
+    file, _, argument = path.partition(":")
+    return runpy.run_path(file)["get_config"](argument)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m kdfas_jax.speed", description="Images a second of a model alone.")
+    parser.add_argument("--config", required=True, help="FILE[:ARGUMENTS], one of configs/")
+    parser.add_argument("--batch", default="1,32", help="batch sizes, joined by commas (default: %(default)s)")
+    parser.add_argument("--dtype", default="", help="of the computation, in place of the config's")
+    flags = parser.parse_args(argv)
+    config = load(flags.config)
+    config.model.dtype = flags.dtype or config.model.get("dtype", "float32")
+    device = jax.devices()[0]
+    count = models.count(config.model, config.data.image_size)
+    print(f"{config.model.to_dict()}, {count:,} parameters, {config.data.image_size} px")
+    print(f"{device.device_kind} ({device.platform}), {os.cpu_count()} cores")
+    for batch in map(int, flags.batch.split(",")):
+        rates = forward(config, batch)
+        spread = f"({min(rates):.1f} to {max(rates):.1f})"
+        print(f"batch {batch:4}: {statistics.median(rates):8.1f} images/s {spread}")
+
+
+if __name__ == "__main__":
+    main()
