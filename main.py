@@ -1,4 +1,4 @@
-"""Train, distil, evaluate, plan: `python main.py --config=configs/kdfas_oulu.py`. The logic is in kdfas_jax."""
+"""Train, distil, evaluate, predict, plan: `python main.py --config=configs/kdfas_oulu.py`; kdfas_jax has the logic."""
 
 import json
 import logging
@@ -15,9 +15,17 @@ from kdfas_jax import preemption
 DEFAULT_CONFIG = "--config=configs/kdfas_demo.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE[:ARGUMENTS], one of configs/; kdfas_demo by default.")
 WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder; runs/<config>[-<arguments>] by default.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "plan", "benchmark"], "What to do.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "plan", "benchmark"], "What to do.")
 TOPOLOGY = flags.DEFINE_string("topology", "cpu:8", "plan: the devices to compile for, cpu:N or v5e:16x16.")
-OUTPUT = flags.DEFINE_string("output", "", "plan, benchmark: a JSON file for the result.")
+RUNS = flags.DEFINE_list("runs", [], "eval: folders of evaluated runs, to be compared in one table and one page.")
+OUTPUT = flags.DEFINE_string(
+    "output", "", "plan, benchmark: a JSON file; predict: scores.csv; eval --runs: a folder, runs/comparison if none."
+)
+INPUT = flags.DEFINE_list("input", [], "predict: images, videos, folders of them, webcam:0.")
+FRAMES = flags.DEFINE_integer("frames", 8, "predict: how many of a video, evenly spaced.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch", 16, "predict: images looked at together.", lower_bound=1)
+CROPPED = flags.DEFINE_bool("cropped", False, "predict: the images are face crops already.")
+ANNOTATE = flags.DEFINE_string("annotate", "", "predict: a folder for copies of the images with boxes and scores.")
 COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several processes by hand.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes, with --coordinator.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, with --coordinator.")
@@ -36,14 +44,22 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are --config=FILE --workdir=DIR --mode=MODE")
     config, workdir = CONFIG.value, WORKDIR.value or default_workdir(flags.FLAGS["config"].config_filename)
     _start_jax()
+    if MODE.value == "eval" and RUNS.value:
+        print(_compare())
+        return
     if MODE.value == "plan":
         print(_plan(config))
         return
+    if MODE.value == "predict" and not INPUT.value:
+        raise ValueError("--mode=predict needs --input=PATH[,PATH...]: images, videos, folders of them, or webcam:0")
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")  # the input pipeline runs on the host; the accelerator is JAX's
     from kdfas_jax import ablation, benchmark, evaluate, report, train  # TensorFlow takes seconds: after quick errors
 
+    if MODE.value == "predict":
+        _predict(workdir)
+        return
     if MODE.value == "benchmark":
         result = benchmark.benchmark(config)
         _output(result)
@@ -53,7 +69,10 @@ def main(argv: list[str]) -> None:
     if "variants" in config:
         print(ablation.ablate(config, workdir))
         return
-    results = train.train(config, workdir) if MODE.value == "train" else evaluate.evaluate_run(workdir)
+    if MODE.value == "train":
+        results = train.train(config, workdir)
+    else:
+        results = evaluate.evaluate_run(workdir, faces=config.report.faces)
     print(f"{workdir}: {report.how(results)}")
     print(report.markdown({results["config"]["name"]: report.row(results)}, corner="test, % (AUC as a fraction)"))
 
@@ -74,6 +93,24 @@ def _plan(config) -> str:
     result = plan.plan(config, TOPOLOGY.value)
     _output(result)
     return plan.table(result)
+
+
+def _predict(folder: str) -> None:
+    from kdfas_jax import predict
+
+    output = OUTPUT.value or "scores.csv"
+    options = {"frames": FRAMES.value, "batch": BATCH.value, "cropped": CROPPED.value, "annotate": ANNOTATE.value}
+    predicted = predict.predict(folder, INPUT.value, output, **options)
+    print(f"{predicted.summary()}\n{output}")
+    if not predicted.scored:
+        raise ValueError(f"no face could be scored; the column error of {output} says why")
+
+
+def _compare() -> str:
+    from kdfas_jax import report_compare
+
+    output = OUTPUT.value or "runs/comparison"
+    return f"{report_compare.compare(RUNS.value, output)}\n{output}/index.html"
 
 
 def _output(result: dict) -> None:

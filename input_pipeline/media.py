@@ -1,17 +1,30 @@
 """Image and video files: decoding, upright, and the choice of frames."""
 
+import contextlib
 import functools
+import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from input_pipeline.schema import Box, Frame
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".webp"}
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
+FORMATS = (
+    "BMP",
+    "GIF",
+    "JPEG",
+    "PNG",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # of Pillow: others run programs, or are rarely tested [C]
+ANIMATED = ("GIF", "PNG", "WEBP")  # whose pages are a film; those of TIFF and of a phone's MPO are not
 FRAMES = 8  # of a video, by default (EVALUATION: n a video, evenly spaced)
 NEAR = 15  # a face stays near its annotated place for so many frames: half a second [C]
 
@@ -19,16 +32,56 @@ NEAR = 15  # a face stays near its annotated place for so many frames: half a se
 def load_image(path: str | Path) -> np.ndarray:
     """The image file at `path` as RGB uint8 [h, w, 3], turned upright as its EXIF orientation says.
 
-    Pillow rather than OpenCV, which fills the missing part of a truncated file with grey and says nothing.
-    FileNotFoundError for an absent file; ValueError, naming the file, for a corrupt one.
+    Pillow rather than OpenCV, which fills the missing part of a truncated file with grey and says nothing. The first
+    frame of an animated one; 16 bits become the upper 8; transparency is left out [C].
+    FileNotFoundError for an absent file; ValueError, naming the file, for a corrupt one, and, before it is decoded, for
+    one of more pixels than Pillow takes for safe (89 million).
     """
+    with _opened(path) as image:
+        return _rgb(image)
+
+
+def image_frames(path: str | Path, frames: int = FRAMES) -> Iterator[Frame]:
+    """The one frame of an image file, or `frames` of an animated one, spaced as of a video [C]; errors as above."""
+    with _opened(path) as image:
+        for number in evenly(image.n_frames if image.format in ANIMATED else 1, frames):
+            image.seek(number)
+            yield Frame(number, _rgb(image))
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """The image file, not yet decoded, closed in the end; what goes wrong meanwhile is an error as of `load_image`."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=FORMATS)
+        with image:
+            yield image
     except FileNotFoundError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # PNG: SyntaxError
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path}: not a readable image (of no format among {', '.join(FORMATS)})") from error
+    except (
+        OSError,
+        SyntaxError,  # of a PNG
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise ValueError(f"{path}: not a readable image ({error})") from error
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)  # which copies upright ones, too
+    if image.mode in ("I", "F"):
+        raise ValueError("32 bits a pixel do not say what is white; save it with 8 or 16")
+    if image.mode.startswith("I;16"):  # which Pillow clips at 255
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns of a palette that goes to RGB at once
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def image_frame(path: str | Path, annotation: Callable[[], Box | None] | None = None) -> Iterator[Frame]:
@@ -50,15 +103,19 @@ def video_frames(
         they refer to the frame before or after it is turned.
     FileNotFoundError for an absent file. ValueError, naming file and frame, where a frame cannot be decoded.
     """
-    path = str(path)
-    if not Path(path).exists():
+    path = os.path.abspath(path)  # FFmpeg takes what precedes a colon for a protocol
+    if not os.path.exists(path):
         raise FileNotFoundError(path)
+    if any("\ud800" <= letter <= "\udfff" for letter in path):  # OpenCV would crash
+        raise ValueError(f"{path!r}: OpenCV opens no video whose name is not UTF-8; rename it")
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)  # named, else digits in a path pass for an image sequence
     try:
         length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         wanted = evenly(length, frames)
         if not wanted:
             raise ValueError(f"{path}: cannot be opened as a video; copy it anew")
+        if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > Image.MAX_IMAGE_PIXELS:
+            raise ValueError(f"{path}: its frames have more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down")
         turned = capture.get(cv2.CAP_PROP_ORIENTATION_META) % 360 != 0
         boxes = annotation() if annotation and not turned else {}
         for number in range(wanted[-1] + 1):

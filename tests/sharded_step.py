@@ -16,10 +16,10 @@ if int(processes) > 1:
     jax.distributed.initialize(f"localhost:{port}", int(processes), int(process))
 
 import jax.numpy as jnp  # noqa: E402  (nothing may touch a device before the processes have met)
-import ml_collections  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
+from configs import common  # noqa: E402
 from kdfas_jax import perturb, sharding, step  # noqa: E402
 from kdfas_jax.models import resnet, vit  # noqa: E402
 from kdfas_jax.objective import Objective  # noqa: E402
@@ -48,9 +48,10 @@ CASES = {
 BATCH, SIZE = 16, 16
 # What student and teacher see: images attacked in two steps by a classifier of three domains, at half their side.
 DOMAINS = vit.create(width=16, depth=1, heads=2, patch=8, classes=3)
-ATTACK = ml_collections.ConfigDict({"teachers": {"domains": {}}, "daa": {"classifier": "domains", "steps": 2}})
-ATTACK.daa.update({"eps": 8 / 255, "step_size": 4 / 255, "target": "confuse", "random_start": True})
-ATTACK.daa.update({"decay": 0.5, "unroll": False})
+ATTACK = common.base("attacked")
+ATTACK.teachers.domains = {"config": common.base("domains"), "checkpoint": ""}
+ATTACK.teachers.domains.config.data.target = "domain"
+ATTACK.daa.update({"classifier": "domains", "steps": 2, "target": "confuse", "random_start": True, "unroll": False})
 
 
 def run(mesh, student, teacher, terms):
