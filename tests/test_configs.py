@@ -2,6 +2,8 @@
 
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -210,3 +212,15 @@ def test_the_recognition_recipe_is_the_published_one():
     assert (config.data.align, config.data.scale, config.data.image_size) == (True, 1.0, 112)
     assert models.count({**config.model, "classes": 0}, 112) == models.count({"name": "iresnet", "variant": "50"}, 112)
     assert models.count(config.model, 112) - models.count({**config.model, "classes": 0}, 112) == 70 * 512
+
+
+def test_reading_a_config_touches_no_device():
+    """Devices are counted, and processes meet, after the config has been read; this fails where it came too late."""
+    script = (
+        "import importlib, jax\n"
+        "for name in ('kdfas_oulu', 'dtda_ocim'):\n"
+        "    importlib.import_module(f'configs.{name}').get_config('data=simulated')\n"
+        "jax.config.update('jax_num_cpu_devices', 3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]

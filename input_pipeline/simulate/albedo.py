@@ -5,6 +5,7 @@ which edges are anti-aliased. Colours and shapes are our own choice [C]; colour 
 """
 
 import jax.numpy as jnp
+import numpy as np
 
 from input_pipeline.simulate.noise import bell, fold, ramp, value_noise
 from input_pipeline.simulate.person import ROW
@@ -12,17 +13,17 @@ from input_pipeline.simulate.person import ROW
 
 def table(*srgb):
     """Linear RGB [n, 3] of sRGB triples in 0..255 (a gamma of 2.2)."""
-    return (jnp.array(srgb) / 255.0) ** 2.2
+    return (np.array(srgb, np.float32) / np.float32(255)) ** np.float32(2.2)
 
 
 SKIN = table((236, 200, 180), (224, 183, 156), (203, 158, 125), (166, 120, 90), (122, 84, 62), (84, 58, 46))
 IRIS = table((40, 24, 14), (82, 54, 30), (84, 96, 62), (90, 120, 140))
-LIP = jnp.array([0.82, 0.44, 0.46])  # lips over skin
-ROUGE = jnp.array([0.80, 0.24, 0.28])  # made-up lips over skin
-BLOOD = jnp.array([0.25, 1.0, 0.8])  # absorption of the redder patches of skin
-MELANIN = jnp.array([0.5, 0.8, 1.0])
-SCLERA = jnp.array([0.26, 0.215, 0.19])
-DARK = jnp.array([0.012, 0.009, 0.008])
+LIP = np.array([0.82, 0.44, 0.46], np.float32)  # lips over skin
+ROUGE = np.array([0.80, 0.24, 0.28], np.float32)  # made-up lips over skin
+BLOOD = np.array([0.25, 1.0, 0.8], np.float32)  # absorption of the redder patches of skin
+MELANIN = np.array([0.5, 0.8, 1.0], np.float32)
+SCLERA = np.array([0.26, 0.215, 0.19], np.float32)
+DARK = np.array([0.012, 0.009, 0.008], np.float32)
 
 
 def look_up(rows, index):

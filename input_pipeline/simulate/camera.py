@@ -7,6 +7,7 @@ block-transform compression. The cameras' figures are our own choice [C].
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from input_pipeline.simulate.noise import draw, white
 
@@ -66,8 +67,10 @@ SOURCE = {
     "levels": (0.3, 0.7),
     "pedestal": (0.0, 0.005),
 }
-LUMA = jnp.array([0.299, 0.587, 0.114])
-TO_YCC = jnp.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # ITU-T T.871
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+TO_YCC = np.array(
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
+)  # ITU-T T.871
 BLOCK = 8
 SHOULDER = 0.7
 

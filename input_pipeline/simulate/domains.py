@@ -7,12 +7,13 @@ was taken in one room a session. The figures say in which direction the sets dif
 """
 
 import jax.numpy as jnp
+import numpy as np
 
 DOMAINS = ("simulated", "simulated-oulu", "simulated-casia", "simulated-replay", "simulated-msu")
 CUT = ("simulated-casia", 3)  # domain and access whose print has holes for the eyes
 
-LIGHTS = jnp.array([[1, 2, 3], [1, 2, 3], [4, 2, 1], [6, 5, 1], [3, 1, 4]])  # kind of light by session: light.LIGHT
-ZOOM = jnp.array([0.0, 0.0, -0.05, -0.08, 0.05])  # of the framing
+LIGHTS = np.array([[1, 2, 3], [1, 2, 3], [4, 2, 1], [6, 5, 1], [3, 1, 4]])  # kind of light by session: light.LIGHT
+ZOOM = np.array([0.0, 0.0, -0.05, -0.08, 0.05], np.float32)  # of the framing
 # Factors on what is drawn for a camera and an instrument, by domain.
 CAMERA = {
     "blur": (1.0, 0.8, 1.7, 2.2, 1.1),

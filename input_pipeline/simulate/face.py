@@ -7,6 +7,7 @@ paint (`albedo`, `hair`), pores and gloss at every pixel.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from input_pipeline.simulate import albedo, hair
@@ -17,17 +18,18 @@ from input_pipeline.simulate.person import ROW, landmarks
 COARSE = 96  # largest side of the grid for shape and light
 HALF = 1.17  # half the picture's side in head units: 1.3 x a face box of 1.8
 CENTRE_Y = 0.12  # of the face box, in head units
-HEAD = jnp.array(  # centre and radii of the ellipsoids that blend into a head: skull, face, jaw, chin
+HEAD = np.array(  # centre and radii of the ellipsoids that blend into a head: skull, face, jaw, chin
     [
         [0.0, -0.36, -0.30, 0.76, 0.92, 0.98],
         [0.0, 0.00, -0.06, 0.71, 0.80, 0.72],
         [0.0, 0.36, -0.02, 0.59, 0.48, 0.60],
         [0.0, 0.70, 0.10, 0.33, 0.31, 0.45],
-    ]
+    ],
+    np.float32,
 )
-NECK = jnp.array([0.0, 1.45, -0.45, 0.44, 1.3, 0.42])
-EAR = jnp.array([0.735, 0.02, -0.28, 0.10, 0.21, 0.16])
-CURTAIN = jnp.array([0.0, -0.1, -0.5, 0.80, 0.95, 0.5])  # long hair
+NECK = np.array([0.0, 1.45, -0.45, 0.44, 1.3, 0.42], np.float32)
+EAR = np.array([0.735, 0.02, -0.28, 0.10, 0.21, 0.16], np.float32)
+CURTAIN = np.array([0.0, -0.1, -0.5, 0.80, 0.95, 0.5], np.float32)  # long hair
 
 
 def rotation(now):
@@ -63,7 +65,7 @@ def meet(turn, shape, u, v):
 def head_shapes(who, now):
     """The ellipsoids of a person's head [4, 6]; jaw and chin drop as the mouth opens."""
     jaw = 0.06 * jnp.maximum(now["open_mouth"], 0.0)
-    shapes = HEAD.at[:, 3].multiply(who["width"]).at[2:, 3].multiply(who["jaw"])
+    shapes = jnp.asarray(HEAD).at[:, 3].multiply(who["width"]).at[2:, 3].multiply(who["jaw"])
     shapes = shapes.at[2:, 1].add(jaw * jnp.array([0.5, 1.5]))
     return shapes.at[0, 4].multiply(who["crown"])
 
@@ -220,7 +222,7 @@ def _ears(who, turn, u, v, pixel, light, below):
     """Both ears over `below`: a rim, a hollow and a lobe, redder than the cheek."""
     bare = albedo.look_up(albedo.SKIN, who["tone"]) * jnp.array([0.95, 0.76, 0.74])
     for side in (-1.0, 1.0):
-        shape = EAR.at[0].multiply(side * who["width"])
+        shape = jnp.asarray(EAR).at[0].multiply(side * who["width"])
         _, edge = meet(turn, shape, u, v)
         y = to_head(turn, u, v, -0.28)[1]
         hollow = bell((edge - 0.030) / 0.010) * bell((y + 0.02) / 0.13)
@@ -256,7 +258,13 @@ def _clothes(who, clothes, u, v, pixel, light, below):
 
 def _curtain(who, turn, u, v, pixel, light, below):
     """Long hair behind the face over `below`; also its light [h, w, 3] and opacity [h, w], for the locks in front."""
-    shape = CURTAIN.at[3].add(1.2 * who["hair_volume"]).at[4].set(jnp.where(who["hair_style"] > 0.75, 1.75, 0.95))
+    shape = (
+        jnp.asarray(CURTAIN)
+        .at[3]
+        .add(1.2 * who["hair_volume"])
+        .at[4]
+        .set(jnp.where(who["hair_style"] > 0.75, 1.75, 0.95))
+    )
     _, edge = meet(turn, shape, u, v)
     where, paint, thin = hair.curtain(who, u, v, edge, pixel)
     n = jnp.stack([u, -0.25 - 0.1 * thin, 0.6 + 0.0 * u], -1)

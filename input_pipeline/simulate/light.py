@@ -6,6 +6,7 @@ GPU Gems 3, 2007). Gloss: two Blinn lobes times Schlick's Fresnel term. The room
 """
 
 import jax.numpy as jnp
+import numpy as np
 
 from input_pipeline.simulate.camera import gaussian
 from input_pipeline.simulate.noise import draw
@@ -31,11 +32,13 @@ LIGHT = {
         (0.06, 0.20),
     ),  # radians
 }
-TINT = jnp.array([1.0, 0.1, -1.0])
-VIEW = jnp.array([0.0, 0.0, 1.0])
-WRAP = jnp.array([0.14, 0.07, 0.04])  # how far light reaches round the terminator, by channel
+TINT = np.array([1.0, 0.1, -1.0], np.float32)
+VIEW = np.array([0.0, 0.0, 1.0], np.float32)
+WRAP = np.array([0.14, 0.07, 0.04], np.float32)  # how far light reaches round the terminator, by channel
 SCATTER = (0.046, 0.024, 0.014)  # how far light travels under skin, in head units by channel [C]: 4, 2 and 1 mm
-REACH = jnp.array([0.03, 0.06, 0.10, 0.16, 0.24, 0.34, 0.46, 0.60])  # where a ray to the lamp is tested, in head units
+REACH = np.array(
+    [0.03, 0.06, 0.10, 0.16, 0.24, 0.34, 0.46, 0.60], np.float32
+)  # where a ray to the lamp is tested, in head units
 LOBES = ((12.0, 0.7), (48.0, 0.3))  # exponent and share of the two lobes of gloss
 FRESNEL = 0.028  # reflectance of skin at normal incidence
 

@@ -6,6 +6,7 @@ choice [C], after the proportions of adults (pupils 63 mm apart, mouth 50 mm, no
 """
 
 import jax.numpy as jnp
+import numpy as np
 
 from input_pipeline.simulate.noise import draw, fold, ramp, uniform, white
 
@@ -38,7 +39,9 @@ RELIEF = {
     "hollow": (0.52, 0.42, 0.14, 0.18, -0.030),
 }
 ROW = {name: i for i, name in enumerate(RELIEF)}
-SPREAD = jnp.array([0.018, 0.018, 0.13, 0.12, 0.26])  # between persons: of x and y absolute, of the others relative
+SPREAD = np.array(
+    [0.018, 0.018, 0.13, 0.12, 0.26], np.float32
+)  # between persons: of x and y absolute, of the others relative
 # What years and sex add to the amounts, at age 1 and masculine 1 (0 at 0).
 AGED = {"bag": 0.030, "fold": -0.030, "cheek": -0.020, "jowl": 0.035, "hollow": -0.015, "corner_of_mouth": -0.015}
 MASCULINE = {"brow_ridge": 0.030, "glabella": 0.015, "bridge": 0.015, "chin": 0.020, "cheek": -0.015, "jowl": 0.015}

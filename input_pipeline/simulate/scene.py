@@ -48,7 +48,7 @@ def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
     video = fold(seed, 2, user, phone, session, access)
     printed, replayed = (access == 2) | (access == 3), access >= 4
     who, now = person(fold(seed, 0, user)), moment(fold(video, 0), frame, jnp.where(printed, 0, frame))
-    kind = domains.LIGHTS[domain, session - 1]
+    kind = jnp.asarray(domains.LIGHTS)[domain, session - 1]
     tool = instruments.draw_instrument(fold(video, 5), replayed, jnp.where(replayed, access - 3, access - 1).clip(1, 2))
     errors, phone_camera = draw(fold(video, 8), ERRORS), camera.draw_phone(fold(video, 3), phone)
     source_camera = camera.draw_source(fold(video, 4))
@@ -62,7 +62,7 @@ def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
         "light": draw_light(fold(video, 1), kind),
         "source_light": draw_light(fold(video, 2), kind),
         "source_room": _room(seed, domain, session % SESSIONS + 1, fold(video, 9)),
-        "now": now | {"zoom": now["zoom"] + domains.ZOOM[domain]},
+        "now": now | {"zoom": now["zoom"] + jnp.asarray(domains.ZOOM)[domain]},
         "camera": domains.adapted(phone_camera, domains.CAMERA, domain),
         "source_camera": source_camera,
         "tool": domains.adapted(tool, domains.TOOL, domain),
