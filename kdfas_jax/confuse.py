@@ -1,6 +1,6 @@
 """How far the domain adversarial attack fools a domain classifier: its accuracy on clean and on attacked images.
 
-    python -m kdfas_jax.confuse --workdir=RUN [--steps=1,3,5] [--eps=2,4,8] [--step_size=4] [--decay=0.5]
+    python -m kdfas_jax.confuse --workdir=RUN [--steps=1,3,5] [--eps=2,4,8] [--output=FILE.csv]
 
 RUN has config.data.target=domain (configs/teachers/domains.py). Images are those of its test role, or of dev where the
 protocol's test domain is none that it knows. Accuracies are means over the domains, so that chance is 1 / their number.
@@ -22,18 +22,12 @@ from kdfas_jax import perturb, report, sharding, step, teachers, workdir
 logger = logging.getLogger("kdfas_jax.confuse")  # run as a module, its name is __main__
 
 
-def confuse(
-    folder: str,
-    *,
-    steps: Sequence[int] = (1, 3, 5),
-    eps: Sequence[float] = (2, 4, 8),
-    step_size: float = 4,
-    decay: float = 0.5,
-) -> pd.DataFrame:
+def confuse(folder: str, *, steps: Sequence[int] = (1, 3, 5), eps: Sequence[float] = (2, 4, 8)) -> pd.DataFrame:
     """Rows target, steps, eps, accuracy, changed (the largest change of a pixel), images; the first is of clean images.
 
-    `eps` and `step_size` are in 255ths, as is `changed`; accuracy is a fraction. ValueError where the run in `folder`
-    is not one of target 'domain' or has no image of a domain that it knows.
+    `eps` is in 255ths, as is `changed`; the first step is half of it, as in the attack's defaults; accuracy is a
+    fraction. ValueError where the run in `folder` is not one of target 'domain' or has no image of a domain that it
+    knows.
     """
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     if config.data.target != "domain":
@@ -49,7 +43,7 @@ def confuse(
                 return read(variables, images)[0]
 
             images, key = step.images_of(batch), jax.random.key(0)
-            options = {"eps": eps, "step_size": step_size / 255, "decay": decay, "steps": steps, "target": target}
+            options = {"eps": eps, "step_size": eps / 2, "steps": steps, "target": target}
             attacked = perturb.daa(classify, images, batch["domain"], key, **options, unroll=True)
             return classify(attacked).argmax(axis=-1), abs(attacked - images).max(axis=(1, 2, 3))
 
@@ -117,15 +111,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workdir", required=True, help="a run with config.data.target=domain")
     parser.add_argument("--steps", type=_numbers(int), default=(1, 3, 5), help="numbers of steps, joined by commas")
     parser.add_argument("--eps", type=_numbers(float), default=(2, 4, 8), help="bounds in 255ths, joined by commas")
-    parser.add_argument("--step_size", type=float, default=4, help="of the first step, in 255ths (%(default)s)")
-    parser.add_argument("--decay", type=float, default=0.5, help="each step over the one before (%(default)s)")
     parser.add_argument("--output", default="", help="a CSV file for the figures")
     flags = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("kdfas_jax").setLevel(logging.INFO)
     try:
-        sizes = {"step_size": flags.step_size, "decay": flags.decay}
-        found = confuse(flags.workdir, steps=flags.steps, eps=flags.eps, **sizes)
+        found = confuse(flags.workdir, steps=flags.steps, eps=flags.eps)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
