@@ -125,7 +125,8 @@ def _crops(
             columns |= {"detector": "mtcnn", "found": face is not None}
             box, landmarks = (face.box, face.landmarks) if face else ((0, 0, 0, 0), UNKNOWN_LANDMARKS)
             counts["faces_not_found"] += face is None
-            image = _detected(frame.image, face, crop) if face else None
+            shape = {"scale": crop.scale, "size": crop.size, "aligned": crop.align}
+            image = faces.cut(frame.image, face, **shape) if face else None
         encoded = NO_FACE if image is None else faces.encode(image)
         yield columns, {"image": encoded, "bbox": np.asarray(box, np.float32), "landmarks": landmarks}
 
@@ -141,9 +142,3 @@ def _annotated(frame: Frame, crop: Crop, counts: collections.Counter) -> faces.B
         return None
     counts["boxes_clamped"] += box != tuple(frame.box)
     return box
-
-
-def _detected(image: np.ndarray, face: faces.Face, crop: Crop) -> np.ndarray:
-    if crop.align:
-        return faces.align(image, face.landmarks, crop.scale, crop.size)
-    return faces.crop(image, face.box, crop.scale, crop.size)
