@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from input_pipeline import attacked, datasets, ops, pairs, prepare, protocols, records, schema
 
-CLASSES = 2  # of target 'label': column 0 attack, column 1 bona fide
 TARGETS = ("label", "identity", "domain", "attributes")  # what `config.data.target` may ask for
 PIECE = 32  # rows that one call reads, decodes and augments: even, as neighbours are mixed [C]
 AHEAD = 2  # batches prepared while the device works

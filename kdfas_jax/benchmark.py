@@ -88,7 +88,7 @@ def _stages(data: pipeline.Data, config, encoded: list[bytes]) -> dict[str, floa
     rows = np.flatnonzero(data.has_face("train"))[: len(encoded)]
     images = [ops.decode(image, config.data.image_size) for image in encoded]
     pieces = np.stack(images[: pipeline.PIECE])
-    labels = np.eye(pipeline.CLASSES, dtype=np.float32)[np.arange(len(pieces)) % pipeline.CLASSES]
+    labels = pipeline.labels(data, config.data.target)[1](rows[: len(pieces)])
 
     def per_image(work, count: int) -> float:
         started = time.perf_counter()

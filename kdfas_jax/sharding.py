@@ -15,7 +15,8 @@ BATCH = ("data", "fsdp")
 
 # First match decides; what matches nothing is whole on every device. Specs are for the last dimensions, so the stack
 # of blocks [depth, ...] is never split. Kernels [in, out] are nearly all of a model: they are split along `in`.
-# Class centres [k, d] of many identities are larger than the rest: they are split by class.
+# Class centres [k, d] of many identities are larger than the rest: they are split by class, so that no device holds all
+# logits; a number of classes that `fsdp` does not divide leaves them whole.
 RULES: tuple[tuple[str, tuple], ...] = ((r"(kernel|centres)$", ("fsdp", None)),)
 
 

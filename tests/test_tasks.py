@@ -19,6 +19,10 @@ from kdfas_jax.tasks import TASKS
 RECOGNISER = {"name": "iresnet", "classes": 8, "width": 8, "blocks": (1, 1, 1, 1), "embedding": 16, "dtype": "float32"}
 
 
+def test_every_target_of_the_pipeline_has_its_task():
+    assert tuple(TASKS) == pipeline.TARGETS
+
+
 def people(number, images):
     """Data of people with `images` pictures each, all in dev, in rows 100, 101, ..."""
     rows = [(f"p{i}", f"p{i}/{j}.jpg") for i in range(number) for j in range(images)]
