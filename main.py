@@ -1,4 +1,4 @@
-"""Train, distil, evaluate, predict, plan: `python main.py --config=configs/kdfas_oulu.py`; kdfas_jax has the logic."""
+"""Train, distil, evaluate, predict, export, plan: `python main.py --config=FILE`; kdfas_jax has the logic."""
 
 import json
 import logging
@@ -15,17 +15,21 @@ from kdfas_jax import preemption
 DEFAULT_CONFIG = "--config=configs/kdfas_demo.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE[:ARGUMENTS], one of configs/; kdfas_demo by default.")
 WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder; runs/<config>[-<arguments>] by default.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "plan", "benchmark"], "What to do.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "export", "plan", "benchmark"], "What to do.")
 TOPOLOGY = flags.DEFINE_string("topology", "cpu:8", "plan: the devices to compile for, cpu:N or v5e:16x16.")
 RUNS = flags.DEFINE_list("runs", [], "eval: folders of evaluated runs, to be compared in one table and one page.")
 OUTPUT = flags.DEFINE_string(
-    "output", "", "plan, benchmark: a JSON file; predict: scores.csv; eval --runs: a folder, runs/comparison if none."
+    "output",
+    "",
+    "plan, benchmark: a JSON file; predict: scores.csv; export: a folder, WORKDIR/export if none; eval --runs: a "
+    "folder, runs/comparison if none.",
 )
 INPUT = flags.DEFINE_list("input", [], "predict: images, videos, folders of them, webcam:0.")
 FRAMES = flags.DEFINE_integer("frames", 8, "predict: how many of a video, evenly spaced.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 16, "predict: images looked at together.", lower_bound=1)
 CROPPED = flags.DEFINE_bool("cropped", False, "predict: the images are face crops already.")
 ANNOTATE = flags.DEFINE_string("annotate", "", "predict: a folder for copies of the images with boxes and scores.")
+FORMAT = flags.DEFINE_list("format", ["onnx"], "export: some of stablehlo, tflite, onnx, onnx_int8.")
 COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several processes by hand.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes, with --coordinator.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, with --coordinator.")
@@ -59,6 +63,9 @@ def main(argv: list[str]) -> None:
 
     if MODE.value == "predict":
         _predict(workdir)
+        return
+    if MODE.value == "export":
+        print(_export(workdir))
         return
     if MODE.value == "benchmark":
         result = benchmark.benchmark(config)
@@ -104,6 +111,13 @@ def _predict(folder: str) -> None:
     print(f"{predicted.summary()}\n{output}")
     if not predicted.scored:
         raise ValueError(f"no face could be scored; the column error of {output} says why")
+
+
+def _export(folder: str) -> str:
+    from kdfas_jax import export
+
+    output = OUTPUT.value or os.path.join(folder, "export")
+    return f"{export.table(export.export(folder, FORMAT.value, output))}\n{output}"
 
 
 def _compare() -> str:

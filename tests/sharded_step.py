@@ -1,4 +1,4 @@
-"""One step of a tiny KDFAS and of a tiny ResNet, both under the domain adversarial attack.
+"""One step of a tiny KDFAS, and of a tiny ResNet with all of DTDA's parts.
 
 `python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`, each MESH data x fsdp, as 8x1. Writes
 OUT.<mesh>.<case>.npz with the metrics, the batch statistics and, because the optimiser is plain gradient descent at
@@ -32,17 +32,19 @@ TERMS = {
     "align": {"kind": "align", "weight": 1.0, "teacher": "spoof", "stages": ((1, 2), (4, 4))},
     "adversary": {"kind": "domain_adversary", "weight": 1.0, "domains": 3, "hidden": 16},
 }
-# Name -> student, teacher and the terms between them.
+# Name -> student, teacher, the terms between them, and whether they see attacked images.
 CASES = {
     "vit": (
         vit.create(width=16, depth=2, heads=2, patch=8),
         vit.create(width=32, depth=2, heads=2, patch=8),
         ("ce", "kl", "cross", "gram"),
+        False,
     ),
     "resnet": (
         resnet.create(width=8, blocks=(1, 1, 1, 1)),
         resnet.create(width=4, blocks=(1, 1, 1, 1)),
         ("ce", "kl", "align", "adversary"),
+        True,
     ),
 }
 BATCH, SIZE = 16, 16
@@ -54,10 +56,10 @@ ATTACK.teachers.domains.config.data.target = "domain"
 ATTACK.daa.update({"classifier": "domains", "steps": 2, "target": "confuse", "random_start": True, "unroll": False})
 
 
-def run(mesh, student, teacher, terms):
+def run(mesh, student, teacher, terms, attacked):
     objective = Objective({name: TERMS[name] for name in terms}, {"spoof": None})
     readers = {"spoof": step.reader(teacher, SIZE), "domains": step.reader(DOMAINS, SIZE // 2)}
-    attack = perturb.make(ATTACK, readers)
+    attack = perturb.make(ATTACK, readers) if attacked else None
     optimiser = optax.sgd(1.0)
 
     def create():

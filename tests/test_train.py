@@ -214,9 +214,9 @@ def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
         "    base = tiny.get_config(argument)\n"
         "    base.train.epochs = base.teachers.spoof.config.train.epochs = 6.0\n"
         "    return ml_collections.ConfigDict({'name': 'study', 'base': base, 'seeds': (0, 1),\n"
-        "        'names': ('none', 'kdfas', 'nan'), 'variants':\n"
+        "        'names': ('none', 'kdfas', 'hot'), 'variants':\n"
         "        {'none': {'terms': {'kl': {'weight': 0.0}, 'covariance': {'weight': 0.0}}}, 'kdfas': {},\n"
-        "         'nan': {'terms': {'kl': {'temperature': 1e-40}}}}})\n"
+        "         'hot': {'terms': {'kl': {'temperature': 1e-40}}}}})\n"
     )
     argument = tiny_config.partition(":")[2]
     command = [sys.executable, "main.py", f"--config={script}:{argument}", f"--workdir={tmp_path / 'study'}"]
@@ -224,8 +224,8 @@ def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
     first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr[-2000:]
     runs = pd.read_csv(tmp_path / "study" / "runs.csv")
-    assert runs.groupby("variant").size().to_dict() == {"teacher spoof": 2, "none": 2, "kdfas": 2, "nan": 2}
-    assert runs.loc[runs["variant"] == "nan", "auc"].isna().all()
+    assert runs.groupby("variant").size().to_dict() == {"teacher spoof": 2, "none": 2, "kdfas": 2, "hot": 2}
+    assert runs.loc[runs["variant"] == "hot", "auc"].isna().all()
     table = (tmp_path / "study" / "table.md").read_text()
     aucs = runs.loc[runs["variant"] == "kdfas", "auc"]
     assert f"{aucs.mean():.4f} ± {aucs.std():.4f}" in table
@@ -234,7 +234,7 @@ def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
         for row in table.splitlines()
         if "|" in row
     }
-    assert [cells[name][:3] for name in ("kdfas", "nan")] == [["2", "0", cells["kdfas"][2]], ["2", "2", "-"]]
+    assert [cells[name][:3] for name in ("kdfas", "hot")] == [["2", "0", cells["kdfas"][2]], ["2", "2", "-"]]
     assert r"$\pm$" in (tmp_path / "study" / "table.tex").read_text()
     second = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert "variant" not in second.stderr

@@ -133,7 +133,7 @@ class ViT(nn.Module):
         )
         cls = self.param("cls", INIT, (1, 1, self.width))
         pos = self.param("pos", INIT, (1, x.shape[1] + 1, self.width))
-        x = jnp.concatenate([jnp.tile(cls.astype(x.dtype), (len(x), 1, 1)), x], axis=1) + pos.astype(x.dtype)
+        x = jnp.concatenate([jnp.tile(cls.astype(x.dtype), (x.shape[0], 1, 1)), x], axis=1) + pos.astype(x.dtype)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
 
         rates = jnp.linspace(0, self.drop_path, self.depth)

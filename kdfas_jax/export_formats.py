@@ -1,0 +1,292 @@
+"""The formats that a forward pass is exported to: how each is written, and how its file is run again.
+
+All read `images` fp32 [b, s, s, 3], RGB in [0, 1], and give `score` = P(live) [b] and `logits` [b, 2], attack and live.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import itertools
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+INPUT, OUTPUTS = "images", ("score", "logits")
+PLATFORMS = "cpu", "cuda", "tpu"  # that the StableHLO file is lowered for
+OPSET = 21  # of ONNX: what runtimes since 2024 know [C]
+# Primitives that call a function, and the parameter that holds it; remat2 was named checkpoint for a while.
+CALLS = {"jit": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
+CALLS |= {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+# Numerator and denominator of erf(x) / x in powers of x^2, |x| <= 4: XLA's, which are Eigen's [S].
+ERF = (
+    (
+        -2.72614225801306e-10,
+        2.77068142495902e-08,
+        -2.10102402082508e-06,
+        -5.69250639462346e-05,
+        -7.34990630326855e-04,
+        -2.95459980854025e-03,
+        -1.60960333262415e-02,
+    ),
+    (
+        -1.45660718464996e-05,
+        -2.13374055278905e-04,
+        -1.68282697438203e-03,
+        -7.37332916720468e-03,
+        -1.42647390514189e-02,
+    ),
+)
+
+Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Network(NamedTuple):
+    """A forward pass: `jaxpr` maps images [1, s, s, 3], s = `size`, to logits [1, 2]; weights inside, no loops."""
+
+    jaxpr: core.ClosedJaxpr
+    size: int
+
+    def images(self, batch=1) -> jax.ShapeDtypeStruct:
+        """What it reads: shape and dtype of `batch` images, a number or a symbol."""
+        return jax.ShapeDtypeStruct((batch, self.size, self.size, 3), jnp.float32)
+
+    def one(self, images: jax.Array, replaced: Mapping[str, Callable] = {}) -> tuple[jax.Array, jax.Array]:
+        """Images [1, s, s, 3] -> (score [1], logits [1, 2]); primitives `replaced` by others, as of `_evaluate`."""
+        (logits,) = _evaluate(self.jaxpr.jaxpr, self.jaxpr.consts, [images], replaced)
+        return jax.nn.softmax(logits)[:, 1], logits
+
+    def many(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Images [b, s, s, 3] -> (score [b], logits [b, 2]); b may be a symbol, which not all models can count to."""
+        score, logits = jax.vmap(lambda image: self.one(image[None]))(images)
+        return score[:, 0], logits[:, 0]
+
+
+class Format(NamedTuple):
+    """A format of a model's `file`.
+
+    batch: how many images it reads at once, 'any' or 1. int8: whether its products are of 8 bits, not fp32.
+    packages: what it needs beside requirements.txt, by the names they are imported by.
+    write(network, path, crops): writes the file; `crops` fp32 [n, s, s, 3] are what the model will see.
+    load(path) -> run(images of a `batch`) -> (score, logits), on one thread of the CPU.
+    """
+
+    file: str
+    batch: str | int
+    int8: bool
+    packages: tuple[str, ...]
+    write: Callable[[Network, str, np.ndarray], None]
+    load: Callable[[str], Run]
+
+
+def trace(module, variables, size: int) -> Network:
+    """The forward pass of a Flax `module` whose first output is logits, with `variables` as NumPy arrays."""
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    looped = jax.make_jaxpr(lambda images: module.apply(variables, images)[0])(images)
+    return Network(jax.make_jaxpr(lambda images: _evaluate(looped.jaxpr, looped.consts, [images], {}))(images), size)
+
+
+def check(names: Sequence[str]) -> None:
+    """ValueError for an unknown format or for none; ModuleNotFoundError where packages of one are missing."""
+    asked = f"--format={','.join(names)}"
+    if not names or any(name not in FORMATS for name in names):
+        raise ValueError(f"{asked}: expected some of {', '.join(FORMATS)}, joined by commas")
+    needed = {package for name in names for package in FORMATS[name].packages}
+    if missing := sorted(package for package in needed if importlib.util.find_spec(package) is None):
+        raise ModuleNotFoundError(f"{asked} needs {', '.join(missing)}: pip install -r requirements-onnx.txt")
+
+
+def _evaluate(jaxpr, consts: Sequence, inputs: Sequence, replaced: Mapping[str, Callable]) -> list:
+    """The outputs of a jaxpr, its scans laid out step by step and calls taken inside.
+
+    A weight that a scan goes through is a NumPy array, and is cut here: each step then has its own constant. A
+    primitive in `replaced` is computed by what stands there, a function of its inputs and parameters, where a converter
+    does not know it.
+    """
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
+    for equation in jaxpr.eqns:
+        name, parameters = equation.primitive.name, equation.params
+        values = [v.val if isinstance(v, core.Literal) else known[v] for v in equation.invars]
+        if name == "scan":
+            found = _evaluate_scan(values, replaced, **parameters)
+        elif name in CALLS:
+            called = parameters[CALLS[name]]
+            found = _evaluate(getattr(called, "jaxpr", called), getattr(called, "consts", ()), values, replaced)
+        else:
+            found = replaced.get(name, equation.primitive.bind)(*values, **parameters)
+            found = found if equation.primitive.multiple_results else [found]
+        known.update(zip(equation.outvars, found, strict=True))
+    return [v.val if isinstance(v, core.Literal) else known[v] for v in jaxpr.outvars]
+
+
+def _evaluate_scan(values: Sequence, replaced, *, jaxpr, length: int, num_consts: int, num_carry: int, **_) -> list:
+    consts, carry = values[:num_consts], values[num_consts : num_consts + num_carry]
+    stacked = []
+    for step in range(length):
+        own = [x[step] for x in values[num_consts + num_carry :]]
+        found = _evaluate(jaxpr.jaxpr, jaxpr.consts, [*consts, *carry, *own], replaced)
+        carry = found[:num_carry]
+        stacked.append(found[num_carry:])
+    return [*carry, *(jax.lax.concatenate([y[None] for y in each], 0) for each in zip(*stacked, strict=True))]
+
+
+def _max_pool(x: jax.Array, *, window_dimensions, window_strides, padding, **_) -> jax.Array:
+    """`reduce_window_max` as the largest of the shifted images, as ONNX Runtime refuses windows over all dimensions."""
+    x = jax.lax.pad(x, -jnp.inf, [(*edges, 0) for edges in padding])
+    last = [size - window for size, window in zip(x.shape, window_dimensions, strict=True)]
+    shifted = [
+        jax.lax.slice(x, first, [a + b + 1 for a, b in zip(first, last, strict=True)], window_strides)
+        for first in itertools.product(*map(range, window_dimensions))
+    ]
+    return functools.reduce(jax.lax.max, shifted)
+
+
+def _erf(x: jax.Array, **_) -> jax.Array:
+    """`erf` in fp32 as XLA computes it, as TensorFlow cannot read the primitive."""
+    x = jnp.clip(x, -4, 4)
+    return x * jnp.polyval(jnp.array(ERF[0], jnp.float32), x * x) / jnp.polyval(jnp.array(ERF[1], jnp.float32), x * x)
+
+
+def _write_stablehlo(network: Network, path: str, crops: np.ndarray) -> None:
+    (batch,) = jax.export.symbolic_shape("b")
+    exported = jax.export.export(jax.jit(network.many), platforms=PLATFORMS)(network.images(batch))
+    Path(path).write_bytes(exported.serialize())
+
+
+def _load_stablehlo(path: str) -> Run:
+    exported = jax.export.deserialize(bytearray(Path(path).read_bytes()))
+    cpu, compiled = jax.devices("cpu")[0], {}
+
+    def run(images: np.ndarray):
+        if images.shape not in compiled:
+            with jax.default_device(cpu):
+                lowered = jax.jit(exported.call).lower(images)
+            compiled[images.shape] = lowered.compile({"xla_cpu_multi_thread_eigen": False})
+        return jax.device_get(compiled[images.shape](images))
+
+    return run
+
+
+def _write_tflite(network: Network, path: str, crops: np.ndarray) -> None:
+    import tensorflow as tf
+    from jax.experimental import jax2tf
+
+    def score(images):
+        return network.one(images, {"erf": _erf})
+
+    def named(images):
+        return dict(zip(OUTPUTS, jax2tf.convert(score, with_gradient=False)(images), strict=True))
+
+    module = tf.Module()
+    module.serve = tf.function(named, [tf.TensorSpec(network.images().shape, tf.float32, INPUT)], autograph=False)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, module.serve)
+        Path(path).write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
+
+
+def _load_tflite(path: str) -> Run:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(path, num_threads=1)
+    runner = interpreter.get_signature_runner()
+
+    def run(images: np.ndarray):
+        found = runner(**{INPUT: images})
+        return tuple(found[name] for name in OUTPUTS)
+
+    return run
+
+
+def _write_onnx(network: Network, path: str, crops: np.ndarray) -> None:
+    import jax2onnx
+    import onnx
+
+    def score(images):
+        return network.one(images, {"reduce_window_max": _max_pool})
+
+    with _quiet("jax2onnx", "onnx_ir"):  # on parts of them that nothing here uses
+        model = jax2onnx.to_onnx(score, [network.images()], input_names=[INPUT], output_names=OUTPUTS, opset=OPSET)
+    zeros = set()
+    for node in model.graph.node:
+        if node.op_type == "Einsum" and _multiplies(node.attribute[0].s.decode()):
+            node.op_type = "MatMul"
+            del node.attribute[:]
+        elif node.op_type == "Gemm":
+            zeros.add(node.input.pop())  # a bias of 0, without a dimension: quantisation stops at it
+    for unused in [tensor for tensor in model.graph.initializer if tensor.name in zeros]:
+        model.graph.initializer.remove(unused)
+    onnx.save(model, path)
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Nothing but errors from the loggers `names`."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _multiplies(equation: str) -> bool:
+    """Whether an einsum is a product of matrices or of stacks of them, which runtimes know better: 'abc,cd->abd'."""
+    inputs, _, result = equation.replace(" ", "").partition("->")
+    left, _, right = inputs.partition(",")
+    return len(right) == 2 and left[-1] == right[0] and result == left[:-1] + right[1]
+
+
+def _write_onnx_int8(network: Network, path: str, crops: np.ndarray) -> None:
+    """Static quantisation of convolutions and products by weights, one scale an output channel [C].
+
+    Dynamic quantisation, whose ranges need no crops, took convolutions eight times as long as fp32.
+    """
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Crops(quantization.CalibrationDataReader):
+        left = iter(crops)
+
+        def get_next(self):
+            crop = next(self.left, None)
+            return None if crop is None else {INPUT: crop[None]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        written, folded = os.path.join(folder, "written.onnx"), os.path.join(folder, "folded.onnx")
+        _write_onnx(network, written, crops)
+        quant_pre_process(written, folded, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            folded,
+            path,
+            Crops(),
+            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+        )
+
+
+def _load_onnx(path: str) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda images: tuple(session.run(OUTPUTS, {INPUT: images}))
+
+
+FORMATS = {
+    "stablehlo": Format("model.stablehlo", "any", False, (), _write_stablehlo, _load_stablehlo),
+    "tflite": Format("model.tflite", 1, False, ("ai_edge_litert",), _write_tflite, _load_tflite),
+    "onnx": Format("model.onnx", 1, False, ("jax2onnx", "onnxruntime"), _write_onnx, _load_onnx),
+    "onnx_int8": Format("model_int8.onnx", 1, True, ("jax2onnx", "onnxruntime"), _write_onnx_int8, _load_onnx),
+}
