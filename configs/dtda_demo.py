@@ -4,7 +4,7 @@
     python main.py --config=configs/ablation.py:base=dtda_demo,seeds=5
 
 A ResNet of 0.7 M parameters; E_d, a recogniser and an attribute editor are trained first where they are missing
-(configs/teachers/domains_demo.py, recognition_demo.py, editor_demo.py). What each part brings, and does not: docs/results.md.
+(configs/teachers/domains_demo.py, recognition_demo.py, editor_demo.py). docs/results.md says what each part brings.
 Cost: two minutes on two cores, and some twenty for the teachers and the rendering, once.
 """
 
