@@ -137,6 +137,8 @@ def _check_domains(config, data: pipeline.Data, frozen: Mapping[str, teachers.Te
         pipeline.check_classes(data, "domain", frozen[name].module.classes, key)
     for name, term in config.terms.items():
         if term.weight and "domains" in term:
+            if config.data.target != "label":
+                raise ValueError(f"config.terms.{name} reads domains: expected config.data.target='label'")
             pipeline.check_classes(data, "domain", term.domains, f"config.terms.{name}.domains")
 
 

@@ -224,3 +224,12 @@ def test_reading_a_config_touches_no_device():
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_a_domain_adversary_is_for_runs_that_tell_live_from_attack():
+    from kdfas_jax import train
+
+    config = load("dtda_demo")
+    config.daa.classifier, config.terms.adversary.weight, config.data.target = "", 1.0, "identity"
+    with pytest.raises(ValueError, match=r"config\.terms\.adversary reads domains: expected config\.data\.target"):
+        train._check_domains(config, None, {})

@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from kdfas_jax import losses, models
-from kdfas_jax.models import counting, stargan, weights_stargan
+from kdfas_jax.models import counting, stargan, weights, weights_stargan
 from tests import golden_files
 
 SMALL = {"classes": 3, "image_size": 16, "width": 4, "repeats": 2}
@@ -321,3 +321,11 @@ def test_align_by_hand_and_on_another_grid():
 def test_align_refuses_features_of_other_channels():
     with pytest.raises(ValueError, match="the student's feature map has 1 channels, the teacher's 5"):
         losses.align(random(0, 2, 4, 4, 1), random(1, 2, 4, 4, 5))
+
+
+def test_the_published_files_suffix_is_known(tmp_path):
+    """200000-D.ckpt is a PyTorch file: what stops a damaged one is its content, or that PyTorch is missing."""
+    path = tmp_path / "200000-D.ckpt"
+    path.write_bytes(b"no weights")
+    with pytest.raises((ImportError, ValueError), match=r"PyTorch is not installed|cannot be read"):
+        weights.read(path)

@@ -1,7 +1,7 @@
 """Import of published weights into the variables of our models.
 
-Files are .safetensors, .npz, or PyTorch's .pth, .pt and .bin; which names they hold, and what those are called here,
-is the matter of one converter for each kind of model.
+Files are .safetensors, .npz, or PyTorch's .pth, .pt, .bin and .ckpt; which names they hold, and what those are called
+here, is the matter of one converter for each kind of model.
 """
 
 import pathlib
@@ -40,7 +40,7 @@ def load(path, model, variables):
     """Reads a published checkpoint into the variables of a model.
 
     Args:
-      path: a .safetensors, .pth, .pt, .bin or .npz file in a format that the model's converter knows.
+      path: a .safetensors, .pth, .pt, .bin, .ckpt or .npz file in a format that the model's converter knows.
       model: the module that will run it, one of `CONVERTERS`.
       variables: the model's initialised variables, {'params', 'batch_stats'}: the shapes, and a fresh head.
 
@@ -66,13 +66,13 @@ def load(path, model, variables):
 
 
 def read(path):
-    """Reads a .safetensors, .npz or PyTorch (.pth, .pt, .bin) file into {name: fp32 array}; runs no pickled code.
+    """Reads a .safetensors, .npz or PyTorch (.pth, .pt, .bin, .ckpt) file: {name: fp32 array}; runs no pickled code.
 
     Raises FileNotFoundError, ImportError (PyTorch needed and absent) or ValueError (unreadable); they name the file.
     """
     path = pathlib.Path(path)
     readers = {".safetensors": safetensors.numpy.load_file, ".npz": _read_npz}
-    readers |= dict.fromkeys((".pth", ".pt", ".bin"), _read_torch)
+    readers |= dict.fromkeys((".pth", ".pt", ".bin", ".ckpt"), _read_torch)
     if path.suffix not in readers:
         raise ValueError(f"{path}: unknown kind of checkpoint; expected one of {', '.join(readers)}")
     if not path.is_file():
