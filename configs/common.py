@@ -113,6 +113,23 @@ def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigD
     return config
 
 
+def _same_data(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigDict) -> None:
+    """Lets `teacher` read the images that `config` does, for a target of its own: an override holds for both."""
+    for key in (
+        "dataset",
+        "raw_dir",
+        "protocol",
+        "record_size",
+        "scale",
+        "align",
+        "image_size",
+        "domain_by",
+        "dev_share",
+    ):
+        teacher.data[key] = config.data.get_ref(key)
+    teacher.data.options = config.data.options
+
+
 def dual_teachers(
     config: ml_collections.ConfigDict,
     domains: ml_collections.ConfigDict,
@@ -125,9 +142,7 @@ def dual_teachers(
     L = CE + l_p align(student, perceptual) + l_g align(student, generative), all on x_adv, l_p = l_g = 1 [C]. E_d reads
     the student's data and seed: an override holds for both. The face teachers know other data; they share its folder.
     """
-    for key in ("dataset", "raw_dir", "protocol", "record_size", "scale", "align", "image_size", "domain_by"):
-        domains.data[key] = config.data.get_ref(key)
-    domains.data.options = config.data.options
+    _same_data(config, domains)
     domains.seed = config.get_ref("seed")
     for name, teacher in (("domains", domains), ("perceptual", perceptual), ("generative", generative)):
         teacher.data.data_dir = config.data.get_ref("data_dir")
@@ -149,4 +164,47 @@ DTDA_VARIANTS = {
     "perceptual": {"terms": {"generative": {"weight": 0.0}}},
     "generative": {"terms": {"perceptual": {"weight": 0.0}}},
     "dtda": {},  # the base config as it is
+}
+
+
+def two_tasks(
+    config: ml_collections.ConfigDict,
+    recognition: ml_collections.ConfigDict,
+    spoof: ml_collections.ConfigDict,
+    spoof_stages: tuple[tuple[int, int], ...],
+) -> ml_collections.ConfigDict:
+    """Makes `config`, whose model has both heads, MTAKD's student of a recogniser and a spoof teacher (METHODS 3).
+
+    L = ArcFace + CE + tau^2 KL(spoof) + 5 (1 - cosine of embeddings) + align(recognition) + align(spoof), tau = 3; all
+    weights [C]. Terms of who it is count examples with an identity, those of live or attack examples with that label.
+    The teachers read the same images, each for its own target, and have seeds of their own.
+    """
+    for name, teacher in (("recognition", recognition), ("spoof", spoof)):
+        _same_data(config, teacher)
+        teacher.data.data_dir = config.data.get_ref("data_dir")
+        config.teachers[name] = {"config": teacher, "checkpoint": ""}
+    margin = {name: recognition.terms.arcface[name] for name in ("s", "m")}
+    stages = {"recognition": tuple((stage, stage) for stage in range(1, 5)), "spoof": spoof_stages}
+    config.data.target = "label+identity"
+    config.data.balance = "dataset+label"
+    config.terms = {
+        "arcface": {"kind": "arcface", "weight": 1.0, "where": "identity", **margin},
+        "ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1, "where": "label"},
+        "kl": {"kind": "kl", "weight": 1.0, "teacher": "spoof", "temperature": 3.0, "where": "label"},
+        "embedding": {"kind": "embedding", "weight": 5.0, "teacher": "recognition", "where": "identity"},
+    }
+    for teacher, where in (("recognition", "identity"), ("spoof", "label")):
+        term = {"kind": "align", "weight": 1.0, "teacher": teacher, "stages": stages[teacher], "where": where}
+        config.terms[f"align_{teacher}"] = term
+    return config
+
+
+# MTAKD's student and what its terms bring: name -> what changes in the config (configs/ablation.py).
+OFF = {"weight": 0.0}
+NO_OUTPUTS, NO_STAGES = {"kl": OFF, "embedding": OFF}, {"align_recognition": OFF, "align_spoof": OFF}
+MTAKD_VARIANTS = {
+    "alone": {"terms": {**NO_OUTPUTS, **NO_STAGES}},
+    "kl": {"terms": {"embedding": OFF, **NO_STAGES}},
+    "align": {"terms": NO_OUTPUTS},
+    "mtakd": {},  # the base config as it is
 }

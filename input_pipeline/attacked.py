@@ -34,5 +34,7 @@ def with_attacks(
         images, labels = batch["image"].copy(), batch["label"].copy()
         images[attacked] = attack.simulate_attack(images[attacked], keys[attacked])
         labels[attacked] = ATTACK
+        if "identity" in batch:
+            batch = batch | {"identity": np.where(attacked, -1, batch["identity"])}
         images[recaptured] = attack.recapture(images[recaptured], keys[recaptured])
         yield batch | {"image": images, "label": labels}

@@ -17,7 +17,15 @@ import tensorflow as tf
 
 from input_pipeline import attacked, datasets, ops, pairs, prepare, protocols, records, schema
 
-TARGETS = ("label", "identity", "domain", "attributes")  # what `config.data.target` may ask for
+BOTH = "label+identity"  # the target of one model for two tasks
+# What `config.data.target` may ask for -> numbers of a class that batches carry, of the `classes` of these names.
+TARGETS = {
+    "label": ("domain",),
+    "identity": ("identity",),
+    BOTH: ("domain", "identity"),
+    "domain": (),
+    "attributes": (),
+}
 PIECE = 32  # rows that one call reads, decodes and augments: even, as neighbours are mixed [C]
 AHEAD = 2  # batches prepared while the device works
 ORDER, VIEW, MIX = range(3)  # what a generator is seeded for, beside the run's seed
@@ -60,20 +68,20 @@ def open_data(config) -> Data:
     `config.target`, and for `config.attributes` that the data do not know, where they are the target.
     `config.domain_by` names the column that says which domain an example is from, once the protocol has chosen: the
     sessions or cameras of one set may be domains.
+
+    Attacks are nobody: target 'identity' leaves them out. Where a target of people joins sets of both kinds, images
+    whose liveness nobody knows have the splits of recognition, and the protocol assigns the others.
     """
     if config.target not in TARGETS:
         raise ValueError(f"config.data.target={config.target!r} is unknown; known: {', '.join(TARGETS)}")
     everything = gather(config)
-    table, extra = everything.table, tuple(config.extra_sources)
-    selectable = _for_recognition(table) if config.target in ("identity", "attributes") else table
-    roles = protocols.assign(
-        selectable, config.protocol, dict(config.subjects), extra=extra, dev_share=config.dev_share
-    )
+    table = everything.table
+    roles = _roles(table, config)
     if config.train_species:
         roles = roles.mask((roles == "train") & ~table["species"].isin(config.train_species), "")
     data = everything._replace(
         table=table.assign(role=roles, domain=_domains(table, config.domain_by)),
-        sources=protocols.sources(table, roles, extra),
+        sources=protocols.sources(table, roles, tuple(config.extra_sources)),
         attributes=tuple(config.attributes) if config.target == "attributes" else (),
     )
     for role in ("train", "test"):
@@ -110,6 +118,20 @@ def _domains(table: pd.DataFrame, column: str) -> pd.Series:
     if column not in known:
         raise ValueError(f"config.data.domain_by={column!r} is no column of names; known: {', '.join(known)}")
     return table["domain"] if column == "domain" else table["dataset"] + "/" + table[column]
+
+
+def _roles(table: pd.DataFrame, config) -> pd.Series:
+    """The role of each row under the protocol of `config` (config.data), as its target needs."""
+
+    def assigned(rows: pd.DataFrame) -> pd.Series:
+        extra, subjects = tuple(config.extra_sources), dict(config.subjects)
+        return protocols.assign(rows, config.protocol, subjects, extra=extra, dev_share=config.dev_share)
+
+    collected = table["label"] < 0  # for recognition
+    if config.target in ("identity", BOTH) and not collected.all():
+        roles = assigned(table).mask(collected, _for_recognition(table)["split"])
+        return roles if config.target == BOTH else roles.mask(table["label"] == 0, "")
+    return assigned(_for_recognition(table) if config.target in ("identity", "attributes") else table)
 
 
 def _for_recognition(table: pd.DataFrame) -> pd.DataFrame:
@@ -152,12 +174,15 @@ def attributes(data: Data) -> np.ndarray:
 def labels(data: Data, target: str) -> tuple[list[str], Callable[[np.ndarray], np.ndarray]]:
     """What a target asks for -> (names [k], rows of `data.table` int [b] -> their labels float32 [b, k]).
 
-    'attributes': each of the names is 1, 0 or NaN. Others: 1 for the own one of `classes`, zeros for a row of none.
+    'attributes': each of the names is 1, 0 or NaN. 'identity': no labels, [b, 0]. Others: 1 for the own one of
+    `classes` (of 'label' for `BOTH`), zeros for a row of none.
     """
     if target == "attributes":
         values = attributes(data)
         return list(data.attributes), lambda rows: values[rows]
-    names, own = classes(data, target)
+    if target == "identity":  # as numbers of a class: all people times all rows would be larger than the images
+        return classes(data, target)[0], lambda rows: np.zeros((len(rows), 0), np.float32)
+    names, own = classes(data, target.partition("+")[0])
     # Row by row: all images times all people would not fit into memory.
     return names, lambda rows: np.equal.outer(own[rows], np.arange(len(names))).astype(np.float32)
 
@@ -166,18 +191,21 @@ def classes(data: Data, target: str) -> tuple[list[str], np.ndarray]:
     """What a target tells apart -> (names of the classes in order, int [n]: the class of each row of `data.table`).
 
     'label': attack, live. 'identity', 'domain': the people ('set/subject'), the domains of the training rows, sorted.
-    A row of no such class has -1.
+    A row of no such class has -1; so has an attack for 'identity'.
     """
     if target == "label":
         return ["attack", "live"], data.table["label"].to_numpy()
-    of = data.table["domain"] if target == "domain" else data.table["dataset"] + "/" + data.table["subject"]
-    names = sorted(of[data.has_face("train")].unique())
+    if target == "domain":
+        of = data.table["domain"]
+    else:
+        of = (data.table["dataset"] + "/" + data.table["subject"]).mask(data.table["label"] == 0)
+    names = sorted(of[data.has_face("train")].dropna().unique())
     return names, pd.Index(names).get_indexer(of)
 
 
 def check_classes(data: Data, target: str, number: int, key: str = "config.model.classes") -> None:
     """ValueError, naming both numbers, unless `number`, which `key` sets, is that of the `labels` of `target`."""
-    wanted = len(labels(data, target)[0])
+    wanted = len(labels(data, "identity" if target == BOTH else target)[0])
     if number != wanted:
         raise ValueError(
             f"{key}={number}, but target {target!r} has {wanted} classes in the training data; set it to {wanted}"
@@ -213,19 +241,22 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Steps `start` .. `steps` of the training stream; `shard` = (host, hosts).
 
-    Yields this host's rows: image uint8 [b, h, w, 3], label float32 [b, k] (`labels` of `config.target`; soft where
-    mixed), index int64 [b] and, with target 'label', domain int32 [b] (counted through the
-    classes of target 'domain'; mixing leaves it). Every epoch is a new order of the training examples, its remainder
-    dropped; `config.balance` names columns of the table, such as 'domain+label', of whose combinations each gets the
-    same share of every epoch. The hosts' rows together are the batch of a single host, as long as each has an even
-    number of them.
+    Yields this host's rows: image uint8 [b, h, w, 3], index int64 [b], label float32 [b, k] (`labels` of
+    `config.target`; soft where mixed; none for 'identity') and what `TARGETS` names, domain and identity, int32 [b]
+    (numbers of `classes`; -1 for none; mixing leaves them). Every epoch is a new order of the training examples, its
+    remainder dropped; `config.balance` names columns of the table, such as 'domain+label', of whose combinations each
+    gets the same share of every epoch. The hosts' rows together are the batch of a single host, as long as each has an
+    even number of them.
     """
+    if "label" not in config.target and (config.attack.probability or config.attack.recapture):
+        raise ValueError(f"config.data.attack makes attacks for target 'label', not {config.target!r}; set it to zero")
+    if "identity" in config.target and (config.augment.mixup or config.augment.cutmix):
+        raise ValueError(f"config.data.augment: target {config.target!r} mixes no people; set mixup and cutmix to 0")
     groups = _groups(data, config.balance)
     per_epoch = data.count("train") // batch_size
     reader, augmentation = records.Reader(data.files, data.table), ops.Augmentation(config.augment)
     _, labels_of = labels(data, config.target)
-    if config.target != "label" and (config.attack.probability or config.attack.recapture):
-        raise ValueError(f"config.data.attack makes attacks for target 'label', not {config.target!r}; set it to zero")
+    numbers = {name: classes(data, name)[1].astype(np.int32) for name in TARGETS[config.target]}
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
@@ -243,9 +274,9 @@ def train_batches(
         return images, augmentation.mix(images, labels_of(rows), ops.generator(seed, MIX, step)), rows
 
     stream = _stream(piece, (start, steps), batch_size, shard, "label")
-    if config.target == "label":
-        domains = classes(data, "domain")[1].astype(np.int32)
-        stream = ({**batch, "domain": domains[batch["index"]]} for batch in stream)
+    stream = ({**batch, **{name: of[batch["index"]] for name, of in numbers.items()}} for batch in stream)
+    if config.target == "identity":
+        return ({name: value for name, value in batch.items() if name != "label"} for batch in stream)
     return attacked.with_attacks(stream, config.attack, seed=seed, start=start)
 
 

@@ -66,7 +66,7 @@ def evaluate(config, folder: str, *, faces: bool | None = None) -> dict:
     }
     seen = {}
     if faces and report.detects(results):
-        wrong = pd.concat(worst(scored["test"], results["threshold"]["value"]).values())
+        wrong = pd.concat(worst(report.presentations(scored["test"]), results["threshold"]["value"]).values())
         seen = look(module, variables, data, config.data, mesh, wrong)
     if jax.process_index() == 0:
         _write(config, folder, results, scored, seen)
@@ -116,7 +116,7 @@ def _write(config, folder: str, results: dict, scored: dict[str, pd.DataFrame], 
     journal = os.path.join(folder, "metrics.csv")
     page = report.page(
         results,
-        scored["test"],
+        report.presentations(scored["test"]),
         journal=pd.read_csv(journal) if os.path.exists(journal) else None,
         teachers=report_runs.teachers_of(config, folder),
         seen=seen,

@@ -124,19 +124,31 @@ def arcface_logits(
     return s * jnp.where(own, margin, cos)
 
 
+def cosine_distance(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """One less the cosine of two embeddings [b, d] -> [b], in [0, 2]; ValueError where their lengths differ."""
+    if student.shape[-1] != teacher.shape[-1]:
+        raise ValueError(
+            f"embedding: the student's has {student.shape[-1]} numbers, the teacher's {teacher.shape[-1]}; set "
+            "config.model.embedding to the teacher's"
+        )
+    return 1 - jnp.sum(_unit_rows(student) * _unit_rows(teacher), axis=-1)
+
+
 def align(student: jax.Array, teacher: jax.Array) -> jax.Array:
     """Squared distance of two feature maps whose positions are L2-normalised over channels -> [b], in [0, 4] [C].
 
     `student` [b, h, w, c], `teacher` [b, h', w', c]; per example the mean over positions of |s - t|^2.
-    A teacher on another grid is first resized to the student's, linearly, and with antialiasing when it shrinks.
-    ValueError where the channels differ: a 1x1 projector on the student makes them equal.
+    Of two grids the finer is first resized to the coarser, linearly and with antialiasing, so that a map of one
+    position, as a class token is, is met by the mean of the other's. ValueError where the channels differ: a 1x1
+    projector on the student makes them equal.
     """
     if student.shape[-1] != teacher.shape[-1]:
         raise ValueError(
             f"align: the student's feature map has {student.shape[-1]} channels, the teacher's {teacher.shape[-1]}; "
             "project the student's to the teacher's"
         )
-    teacher = jax.image.resize(teacher.astype(jnp.float32), (*student.shape[:3], teacher.shape[-1]), "linear")
+    grid = (len(student), *map(min, student.shape[1:3], teacher.shape[1:3]), student.shape[-1])
+    student, teacher = (jax.image.resize(x.astype(jnp.float32), grid, "linear") for x in (student, teacher))
     return jnp.sum((_unit_rows(student) - _unit_rows(teacher)) ** 2, axis=-1).mean(axis=(1, 2))
 
 

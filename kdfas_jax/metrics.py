@@ -76,14 +76,15 @@ def threshold_at_apcer(videos: pd.DataFrame, apcer: float) -> float:
     """The lowest threshold at which no species' APCER exceeds `apcer`: just above the score of the last one allowed."""
     check(videos, f"threshold at APCER {apcer:g}")
     attacks = videos[videos["label"] == 0]
-    return max(_lowest_threshold(group["score"].to_numpy(), apcer) for _, group in attacks.groupby("species"))
+    return max(lowest_threshold(group["score"].to_numpy(), apcer) for _, group in attacks.groupby("species"))
 
 
-def _lowest_threshold(attack_scores: np.ndarray, apcer: float) -> float:
-    allowed = int(np.floor(apcer * len(attack_scores) + 1e-9))  # 0.1 x 30 is 3 attacks, not 2.9999
-    if allowed >= len(attack_scores):
+def lowest_threshold(scores: np.ndarray, share: float) -> float:
+    """The lowest threshold that at most a `share` of `scores` [n] reaches."""
+    allowed = int(np.floor(share * len(scores) + 1e-9))  # 0.1 x 30 is 3 of them, not 2.9999
+    if allowed >= len(scores):
         return -np.inf
-    return float(np.nextafter(np.sort(attack_scores)[::-1][allowed], np.inf))
+    return float(np.nextafter(np.sort(scores)[::-1][allowed], np.inf))
 
 
 def bpcer_at_apcer(videos: pd.DataFrame, apcer: float) -> float:

@@ -6,6 +6,9 @@ and a teacher that no remaining term reads is not run. Adding a loss: write it i
 A kind is a function whose keyword-only parameters are its options, or, where it has parameters of its own that are
 trained with the student, a Flax module whose fields are. It takes those of student, batch, teacher and progress that it
 names, and returns its mean and the number of examples that it counted.
+
+Any term whose kind reads the batch has the option `where`: 'label' or 'identity', the examples of which the batch says
+whether they are live, or who they are. The others add nothing to it, and it is the mean over those that it counts.
 """
 
 import dataclasses
@@ -32,13 +35,14 @@ def cross_entropy(student: Outputs, batch: Outputs, *, smoothing: float = 0.0) -
 
 
 def arcface(student: Outputs, batch: Outputs, *, s: float = 64.0, m: float = 0.5) -> tuple[jax.Array, jax.Array]:
-    """CE of the cosines between embedding and class centres, scaled by `s`, to the labels [b, k], the margin of `m`
-    radians on the own class (`losses.arcface_logits`). Both defaults are the paper's [S]."""
+    """CE of the cosines between embedding and class centres, scaled by `s`, to the batch's people, `identity` [b], the
+    margin of `m` radians on the own class (`losses.arcface_logits`). Both defaults are the paper's [S]."""
     if "centres" not in student:
         raise ValueError("a term of kind 'arcface' needs class centres; give a face model config.model.classes > 0")
-    own = batch["label"].argmax(axis=-1)
+    own = batch["identity"]
     logits = losses.arcface_logits(student["embedding"], student["centres"], own, s=s, m=m)
-    return losses.masked_mean(losses.cross_entropy(logits, batch["label"]), batch.get("mask"))
+    values = losses.cross_entropy(logits, jax.nn.one_hot(own, logits.shape[-1]))
+    return losses.masked_mean(values, batch.get("mask"))
 
 
 def kl(student: Outputs, batch: Outputs, teacher: Outputs, *, temperature: float = 1.0) -> tuple[jax.Array, jax.Array]:
@@ -47,9 +51,14 @@ def kl(student: Outputs, batch: Outputs, teacher: Outputs, *, temperature: float
     return losses.masked_mean(values, batch.get("mask"))
 
 
+def embedding(student: Outputs, batch: Outputs, teacher: Outputs) -> tuple[jax.Array, jax.Array]:
+    """One less the cosine of the student's and the teacher's embedding."""
+    values = losses.cosine_distance(student["embedding"], teacher["embedding"])
+    return losses.masked_mean(values, batch.get("mask"))
+
+
 def covariance(
     student: Outputs,
-    batch: Outputs,
     teacher: Outputs,
     *,
     form: str = "cross",
@@ -167,6 +176,7 @@ KINDS: dict[str, Callable] = {
     "cross_entropy": cross_entropy,
     "arcface": arcface,
     "kl": kl,
+    "embedding": embedding,
     "covariance": covariance,
     "align": Align,
     "domain_adversary": DomainAdversary,
@@ -184,6 +194,7 @@ class Term(NamedTuple):
 
     weight: float
     teacher: str
+    where: str
     inputs: tuple[str, ...]
     call: Callable
     module: nn.Module | None  # where it has parameters
@@ -234,19 +245,28 @@ class Objective:
 
 
 def _inputs(term: Term, student, teachers, batch, progress) -> dict[str, Any]:
+    if term.where:
+        batch = {**batch, "mask": _known(batch, term.where)}
     given = {"student": student, "teacher": teachers.get(term.teacher), "batch": batch, "progress": progress}
     return {name: given[name] for name in term.inputs}
+
+
+def _known(batch: Outputs, what: str) -> jax.Array:
+    """Which of the batch's examples say `what` they are, of those that count at all: bool [b]."""
+    known = batch["label"].any(axis=-1) if what == "label" else batch["identity"] >= 0
+    return known & (batch["mask"] > 0) if "mask" in batch else known
 
 
 def _shaped(term: Term, student, teachers) -> dict[str, Any]:
     """Inputs with the shapes of a batch, as far as parameters depend on them."""
     batch = {"domain": jax.ShapeDtypeStruct((1,), jnp.int32)}
-    return _inputs(term, student, teachers, batch, jax.ShapeDtypeStruct((), jnp.float32))
+    return _inputs(term._replace(where=""), student, teachers, batch, jax.ShapeDtypeStruct((), jnp.float32))
 
 
 def _bind(name: str, term: dict[str, Any], teachers: Mapping[str, Any]) -> Term:
     where = f"config.terms.{name}"
-    kind, weight, teacher = term.pop("kind"), term.pop("weight"), term.pop("teacher", "")
+    kind, weight = term.pop("kind"), term.pop("weight")
+    teacher, counted = term.pop("teacher", ""), term.pop("where", "")
     if kind not in KINDS:
         raise ValueError(f"{where}.kind={kind!r} is unknown; known kinds: {', '.join(sorted(KINDS))}")
     if weight < 0:
@@ -258,12 +278,19 @@ def _bind(name: str, term: dict[str, Any], teachers: Mapping[str, Any]) -> Term:
         raise ValueError(f"{where}: a term of kind {kind!r} {verb}; {where}.teacher={teacher!r}")
     if teacher and teacher not in teachers:
         raise ValueError(f"{where}.teacher={teacher!r} is not in config.teachers ({', '.join(teachers) or 'empty'})")
+    if counted not in ("", "label", "identity") or (counted and "batch" not in inputs):
+        known = "'', 'label', 'identity'" if "batch" in inputs else "none, as it sees the whole batch"
+        raise ValueError(f"{where}.where={counted!r}: expected for a term of kind {kind!r}: {known}")
     if unknown := sorted(set(term) - options):
         raise ValueError(f"{where}.{unknown[0]} is unknown; options of kind {kind!r}: {', '.join(sorted(options))}")
     if not inspect.isclass(made):
-        return Term(weight, teacher, inputs, lambda _, **given: made(**given, **term), None)
+        return Term(weight, teacher, counted, inputs, lambda _, **given: made(**given, **term), None)
     module = made(**term)
-    return Term(weight, teacher, inputs, lambda params, **given: module.apply({"params": params}, **given), module)
+
+    def apply(params, **given):
+        return module.apply({"params": params}, **given)
+
+    return Term(weight, teacher, counted, inputs, apply, module)
 
 
 def _signature(kind: Callable) -> tuple[tuple[str, ...], set[str]]:

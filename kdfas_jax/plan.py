@@ -97,10 +97,12 @@ def lower(config, mesh, *, unroll: bool = False):
     abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, placed)
     variables = {name: _frozen(module, sizes[name], mesh) for name, module in frozen.items()}
     b, rows = config.train.batch_size, sharding.batch(mesh)
+    logits = step.outputs(model, size).get("logits", jnp.zeros((1, 0)))  # a face model may have none, and no labels
     batch = {
         "image": jax.ShapeDtypeStruct((b, size, size, 3), jnp.uint8, sharding=rows),
-        "label": jax.ShapeDtypeStruct((b, config.model.classes), jnp.float32, sharding=rows),
+        "label": jax.ShapeDtypeStruct((b, logits.shape[-1]), jnp.float32, sharding=rows),
         "domain": jax.ShapeDtypeStruct((b,), jnp.int32, sharding=rows),
+        "identity": jax.ShapeDtypeStruct((b,), jnp.int32, sharding=rows),
     }
     readers = {name: step.reader(module, sizes[name]) for name, module in frozen.items()}
     attack = perturb.make(config, readers, unroll=unroll)

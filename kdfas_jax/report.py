@@ -76,6 +76,11 @@ def markdown(rows: dict[str, dict[str, str]], corner: str = "") -> str:
     return "\n".join([joined(lines[0]), rule, *map(joined, lines[1:])])
 
 
+def presentations(scores: pd.DataFrame) -> pd.DataFrame:
+    """The videos among the rows of scores.csv; those of a model of two tasks hold pairs and attempts, too."""
+    return scores[scores["kind"] == "presentation"] if "kind" in scores else scores
+
+
 def detects(results: dict) -> bool:
     """Whether the figures are of presentation attack detection, and not of another target."""
     return "apcer" in results["test"]

@@ -8,9 +8,9 @@ import pandas as pd
 from kdfas_jax import report, teachers
 from kdfas_jax.report_parts import Evaluated
 
-TEXT = dict.fromkeys(
-    ("dataset", "video", "subject", "species"), str
-)  # columns of scores.csv that may look like numbers
+# Columns of scores.csv: those that may look like numbers, and those that are, but empty in rows of other kinds.
+TEXT = dict.fromkeys(("dataset", "video", "subject", "species"), str)
+NUMBERS = ("label", "score")
 
 
 def read(folder: str) -> Evaluated:
@@ -26,8 +26,8 @@ def read(folder: str) -> Evaluated:
     scores = os.path.join(folder, "eval", "scores.csv")
     if results["folds"] or not os.path.exists(scores):
         return Evaluated(results)
-    rows = pd.read_csv(scores, dtype=TEXT, keep_default_na=False)
-    return Evaluated(results, rows[rows["split"] == "test"])
+    rows = pd.read_csv(scores, dtype=TEXT, keep_default_na=False, na_values={name: [""] for name in NUMBERS})
+    return Evaluated(results, report.presentations(rows[rows["split"] == "test"]))
 
 
 def teachers_of(config, folder: str) -> dict[str, Evaluated]:

@@ -84,7 +84,7 @@ def reader(module, image_size: int) -> Callable:
     return read
 
 
-def training_pass(model, variables, images: jax.Array, labels: jax.Array, key: jax.Array):
+def training_pass(model, variables, images: jax.Array, labels: jax.Array | None, key: jax.Array):
     """A model's pass over training images [b, h, w, 3] with labels [b, k] -> (named outputs, {'batch_stats'} after it).
 
     A model with a `training_pass` of its own (StarGAN) is asked for it; any other is applied.
@@ -106,8 +106,9 @@ def make(
 ) -> Callable:
     """-> train_step(state, {teacher: variables}, batch) -> (state, metrics), to be jitted by `compiled`.
 
-    `batch`: image uint8 [b, h, w, 3], label [b, k] soft targets, and domain int32 [b] where there is an `attack`
-    (`perturb.make`), whose images student and teachers see in place of the batch's. `teachers` are the `reader`s of
+    `batch`: image uint8 [b, h, w, 3]; label [b, k] soft targets, identity int32 [b], as far as terms and model read
+    them; domain int32 [b] where there is an `attack` (`perturb.make`), whose images student and teachers see in place
+    of the batch's. `teachers` are the `reader`s of
     the models that the objective reads; their forward pass lies outside the differentiated function, and their batch
     norms use the running statistics. `steps` is the length of the run, for terms whose strength follows its progress.
     Metrics are fp32 scalars: loss, each term unweighted, grad_norm.
@@ -123,7 +124,7 @@ def make(
 
         def loss_of(trained):
             variables = {**state.variables, "params": trained["params"]}
-            out, updated = training_pass(model, variables, images, batch["label"], key)
+            out, updated = training_pass(model, variables, images, batch.get("label"), key)
             loss, terms = objective(out, targets, batch, trained["term_params"], state.step / steps)
             return loss, (terms, updated["batch_stats"])
 

@@ -10,11 +10,13 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from input_pipeline import pairs, pipeline
-from kdfas_jax import calibration, metrics, step
+from kdfas_jax import authentication, calibration, metrics, step
 from kdfas_jax.verification import cosine, verification
 
 VIDEO = ["dataset", "video", "subject", "species", "label"]
 GROUPS = ["domain", "sensor", "session", "medium", "light", "environment", "support"]  # figures are broken down by
+
+COUNTED = {"label": int, "frames": int, "same": bool, "fold": int}  # columns that rows of other kinds turn into floats
 
 
 class Task(NamedTuple):
@@ -117,6 +119,77 @@ def _pair_selection(scored: pd.DataFrame) -> dict[str, float]:
     return {name: figures[name] for name in ("auc", "eer", "accuracy")} | {"selection": figures["auc"]}
 
 
+def _live_and_embedding(logits: jax.Array, out: Mapping[str, jax.Array]) -> jax.Array:
+    """P(live) and then the embedding of each image, [b, 1 + d]."""
+    return jnp.concatenate([step.live_probability(logits, out)[:, None], embedding(logits, out)], axis=-1)
+
+
+def _presentations(data: pipeline.Data) -> pipeline.Data:
+    """`data` with the roles of those images alone of which somebody knows whether they are live."""
+    return data._replace(table=data.table.assign(role=data.table["role"].where(data.table["label"] >= 0, "")))
+
+
+def score_both(kept: pd.DataFrame, data: pipeline.Data) -> pd.DataFrame:
+    """P(live) and embeddings of images [n, 1 + d] -> rows of three kinds, told apart by the column `kind`.
+
+    'presentation': a video and its score, as of `score_videos`. 'pair': two images, as of `score_pairs`, of the sets
+    collected for recognition, or of the bona fide videos where there are none [C]. 'mated', 'nonmated', 'attack':
+    attempts to be let in (`authentication.attempts`), whose embedding is the mean direction of their video's frames.
+    """
+    label = data.table["label"][kept.index]
+    collected, shown = kept[label < 0], kept[label >= 0]
+    videos = score_videos(shown, data)
+    directions = shown.iloc[:, 1:].div(np.linalg.norm(shown.iloc[:, 1:], axis=1), axis=0)
+    of_video = directions.groupby([data.table.loc[shown.index, name] for name in VIDEO]).sum()  # in the order of videos
+    unit = of_video.to_numpy() / np.linalg.norm(of_video, axis=1, keepdims=True)
+    paired = collected if len(collected) else shown[label[shown.index] == 1]
+    paired = paired[~data.table.loc[paired.index, ["dataset", "video"]].duplicated()]
+    return pd.concat(
+        [
+            videos.assign(kind="presentation"),
+            score_pairs(paired.iloc[:, 1:], data.table).assign(kind="pair"),
+            authentication.attempts(videos, unit),
+        ],
+        ignore_index=True,
+    )
+
+
+def _kind(rows: pd.DataFrame, *kinds: str) -> pd.DataFrame:
+    """The rows of `score_both` of some kinds, with the columns and types that they have by themselves."""
+    own = rows[rows["kind"].isin(kinds)].dropna(axis=1, how="all")
+    return own.astype({name: of for name, of in COUNTED.items() if name in own})
+
+
+def _selection_of_both(rows: pd.DataFrame) -> dict[str, float]:
+    """The mean of what either task is selected by [C]."""
+    live, match = _detection_selection(_kind(rows, "presentation")), _pair_selection(_kind(rows, "pair"))
+    return {
+        **{name: live[name] for name in ("eer", "auc")},
+        **{f"match_{name}": match[name] for name in ("eer", "auc")},
+        "selection": (live["selection"] + match["selection"]) / 2,
+    }
+
+
+def _results_of_both(scored: dict[str, pd.DataFrame], data: pipeline.Data) -> dict:
+    """Those of detection; in dev and test also `verification` of pairs, and `system`, of attempts (`authentication`).
+
+    The match has the threshold of a false match rate of 1 % where that of the score is from.
+    """
+    shown = _presentations(data)
+    results = _detection_results({role: _kind(rows, "presentation") for role, rows in scored.items()}, shown)
+    attempts = {role: _kind(rows, "mated", "nonmated", "attack") for role, rows in scored.items()}
+    points = authentication.match_thresholds(attempts[shown.threshold_role])
+    at = authentication.DEFAULT_FMR if authentication.DEFAULT_FMR in points else next(iter(points))
+    source = f"FMR {at} of {shown.threshold_role} of {', '.join(data.sources[shown.threshold_role])}"
+    results["threshold"]["match"] = {"value": points[at], "source": source, "operating_points": points}
+    for role in ("dev", "test"):
+        if results[role]:
+            pairs_of, live = _kind(scored[role], "pair"), results["threshold"]["value"]
+            results[role]["verification"] = pair_figures(pairs_of) | {"counts": {"scores": len(pairs_of)}}
+            results[role]["system"] = authentication.figures(attempts[role], points[at], live)
+    return results
+
+
 def _predicted(logits: jax.Array, _) -> jax.Array:
     return jnp.argmax(logits, axis=-1)
 
@@ -210,6 +283,13 @@ TASKS: dict[str, Task] = {
         selection=_pair_selection,
         roles=_dev_and_test,
         results=_plain_results(pair_figures),
+    ),
+    pipeline.BOTH: Task(
+        read=_live_and_embedding,
+        scored=score_both,
+        selection=_selection_of_both,
+        roles=lambda data: (_presentations(data).threshold_role, "test"),
+        results=_results_of_both,
     ),
     "domain": Task(
         read=_predicted,

@@ -18,8 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = ("kdfas_demo", "kdfas_nuaa", "kdfas_oulu", "kdfas_pod")
 TRANSFERS = ("transfer_live", "transfer_simulated")
 DUAL = ("dtda_demo", "dtda_ocim")
+BOTH = ("mtkd_demo", "mtkd_celeba_spoof")
 FACES = ("recognition_demo", "recognition", "domains_demo", "domains_nuaa", "domains", "editor_demo", "editor")
-CONFIGS = (*STUDENTS, *DUAL, *TRANSFERS, *(f"teachers.{name}" for name in (*STUDENTS, *FACES)))
+CONFIGS = (*STUDENTS, *DUAL, *BOTH, *TRANSFERS, *(f"teachers.{name}" for name in (*STUDENTS, *FACES)))
 
 
 def load(name, argument=""):
@@ -51,8 +52,9 @@ def test_every_name_in_a_config_resolves(name):
     taught = {name: config.teachers[name].config for name in objective.teachers}
     outs = {name: outputs(teacher.model, teacher.data.image_size) for name, teacher in taught.items()}
     student = trained_outputs(config)
-    batch = {"label": jax.ShapeDtypeStruct((2, model.classes), jnp.float32)}
-    batch["domain"] = jax.ShapeDtypeStruct((2,), jnp.int32)
+    width = student["logits"].shape[-1] if "logits" in student else 0
+    batch = {"label": jax.ShapeDtypeStruct((2, width), jnp.float32)}
+    batch |= {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in ("domain", "identity")}
     params = jax.eval_shape(lambda: objective.init(jax.random.key(0), student, outs))
     loss, _ = jax.eval_shape(objective, student, outs, batch, params)
     assert loss.shape == ()

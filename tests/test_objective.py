@@ -71,19 +71,18 @@ def test_arcface_is_the_cross_entropy_of_cosines_with_a_margin_on_the_own_class(
     assert angle.max() < np.pi
     term = {"kind": "arcface", "weight": 2.0, "s": 8.0, "m": 0.4}
     given = {name: value.astype(np.float32) for name, value in student.items()}
-    labels = np.eye(3, dtype=np.float32)[own]
-    loss, values = Objective({"arcface": term}, {})(given, {}, {"label": labels})
+    loss, values = Objective({"arcface": term}, {})(given, {}, {"identity": own})
     np.testing.assert_allclose(values["arcface"], expected.mean(), rtol=1e-5)
     np.testing.assert_allclose(loss, 2 * expected.mean(), rtol=1e-5)
     mask = np.array([1.0, 0, 0, 1, 1])
-    _, values = Objective({"arcface": term}, {})(given, {}, {"label": labels, "mask": mask})
+    _, values = Objective({"arcface": term}, {})(given, {}, {"identity": own, "mask": mask})
     np.testing.assert_allclose(values["arcface"], expected[mask > 0].mean(), rtol=1e-5)
 
 
 def test_arcface_without_class_centres_says_what_makes_them():
     objective = Objective({"arcface": {"kind": "arcface", "weight": 1.0}}, {})
     with pytest.raises(ValueError, match=r"needs class centres; give a face model config\.model\.classes > 0"):
-        objective({"embedding": np.ones((2, 4), np.float32)}, {}, {"label": np.eye(2)})
+        objective({"embedding": np.ones((2, 4), np.float32)}, {}, {"identity": np.arange(2)})
 
 
 def test_stages_pair_the_named_blocks():

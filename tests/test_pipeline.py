@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from input_pipeline import pipeline, records
+from input_pipeline import pipeline, protocols, records
 
 LIGHT = {"randaugment": {"ops": 0, "magnitude": 9}, "mixup": 0.0, "cutmix": 0.0}
 
@@ -73,12 +73,16 @@ def test_labels_say_who_it_is_or_which_domain_where_that_is_the_target(tiny, dat
         assert [name.removeprefix("folder/") for name in names] == sorted(set(data.table[column][train]))
         assert len(names) == (8 if target == "identity" else 2)
         for batch in batches(data, tiny, 0, 3):
-            np.testing.assert_array_equal(batch["label"].argmax(1), of[batch["index"]])
-            np.testing.assert_array_equal(batch["label"].sum(1), np.ones(16))
-            shown = [names[column].removeprefix("folder/") for column in batch["label"].argmax(1)]
-            assert shown == data.table[column][batch["index"]].tolist()
-            assert batch["label"].shape == (16, len(names))
-            assert "domain" not in batch
+            own = batch["identity"] if target == "identity" else batch["label"].argmax(1)
+            np.testing.assert_array_equal(own, of[batch["index"]])
+            rows, known = data.table.iloc[batch["index"]], own >= 0
+            assert (known == (rows["label"] == 1)).all() if target == "identity" else known.all()  # attacks are nobody
+            shown = [names[number].removeprefix("folder/") for number in own[known]]
+            assert shown == rows[column][known].tolist()
+            assert set(batch) == {"image", "index", "identity" if target == "identity" else "label"}
+            if target == "domain":
+                np.testing.assert_array_equal(batch["label"].sum(1), np.ones(16))
+                assert batch["label"].shape == (16, len(names))
     assert (pipeline.classes(data, "identity")[1][data.has_face("dev")] == -1).all()
 
 
@@ -149,7 +153,9 @@ def test_a_target_that_is_unknown_or_cannot_be_attacked_is_refused(tiny, data):
     with pytest.raises(ValueError, match=r"data\.attack makes attacks for target 'label', not 'identity'"):
         batches(data, tiny, 0, 1)
     tiny.data.target = "colour"
-    with pytest.raises(ValueError, match=r"target='colour' is unknown; known: label, identity, domain"):
+    with pytest.raises(
+        ValueError, match=r"target='colour' is unknown; known: label, identity, label\+identity, domain"
+    ):
         pipeline.open_data(tiny.data)
 
 
@@ -280,3 +286,40 @@ def test_damaged_records_are_named(tiny, data, tmp_path):
     damaged.write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged.tfrecord: the record at byte \d+ is damaged; .* prepare again"):
         batches(data._replace(files=[str(damaged)]), tiny, 0, 3)
+
+
+def test_a_model_of_two_tasks_gets_recognition_images_attacks_and_live_faces_with_both_labels(tiny, monkeypatch):
+    rows = [(f"p{person:02d}", picture) for person in range(23) for picture in range(2)]
+    collected = pd.DataFrame(rows, columns=["subject", "frame"]).assign(
+        dataset="identity", domain="lfw", split="", species="", label=-1
+    )
+    rows = [(f"u{person}", live, split) for split in protocols.SPLITS for person in range(3) for live in (0, 1)]
+    shown = pd.DataFrame(rows, columns=["subject", "label", "split"]).assign(dataset="folder", domain="folder", frame=0)
+    shown["species"] = np.where(shown["label"] == 1, "live", "print")
+    table = pd.concat([collected, shown], ignore_index=True).assign(lists="", video="", found=True, file=0)
+    everything = pipeline.Data(table, [], "", {})
+    monkeypatch.setattr(pipeline, "gather", lambda _: everything)
+    tiny.data.target, tiny.data.dataset = "label+identity", "identity+folder"
+
+    data = pipeline.open_data(tiny.data)
+
+    roles = data.table["role"]
+    assert (roles[data.table["dataset"] == "folder"] == shown["split"].to_numpy()).all()
+    assert data.table[data.table["dataset"] == "identity"].groupby("role")["subject"].nunique().to_dict() == {
+        "dev": 2,
+        "test": 2,
+        "train": 19,
+    }
+    names, own = pipeline.classes(data, "identity")
+    assert len(names) == 19 + 3
+    pipeline.check_classes(data, tiny.data.target, 22)
+    train = roles == "train"
+    kinds = pd.DataFrame({"label": data.table["label"], "known": own >= 0})[train].value_counts().to_dict()
+    assert kinds == {(-1, True): 38, (1, True): 3, (0, False): 3}
+    _, labels_of = pipeline.labels(data, tiny.data.target)
+    np.testing.assert_array_equal(labels_of(np.array([0, 46, 47])), [[0, 0], [1, 0], [0, 1]])
+
+    tiny.data.target = "identity"  # its recogniser learns the same people
+    assert pipeline.classes(pipeline.open_data(tiny.data), "identity")[0] == names
+    with pytest.raises(ValueError, match=r"mixes no people; set mixup and cutmix to 0"):
+        batches(data, tiny, 0, 1)

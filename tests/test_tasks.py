@@ -20,7 +20,7 @@ RECOGNISER = {"name": "iresnet", "classes": 8, "width": 8, "blocks": (1, 1, 1, 1
 
 
 def test_every_target_of_the_pipeline_has_its_task():
-    assert tuple(TASKS) == pipeline.TARGETS
+    assert tuple(TASKS) == tuple(pipeline.TARGETS)
 
 
 def people(number, images):

@@ -1,0 +1,40 @@
+"""MTAKD on real faces: one MobileFaceNet of 2 M parameters in place of an IResNet-50 and a ViT-B/16.
+
+    python main.py --config=configs/mtkd_celeba_spoof.py:raw_dir=/path/{dataset},people=N
+
+Reads an identity folder (`/path/identity`: CASIA-WebFace or another, as of configs/teachers/recognition.py) for
+recognition and CelebA-Spoof (`/path/celeba_spoof`) for liveness; the live faces of CelebA-Spoof have both labels. All
+are crops of 112 px aligned to ArcFace's template. `people` is the number of people who train, of both sets together;
+an error names it where it is another. A tenth of CelebA-Spoof's training subjects is dev, as the set has none.
+The teachers are trained first, or taken from a finished run or published weights (recognition=iresnet50.pth,
+spoof=RUN). Published [S]: two teachers, one student of 3 % of their size. Ours [C]: every network and number here.
+Cost: not run here; CelebA-Spoof may not be shipped. The same system for two cores is configs/mtkd_demo.py.
+"""
+
+from configs import common
+from configs.teachers import kdfas_oulu
+from configs.teachers import recognition as recogniser
+
+VARIANTS = common.MTAKD_VARIANTS
+CASIA_WEBFACE, CELEBA_SPOOF = 8461, 7373  # people who train: of ten eight, and nine tenths of 8,192
+
+
+def get_config(argument: str = ""):
+    """Arguments: raw_dir, people, recognition, spoof (a finished run, or published weights)."""
+    args = common.parse(argument, raw_dir="", people=CASIA_WEBFACE + CELEBA_SPOOF, recognition="", spoof="")
+    recognition = recogniser.get_config(f"classes={args.people}")
+    spoof = kdfas_oulu.get_config()
+    recognition.name, spoof.name = "teacher_mtkd_recognition", "teacher_mtkd_spoof"
+    spoof.train = {"batch_size": 512, "epochs": 20.0, "eval_epochs": 2.0}
+    spoof.optim.warmup_epochs = 2.0
+
+    config = recogniser.get_config(f"classes={args.people},raw_dir={args.raw_dir}")
+    config.name = "mtkd_celeba_spoof"
+    config.model = {"name": "mobilefacenet", "variant": "mbf", "classes": args.people, "live_head": True}
+    config.model.dtype = "bfloat16"
+    config.data.dataset = "identity+celeba_spoof"
+    config.data.dev_share = 0.1
+    config.data.augment.update({"crop": 0.9, "colour": 0.2})
+    common.two_tasks(config, recognition, spoof, spoof_stages=((2, 4), (3, 8), (4, 12)))
+    config.teachers.recognition.checkpoint, config.teachers.spoof.checkpoint = args.recognition, args.spoof
+    return config

@@ -1,0 +1,40 @@
+"""MTAKD small enough for two CPU cores, on simulated people and attacks: no data, no downloads.
+
+    python main.py --config=configs/mtkd_demo.py
+    python main.py --config=configs/ablation.py:base=mtkd_demo,seeds=5
+
+One MobileFaceNet recognises people and rejects attacks. Its two teachers, an IResNet of 1.8 M parameters and a ViT of
+2.8 M, are trained first where they are missing. Recognition images (160 people) have no label of liveness, attacks no
+identity, live faces of the attack set have both.
+"""
+
+from configs import common
+from configs.teachers import kdfas_demo, recognition_demo
+
+VARIANTS = common.MTAKD_VARIANTS
+PEOPLE = 200
+USERS = 20  # of the attack set's training split: their live faces are people to recognise, too
+
+
+def get_config(argument: str = ""):
+    """Arguments: protocol (official, 1, 2, 3.1-3.6, 4.1-4.6)."""
+    args = common.parse(argument, protocol="official")
+    recognition, spoof = recognition_demo.get_config(f"identities={PEOPLE}"), kdfas_demo.get_config()
+    classes = recognition.model.classes + USERS
+    recognition.name, spoof.name = "teacher_mtkd_recognition", "teacher_mtkd_spoof"
+    recognition.model.update({"classes": classes, "width": 32})
+
+    config = common.base("mtkd_demo")
+    config.model = {"name": "mobilefacenet", "variant": "original", "width": 20, "image_size": 64, "embedding": 128}
+    config.model.update({"classes": classes, "live_head": True, "dtype": "float32"})
+    config.data.dataset = "simulated_identity+simulated"
+    config.data.options = {"identities": PEOPLE, "pictures": 12, "size": 64}
+    config.data.protocol = args.protocol
+    config.data.record_size = 64
+    config.data.image_size = 64
+    config.data.augment.update({"crop": 0.8, "colour": 0.2, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0})
+    config.data.augment.randaugment.ops = 0
+    config.train = {"batch_size": 96, "epochs": 16.0, "eval_epochs": 4.0}
+    config.optim.update({"lr": 8e-3, "warmup_epochs": 2.0})
+    config.eval.batch_size = 60
+    return common.two_tasks(config, recognition, spoof, spoof_stages=((2, 2), (3, 4), (4, 6)))
