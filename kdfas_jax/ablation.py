@@ -22,6 +22,7 @@ from kdfas_jax.journal import NonFiniteLossError
 logger = logging.getLogger(__name__)
 
 FIGURES = ("auc", "eer", "acer", "apcer_max", "bpcer", "hter")
+BOTH = ("match_accuracy", "match_auc", "match_tar@far=0.01", "frr", "riapar_max")  # of a model of two tasks, too
 
 
 def ablate(config, folder: str) -> str:
@@ -75,11 +76,16 @@ def _read(path: str) -> dict:
 
 
 def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:
-    rows = {name: _summary(list(by_seed.values())) for name, by_seed in figures.items() if by_seed}
+    shown = _figures(figures)
+    rows = {name: _summary(list(by_seed.values()), shown) for name, by_seed in figures.items() if by_seed}
     table = report.markdown(rows, corner="test, % (AUC as a fraction)")
     if jax.process_index() == 0:
         runs = [
-            {"variant": name, "seed": seed, **{figure: test[figure] if test else np.nan for figure in FIGURES}}
+            {
+                "variant": name,
+                "seed": seed,
+                **{figure: report.headline(test or {}).get(figure, np.nan) for figure in shown},
+            }
             for name, by_seed in figures.items()
             for seed, test in by_seed.items()
         ]
@@ -94,16 +100,21 @@ def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:
     return table
 
 
-def _summary(tests: list[dict | None]) -> dict[str, str]:
-    finished = [test for test in tests if test]
+def _figures(figures: dict[str, dict[int, dict | None]]) -> tuple[str, ...]:
+    """Those that the table has: of detection, and of the second task where some run has one."""
+    tests = [test for by_seed in figures.values() for test in by_seed.values() if test]
+    return FIGURES + tuple(name for name in BOTH if any(name in report.headline(test) for test in tests))
+
+
+def _summary(tests: list[dict | None], shown: tuple[str, ...]) -> dict[str, str]:
+    """A row's cells: how many runs there are, how many diverged, and mean and deviation of each figure `shown`."""
+    finished = [report.headline(test) for test in tests if test]
     cells = {"seeds": str(len(tests)), "diverged": str(len(tests) - len(finished))}
-    if not finished:
-        return cells | dict.fromkeys(FIGURES, "-")
-    for figure in FIGURES:
-        values = np.array([test[figure] for test in finished]) * (1 if figure == "auc" else 100)
-        digits = 4 if figure == "auc" else 2
+    for figure in shown:
+        values = np.array([test[figure] for test in finished if figure in test])
+        values, digits = (values, 4) if report.is_area(figure) else (100 * values, 2)
         spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-        cells[figure] = f"{values.mean():.{digits}f}{spread}"
+        cells[figure] = f"{values.mean():.{digits}f}{spread}" if len(values) else "-"
     return cells
 
 

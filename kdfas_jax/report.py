@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.ticker import EngFormatter
 
-from kdfas_jax import models, report_parts
+from kdfas_jax import models, report_parts, report_system
 from kdfas_jax.report_html import Html, area, bar, beside, document, escaped, named, section, share, table
 from kdfas_jax.report_parts import Evaluated, Looked
 
 HEADLINE = ("auc", "eer", "apcer_max", "bpcer", "acer", "hter", "bpcer10", "tpr_at_fpr1")
 FIGURES = (*HEADLINE, "accuracy")  # those of recognition and of domain classification, too
+SYSTEM = ("frr", "far", "iapar_max", "riapar_max")  # of a model of two tasks, whole
 WORDS = {
     "acer": ("ACER", "mean of the two error rates below, at the threshold"),
     "apcer_max": ("APCER, worst species", "attacks that are taken for live, of the kind that fares best"),
@@ -46,21 +47,29 @@ def row(results: dict) -> dict[str, str]:
 
     Those of dev, named so, where test has no right answer (the domains that a classifier never saw).
     """
-    test, deviation = (_headline(part) for part in (results["test"], results["test"].get("deviation", {})))
+    test, deviation = (headline(part) for part in (results["test"], results["test"].get("deviation", {})))
     if not test:
-        dev = row({"test": results["dev"]}) if _headline(results.get("dev", {})) else {}
+        dev = row({"test": results["dev"]}) if headline(results.get("dev", {})) else {}
         return {f"dev {name}": cell for name, cell in dev.items()}
 
     def cell(name: str) -> str:
         values = [figures[name] for figures in (test, deviation) if name in figures]
-        return " ± ".join(f"{value:.4f}" if name == "auc" else f"{100 * value:.2f}" for value in values)
+        return " ± ".join(f"{value:.4f}" if is_area(name) else f"{100 * value:.2f}" for value in values)
 
     return {name: cell(name) for name in test}
 
 
-def _headline(figures: dict) -> dict[str, float]:
+def headline(figures: dict) -> dict[str, float]:
+    """The figures of a split that tables show; those of verification beside detection as match_auc, ..."""
     rates = {f"tar@far={far}": share for far, share in figures.get("tar_at_far", {}).items()}
-    return {name: figures[name] for name in FIGURES if name in figures} | rates
+    match = headline(figures["verification"]) if "verification" in figures else {}
+    system = {name: figures["system"][name] for name in SYSTEM if "system" in figures}
+    return {name: figures[name] for name in FIGURES if name in figures} | rates | {f"match_{name}": value for name, value in match.items()} | system
+
+
+def is_area(name: str) -> bool:
+    """Whether the figure `name` is an area under a curve, shown as a fraction."""
+    return name.endswith("auc")
 
 
 def markdown(rows: dict[str, dict[str, str]], corner: str = "") -> str:
@@ -115,12 +124,15 @@ def page(
     """
     title = f"{results['config']['name']}, protocol {results['protocol']}"
     if not detects(results):
-        cells = row(results)
-        return document(title, f"<h1>{escaped(title)}</h1>{table(tuple(cells), [tuple(cells.values())])}")
+        cells, match = row(results), report_system.verification(results["test"])
+        return document(title, f"<h1>{escaped(title)}</h1>{table(tuple(cells), [tuple(cells.values())])}{match}")
     teachers, test = teachers or {}, results["test"]
     threshold, name = results["threshold"], results["config"]["name"]
     species_and_points = _by_species(test) + _operating_points(test, threshold.get("operating_points", {}))
     parts = [_lead(title, results), beside(_key_figures(results), species_and_points), _by_fold(results["folds"])]
+    if "system" in test:
+        match = report_system.verification(test["verification"])
+        parts += [beside(report_system.system(test["system"], threshold.get("match")), match)]
     if videos is not None:
         parts += [report_parts.distributions(name, videos, threshold["value"], teachers)]
     parts += [_breakdown(test), beside(_models(results, teachers), _literature(results["literature"]))]

@@ -179,7 +179,7 @@ def _results_of_both(scored: dict[str, pd.DataFrame], data: pipeline.Data) -> di
     results = _detection_results({role: _kind(rows, "presentation") for role, rows in scored.items()}, shown)
     attempts = {role: _kind(rows, "mated", "nonmated", "attack") for role, rows in scored.items()}
     points = authentication.match_thresholds(attempts[shown.threshold_role])
-    at = authentication.DEFAULT_FMR if authentication.DEFAULT_FMR in points else next(iter(points))
+    at = authentication.DEFAULT_FMR
     source = f"FMR {at} of {shown.threshold_role} of {', '.join(data.sources[shown.threshold_role])}"
     results["threshold"]["match"] = {"value": points[at], "source": source, "operating_points": points}
     for role in ("dev", "test"):

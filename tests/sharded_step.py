@@ -1,4 +1,4 @@
-"""One step of a tiny KDFAS, and of a tiny ResNet with all of DTDA's parts.
+"""One step of a tiny KDFAS, of a tiny ResNet with all of DTDA's parts, and of MTAKD's student of two tasks.
 
 `python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`, each MESH data x fsdp, as 8x1. Writes
 OUT.<mesh>.<case>.npz with the metrics, the batch statistics and, because the optimiser is plain gradient descent at
@@ -21,7 +21,7 @@ import optax  # noqa: E402
 
 from configs import common  # noqa: E402
 from kdfas_jax import perturb, sharding, step  # noqa: E402
-from kdfas_jax.models import resnet, vit  # noqa: E402
+from kdfas_jax.models import mobilefacenet, resnet, vit  # noqa: E402
 from kdfas_jax.objective import Objective  # noqa: E402
 
 TERMS = {
@@ -31,7 +31,11 @@ TERMS = {
     "gram": {"kind": "covariance", "weight": 5.0, "teacher": "spoof", "form": "gram"},
     "align": {"kind": "align", "weight": 1.0, "teacher": "spoof", "stages": ((1, 2), (4, 4))},
     "adversary": {"kind": "domain_adversary", "weight": 1.0, "domains": 3, "hidden": 16},
+    "arcface": {"kind": "arcface", "weight": 1.0, "where": "identity", "s": 8.0},
+    "embedding": {"kind": "embedding", "weight": 5.0, "teacher": "spoof", "where": "identity"},
+    "align_known": {"kind": "align", "weight": 1.0, "teacher": "spoof", "stages": ((3, 4),), "where": "label"},
 }
+FACE = {"image_size": 16, "blocks": (1, 1, 1, 1), "scale": 1, "embedding": 8, "live_head": True}
 # Name -> student, teacher, the terms between them, and whether they see attacked images.
 CASES = {
     "vit": (
@@ -45,6 +49,12 @@ CASES = {
         resnet.create(width=4, blocks=(1, 1, 1, 1)),
         ("ce", "kl", "align", "adversary"),
         True,
+    ),
+    "mobilefacenet": (
+        mobilefacenet.create(width=4, classes=4, **FACE),
+        mobilefacenet.create(width=2, **FACE),
+        ("arcface", "embedding", "ce", "kl", "align_known"),
+        False,
     ),
 }
 BATCH, SIZE = 16, 16
@@ -76,6 +86,9 @@ def run(mesh, student, teacher, terms, attacked):
         "label": np.eye(2, dtype=np.float32)[rng.integers(0, 2, BATCH)],
         "domain": rng.integers(0, 3, BATCH).astype(np.int32),
     }
+    if "arcface" in terms:  # five images whose liveness nobody knows, and four of nobody known, not evenly spread
+        batch["identity"] = np.where(np.arange(BATCH) < 12, rng.integers(0, 4, BATCH), -1).astype(np.int32)
+        batch["label"][:5] = 0
     rows = slice(
         jax.process_index() * BATCH // jax.process_count(), (jax.process_index() + 1) * BATCH // jax.process_count()
     )

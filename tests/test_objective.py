@@ -229,3 +229,114 @@ def test_the_terms_layers_are_counted():
     student, teacher = {"stages": maps(0, (3,), b=1)}, {"stages": maps(1, (4,), b=1)}
     objective = Objective({"align": ALIGN, "ce": TERMS["ce"]}, {"face": None})
     assert objective.flops(student, {"face": teacher}) == 3 * 2 * 16 * 3 * 4
+
+
+# MTAKD: who it is and whether it is live are known of some examples each (`where`).
+BOTH = {
+    "arcface": {"kind": "arcface", "weight": 1.0, "where": "identity", "s": 8.0, "m": 0.4},
+    "embedding": {"kind": "embedding", "weight": 5.0, "teacher": "recognition", "where": "identity"},
+    "align_recognition": {"kind": "align", "weight": 1.0, "teacher": "recognition", "where": "identity"},
+    "ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1, "where": "label"},
+    "kl": {"kind": "kl", "weight": 1.0, "teacher": "spoof", "temperature": 3.0, "where": "label"},
+    "align_spoof": {"kind": "align", "weight": 1.0, "teacher": "spoof", "where": "label"},
+}
+RECOGNITION = ("arcface", "embedding", "align_recognition")
+# A recognition image, an attack, a live face that somebody knows, one that nobody knows, and an image of neither.
+MIXED = {
+    "identity": np.array([2, -1, 0, -1, -1, 1], np.int32),
+    "label": np.array([[0, 0], [1, 0], [0, 1], [0, 1], [0, 0], [0, 0]], np.float32),
+}
+KNOWN = {"identity": MIXED["identity"] >= 0, "label": MIXED["label"].any(1)}
+
+
+def two_tasks():
+    """(student, teachers) of random outputs: one student of both heads, and what each teacher gives of them."""
+    rng = np.random.default_rng(5)
+    shapes = {"logits": (6, 2), "embedding": (6, 4), "centres": (3, 4)}
+    student = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    student["stages"] = maps(2, (3,))
+    teachers = {
+        "recognition": {"embedding": rng.standard_normal((6, 4)).astype(np.float32), "stages": maps(3, (5,))},
+        "spoof": {
+            "logits": rng.standard_normal((6, 2)).astype(np.float32),
+            "class_tokens": outputs(4, 7, 1)["class_tokens"],
+        },
+    }
+    return student, teachers
+
+
+def objective_of(name, student, teachers):
+    objective = Objective({name: BOTH[name]}, teachers)
+    return objective, objective.init(jax.random.key(0), student, teachers)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_examples_of_which_it_is_not_known_add_exactly_nothing(name):
+    student, teachers = two_tasks()
+    known = KNOWN["identity" if name in RECOGNITION else "label"]
+    objective, params = objective_of(name, student, teachers)
+    given = {key: value for key, value in student.items() if key != "centres"}
+
+    def loss(given):
+        return objective(student | given, teachers, MIXED, params)[0]
+
+    touched = sum(np.abs(leaf).reshape(6, -1).sum(1) for leaf in jax.tree.leaves(jax.grad(loss)(given)))
+    assert (touched[known] > 0).all()
+    assert (touched[~known] == 0).all()
+    broken = jax.tree.map(lambda leaf: np.where(known.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, np.nan), given)
+    np.testing.assert_array_equal(loss(broken), loss(given))
+    assert all(np.isfinite(leaf[known]).all() for leaf in jax.tree.leaves(jax.grad(loss)(broken)))
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_term_is_the_mean_over_the_examples_that_it_counts(name):
+    student, teachers = two_tasks()
+    known = KNOWN["identity" if name in RECOGNITION else "label"]
+    objective, params = objective_of(name, student, teachers)
+
+    def rows(leaf):
+        return leaf[:, known] if leaf.shape[1:] == (6, 7) else leaf[known]  # class tokens: stages first
+
+    centres = {"centres": student["centres"]}
+    part = {key: jax.tree.map(rows, value) for key, value in student.items() if key != "centres"} | centres
+    whole, _ = objective(student, teachers, MIXED, params)
+    alone, _ = objective(
+        part, jax.tree.map(rows, teachers), {key: value[known] for key, value in MIXED.items()}, params
+    )
+    np.testing.assert_allclose(whole, alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize("absent", ["identity", "label"])
+def test_a_batch_with_none_of_one_kind_gives_finite_losses(absent):
+    student, teachers = two_tasks()
+    objective = Objective(BOTH, teachers)
+    params = objective.init(jax.random.key(0), student, teachers)
+    batch = {**MIXED, absent: np.full(6, -1, np.int32) if absent == "identity" else np.zeros((6, 2), np.float32)}
+    (loss, values), grads = jax.value_and_grad(lambda given: objective(given, teachers, batch, params), has_aux=True)(
+        student
+    )
+    assert np.isfinite(loss)
+    assert {name for name, value in values.items() if value == 0} == {
+        name for name in BOTH if (name in RECOGNITION) == (absent == "identity")
+    }
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"where": "face"}, r"terms\.kl\.where='face': expected for a term of kind 'kl': '', 'label', 'identity'"),
+        ({"kind": "covariance", "where": "label"}, r"where='label': expected .* none, as it sees the whole batch"),
+    ],
+)
+def test_where_names_what_is_known_of_an_example(changes, words):
+    term = {"kind": "kl", "weight": 1.0, "teacher": "spoof", **changes}
+    with pytest.raises(ValueError, match=words):
+        Objective({"kl": term}, TEACHERS)
+
+
+def test_embeddings_of_other_lengths_are_refused():
+    student, teachers = two_tasks()
+    teachers["recognition"]["embedding"] = np.ones((6, 5), np.float32)
+    with pytest.raises(ValueError, match=r"student's has 4 numbers, the teacher's 5; set config\.model\.embedding"):
+        Objective({"embedding": BOTH["embedding"]}, teachers)(student, teachers, MIXED)

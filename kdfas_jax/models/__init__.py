@@ -3,7 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from kdfas_jax.models import counting, iresnet, mobilefacenet, resnet, stargan, vit
+from kdfas_jax.models import counting, iresnet, mobilefacenet, resnet, stargan, together, vit
+
+
+def _together(spoof, recognition, *, dtype="float32", **sizes):
+    """`together.Together` of the models that two configs name, both in `dtype`."""
+    networks = [create({**network, "dtype": dtype}) for network in (spoof, recognition)]
+    return together.Together(*networks, dtype=dtype, **sizes)
+
 
 # name -> what builds it from the config's other keys, which it checks itself (ValueError lists the known ones).
 REGISTRY = {
@@ -13,6 +20,7 @@ REGISTRY = {
     "resnet": resnet.create,
     "iresnet": iresnet.create,
     "mobilefacenet": mobilefacenet.create,
+    "together": _together,
 }
 
 
@@ -44,4 +52,6 @@ def flops(model, image_size):
     """
     if isinstance(model, stargan.StarGAN):
         model = model.make_discriminator()
+    if isinstance(model, together.Together):
+        return flops(model.spoof, model.spoof_size) + flops(model.recognition, model.recognition_size)
     return vit.flops(model, image_size) if isinstance(model, vit.ViT) else counting.of_image(model, image_size)
