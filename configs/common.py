@@ -127,7 +127,7 @@ def _same_data(config: ml_collections.ConfigDict, teacher: ml_collections.Config
         "dev_share",
     ):
         teacher.data[key] = config.data.get_ref(key)
-    teacher.data.options = config.data.options
+    teacher.data.options, teacher.data.subjects = config.data.options, config.data.subjects
 
 
 def dual_teachers(

@@ -2,10 +2,12 @@
 
     python main.py --config=configs/mtkd_demo.py
     python main.py --config=configs/ablation.py:base=mtkd_demo,seeds=5
+    python main.py --config=configs/mtkd_demo.py:data=nuaa,raw_dir=/path/to/NUAA       (attacks on real faces)
 
-One MobileFaceNet recognises people and rejects attacks. Its two teachers, an IResNet of 1.8 M parameters and a ViT of
+One MobileFaceNet recognises people and rejects attacks. Its two teachers, an IResNet of 0.6 M parameters and a ViT of
 2.8 M, are trained first where they are missing. Recognition images (160 people) have no label of liveness, attacks no
-identity, live faces of the attack set have both.
+identity, live faces of the attack set have both. With NUAA in the attack set's place its subjects 1-5 train, 6 is dev
+and 7-8 are tested on; the people to recognise stay simulated, but for those five.
 """
 
 from configs import common
@@ -13,23 +15,28 @@ from configs.teachers import kdfas_demo, recognition_demo
 
 VARIANTS = common.MTAKD_VARIANTS
 PEOPLE = 200
-USERS = 20  # of the attack set's training split: their live faces are people to recognise, too
+USERS = {"simulated": 20, "nuaa": 5}  # who train of the attack set: their live faces are people to recognise, too
+SUBJECTS = {"train": "1-5", "dev": "6", "test": "7-8"}  # of NUAA
 
 
 def get_config(argument: str = ""):
-    """Arguments: protocol (official, 1, 2, 3.1-3.6, 4.1-4.6)."""
-    args = common.parse(argument, protocol="official")
+    """Arguments: data (simulated, nuaa), raw_dir, protocol (of simulated: official, 1, 2, 3.1-3.6, 4.1-4.6)."""
+    args = common.parse(argument, data="simulated", raw_dir="", protocol="official")
+    if args.data not in USERS:
+        raise ValueError(f"config argument data={args.data!r}: expected one of {', '.join(USERS)}")
     recognition, spoof = recognition_demo.get_config(f"identities={PEOPLE}"), kdfas_demo.get_config()
-    classes = recognition.model.classes + USERS
+    classes = recognition.model.classes + USERS[args.data]
     recognition.name, spoof.name = "teacher_mtkd_recognition", "teacher_mtkd_spoof"
-    recognition.model.update({"classes": classes, "width": 32})
+    recognition.model.classes = classes
 
     config = common.base("mtkd_demo")
-    config.model = {"name": "mobilefacenet", "variant": "original", "width": 20, "image_size": 64, "embedding": 128}
+    config.model = {"name": "mobilefacenet", "variant": "original", "width": 16, "image_size": 64, "embedding": 128}
     config.model.update({"classes": classes, "live_head": True, "dtype": "float32"})
-    config.data.dataset = "simulated_identity+simulated"
+    config.data.dataset = f"simulated_identity+{args.data}"
+    config.data.raw_dir = args.raw_dir
     config.data.options = {"identities": PEOPLE, "pictures": 12, "size": 64}
-    config.data.protocol = args.protocol
+    config.data.protocol = "subjects" if args.data == "nuaa" else args.protocol
+    config.data.subjects = SUBJECTS if args.data == "nuaa" else {}
     config.data.record_size = 64
     config.data.image_size = 64
     config.data.augment.update({"crop": 0.8, "colour": 0.2, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0})

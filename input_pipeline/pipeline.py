@@ -129,7 +129,7 @@ def _roles(table: pd.DataFrame, config) -> pd.Series:
 
     collected = table["label"] < 0  # for recognition
     if config.target in ("identity", BOTH) and not collected.all():
-        roles = assigned(table).mask(collected, _for_recognition(table)["split"])
+        roles = assigned(table[~collected]).reindex(table.index).where(~collected, _for_recognition(table)["split"])
         return roles if config.target == BOTH else roles.mask(table["label"] == 0, "")
     return assigned(_for_recognition(table) if config.target in ("identity", "attributes") else table)
 

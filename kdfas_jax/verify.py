@@ -27,11 +27,13 @@ def verify(
 ) -> dict[str, dict]:
     """Verification figures of the run in `folder` on another data set -> {"embedding": figures, "raw pixels": figures}.
 
-    `listed` is the path of a list of pairs, '' to draw them. ValueError where the run is not one of recognition.
+    `listed` is the path of a list of pairs, '' to draw them. ValueError where the run learned no recognition.
     """
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
-    if config.data.target != "identity":
-        raise ValueError(f"{folder} has config.data.target={config.data.target!r}; expected a run of 'identity'")
+    if "identity" not in config.data.target:
+        raise ValueError(
+            f"{folder} has config.data.target={config.data.target!r}; expected a run of 'identity' or 'label+identity'"
+        )
     data = _everyone(config.data, dataset, raw_dir, options or {})
     wanted = pairs.read(listed) if listed else None
     mesh = sharding.make_mesh(config.mesh)
@@ -83,7 +85,7 @@ def _grey(batches) -> pd.DataFrame:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kdfas_jax.verify", description="A recogniser on another set.")
-    parser.add_argument("--workdir", required=True, help="a run with config.data.target=identity")
+    parser.add_argument("--workdir", required=True, help="a run whose config.data.target has identity")
     parser.add_argument("--dataset", default="identity", help="reader of the other set (default: %(default)s)")
     parser.add_argument("--raw_dir", default="", help="its raw data")
     parser.add_argument("--options", type=json.loads, default={}, help='of its reader, JSON: \'{"name": "lfw"}\'')
