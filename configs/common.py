@@ -84,6 +84,7 @@ def base(name: str) -> ml_collections.ConfigDict:
         "b1": 0.9,
         "b2": 0.999,
         "clip_norm": 0.0,
+        "accumulate": 1,  # parts of a batch, one after another, whose gradients are averaged: less memory
         "every": {},  # {a name in the path of parameters: n}: those are updated in every n-th step alone
     }
     config.eval = {"batch_size": 128}

@@ -78,7 +78,7 @@ def _analytic_flops(config, model, frozen) -> float:
 def lower(config, mesh, *, unroll: bool = False):
     """The step lowered for `mesh` from shapes alone -> (lowered, student module, {name: teacher module} in use).
 
-    `unroll` lays the layers out one by one whatever the config says.
+    `unroll` lays the layers out one by one, and the batch's parts as one, whatever the config says.
     """
     objective = Objective(config.terms, config.teachers)
     model = models.create(config.model)
@@ -106,7 +106,8 @@ def lower(config, mesh, *, unroll: bool = False):
     }
     readers = {name: step.reader(module, sizes[name]) for name, module in frozen.items()}
     attack = perturb.make(config, readers, unroll=unroll)
-    train_step = step.make(model, objective, readers, optimiser, config.seed, attack)
+    parts = 1 if unroll else config.optim.accumulate
+    train_step = step.make(model, objective, readers, optimiser, config.seed, attack, accumulate=parts)
     return step.compiled(train_step, mesh, state).lower(abstract, variables, batch), model, frozen
 
 
@@ -136,7 +137,7 @@ def collectives(hlo: str) -> dict[str, int]:
 
 def _step_flops(config, mesh, compiled, modules) -> float:
     """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so all are unrolled."""
-    looped = perturb.classifiers(config) and not config.daa.unroll
+    looped = (perturb.classifiers(config) and not config.daa.unroll) or config.optim.accumulate > 1
     if all(module == _unrolled(module) for module in modules) and not looped:
         return float(compiled.cost_analysis()["flops"])
     return float(lower(config, mesh, unroll=True)[0].cost_analysis()["flops"]) / mesh.size

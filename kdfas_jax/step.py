@@ -103,20 +103,23 @@ def make(
     seed: int,
     attack: Callable | None = None,
     steps: int = 1,
+    accumulate: int = 1,
 ) -> Callable:
     """-> train_step(state, {teacher: variables}, batch) -> (state, metrics), to be jitted by `compiled`.
 
     `batch`: image uint8 [b, h, w, 3]; label [b, k] soft targets, identity int32 [b], as far as terms and model read
     them; domain int32 [b] where there is an `attack` (`perturb.make`), whose images student and teachers see in place
-    of the batch's. `teachers` are the `reader`s of
-    the models that the objective reads; their forward pass lies outside the differentiated function, and their batch
-    norms use the running statistics. `steps` is the length of the run, for terms whose strength follows its progress.
+    of the batch's. `teachers` are the `reader`s of the models that the objective reads; their forward pass lies outside
+    the differentiated function, and their batch norms use the running statistics. `steps` is the length of the run, for
+    terms whose strength follows its progress.
+    `accumulate` cuts the batch into so many parts, one after another, whose gradients are averaged: the memory is that
+    of a part; terms and batch norms that see the whole batch see a part, and each part's means weigh alike [C].
     Metrics are fp32 scalars: loss, each term unweighted, grad_norm.
     """
 
-    def train_step(state: TrainState, teacher_variables: Mapping[str, Any], batch: Mapping[str, jax.Array]):
+    def gradients(state: TrainState, teacher_variables, batch, key):
+        """-> ((loss, terms), batch statistics after it, gradients of what is trained)."""
         images = images_of(batch)
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
         if attack:
             images = attack(teacher_variables, images, batch["domain"], jax.random.fold_in(key, 1))
         targets = {name: teachers[name](teacher_variables[name], images)[1] for name in objective.teachers}
@@ -129,12 +132,39 @@ def make(
             return loss, (terms, updated["batch_stats"])
 
         (loss, (terms, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.trained)
+        return (loss, terms), batch_stats, grads
+
+    def accumulated(state: TrainState, teacher_variables, batch, key):
+        """As `gradients`, in parts."""
+
+        def add(carry, part):
+            (batch_stats, total), (number, rows) = carry, part
+            own, own_key = state.replace(batch_stats=batch_stats), jax.random.fold_in(key, 2 + number)
+            found, batch_stats, grads = gradients(own, teacher_variables, rows, own_key)
+            return (batch_stats, jax.tree.map(lambda t, value: t + value / accumulate, total, (found, grads))), None
+
+        parts = jax.tree.map(lambda rows: _parts(rows, accumulate), batch)
+        first = jax.tree.map(lambda rows: rows[0], parts)
+        found, _, grads = jax.eval_shape(gradients, state, teacher_variables, first, key)
+        start = state.batch_stats, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (found, grads))
+        (batch_stats, (found, grads)), _ = jax.lax.scan(add, start, (jnp.arange(accumulate), parts))
+        return found, batch_stats, grads
+
+    def train_step(state: TrainState, teacher_variables: Mapping[str, Any], batch: Mapping[str, jax.Array]):
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        whole = gradients if accumulate == 1 else accumulated
+        (loss, terms), batch_stats, grads = whole(state, teacher_variables, batch, key)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.trained)
         trained = optax.apply_updates(state.trained, updates)
         metrics = {"loss": loss, **terms, "grad_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, batch_stats=batch_stats, opt_state=opt_state, **trained), metrics
 
     return train_step
+
+
+def _parts(rows: jax.Array, number: int) -> jax.Array:
+    """[b, ...] -> [number, b / number, ...]: every part takes its rows from all devices, so that none moves."""
+    return jnp.swapaxes(rows.reshape(len(rows) // number, number, *rows.shape[1:]), 0, 1)
 
 
 def compiled(train_step: Callable, mesh, state: TrainState):

@@ -73,6 +73,11 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
     per_epoch = data.count("train") // batch_size
     if not per_epoch:
         raise ValueError(f"config.train.batch_size={batch_size}: only {data.count('train')} training examples")
+    if batch_size % (config.optim.accumulate * mesh.size):
+        raise ValueError(
+            f"config.train.batch_size={batch_size} does not go into config.optim.accumulate="
+            f"{config.optim.accumulate} parts on {mesh.size} devices each"
+        )
     steps = round(config.train.epochs * per_epoch)
     schedule = optim.schedule(config.optim, steps=steps, steps_per_epoch=per_epoch, batch_size=batch_size)
     optimiser = optim.make(config.optim, schedule)
@@ -94,7 +99,8 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
         readers = {name: step.reader(teacher.module, teacher.image_size) for name, teacher in frozen.items()}
         frozen_variables = {name: teacher.variables for name, teacher in frozen.items()}
         attack = perturb.make(config, readers)
-        made = step.make(model, objective, readers, optimiser, config.seed, attack, steps)
+        parts = config.optim.accumulate
+        made = step.make(model, objective, readers, optimiser, config.seed, attack, steps, parts)
         train_step = step.compiled(made, mesh, state)
         score = step.make_score(model, mesh, task.read)
         batches = pipeline.train_batches(

@@ -1,0 +1,65 @@
+"""The train step in parts: the gradients of a batch, with the memory of a part of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kdfas_jax import step
+from kdfas_jax.models import resnet, vit
+from kdfas_jax.objective import Objective
+
+TERMS = {
+    "ce": {"kind": "cross_entropy", "weight": 1.0},
+    "kl": {"kind": "kl", "weight": 1.0, "teacher": "spoof"},
+}
+STUDENT, TEACHER = vit.create(patch=8, width=16, depth=1, heads=2), vit.create(patch=8, width=24, depth=1, heads=2)
+SIZE = 16
+
+
+def batch(b=12):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (b, SIZE, SIZE, 3), dtype=np.uint8)
+    return {"image": images, "label": np.eye(2, dtype=np.float32)[rng.integers(0, 2, b)]}
+
+
+def gradients(model, accumulate, terms=TERMS):
+    """(gradients, metrics, batch statistics) of a step of plain gradient descent at rate one."""
+    objective, optimiser = Objective(terms, {"spoof": None}), optax.sgd(1.0)
+    state = jax.jit(lambda: step.init(model, SIZE, optimiser, 0))()
+    frozen = {"spoof": jax.jit(lambda: step.init_variables(TEACHER, SIZE, 1))()}
+    made = step.make(model, objective, {"spoof": step.reader(TEACHER, SIZE)}, optimiser, 0, accumulate=accumulate)
+    after, metrics = jax.jit(made)(state, frozen, batch())
+    return jax.tree.map(jnp.subtract, state.params, after.params), metrics, after.batch_stats
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_a_batch_in_parts_gives_the_gradients_of_the_whole(accumulate):
+    whole, metrics, _ = gradients(STUDENT, 1)
+    parts, in_parts, _ = gradients(STUDENT, accumulate)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(whole)) > 1e-3
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), whole, parts)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(in_parts[name], value, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_batch_statistics_move_with_every_part():
+    model = resnet.create(width=4, blocks=(1, 1, 1, 1))
+    terms = {"ce": TERMS["ce"]}
+    once, twice = (gradients(model, accumulate, terms)[2]["bn1"]["var"] for accumulate in (1, 2))
+    fresh = np.ones_like(once)
+    assert np.abs(np.asarray(twice) - fresh).min() > 1.5 * np.abs(np.asarray(once) - fresh).min()
+
+
+def test_the_memory_is_that_of_a_part():
+    """What the backward pass keeps, as the compiler plans it."""
+
+    def temporary(accumulate):
+        objective, optimiser = Objective({"ce": TERMS["ce"]}, {}), optax.sgd(1.0)
+        state = jax.eval_shape(lambda: step.init(STUDENT, SIZE, optimiser, 0))
+        made = step.make(STUDENT, objective, {}, optimiser, 0, accumulate=accumulate)
+        return jax.jit(made).lower(state, {}, batch(1024)).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(8) < temporary(1) / 3
