@@ -4,13 +4,14 @@ import json
 import logging
 import os
 import sys
+import traceback
 
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from kdfas_jax import preemption
+from kdfas_jax import distributed, preemption
 
 DEFAULT_CONFIG = "--config=configs/kdfas_demo.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE[:ARGUMENTS], one of configs/; kdfas_demo by default.")
@@ -29,10 +30,20 @@ FRAMES = flags.DEFINE_integer("frames", 8, "predict: how many of a video, evenly
 BATCH = flags.DEFINE_integer("batch", 16, "predict: images looked at together.", lower_bound=1)
 CROPPED = flags.DEFINE_bool("cropped", False, "predict: the images are face crops already.")
 ANNOTATE = flags.DEFINE_string("annotate", "", "predict: a folder for copies of the images with boxes and scores.")
+REFERENCE = flags.DEFINE_string("reference", "", "predict: a picture of the person that faces are compared with.")
 FORMAT = flags.DEFINE_list("format", ["onnx"], "export: some of stablehlo, tflite, onnx, onnx_int8.")
+PARTS = flags.DEFINE_list("parts", ["step", "loop", "input"], "benchmark: some of these; step needs no TensorFlow.")
+BASELINE = flags.DEFINE_enum(
+    "baseline", "", ["", "pytorch", "pytorch_compile"], "benchmark: what the step is held against."
+)
 COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several processes by hand.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes, with --coordinator.")
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes, with --coordinator; 1: alone, under any launcher.", lower_bound=1
+)
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, with --coordinator.")
+INITIALIZATION_TIMEOUT = flags.DEFINE_integer(
+    "initialization_timeout", 300, "Seconds that processes wait for each other at the start.", lower_bound=1
+)
 
 
 def default_workdir(config_file: str) -> str:
@@ -54,12 +65,13 @@ def main(argv: list[str]) -> None:
     if MODE.value == "plan":
         print(_plan(config))
         return
+    if MODE.value == "benchmark":
+        print(_benchmark(config))
+        return
     if MODE.value == "predict" and not INPUT.value:
         raise ValueError("--mode=predict needs --input=PATH[,PATH...]: images, videos, folders of them, or webcam:0")
-    import tensorflow as tf
-
-    tf.config.set_visible_devices([], "GPU")  # the input pipeline runs on the host; the accelerator is JAX's
-    from kdfas_jax import ablation, benchmark, evaluate, report, train  # TensorFlow takes seconds: after quick errors
+    _keep_tensorflow_off_the_accelerator()
+    from kdfas_jax import ablation, evaluate, report, train  # TensorFlow takes seconds: after quick errors
 
     if MODE.value == "predict":
         _predict(workdir)
@@ -67,12 +79,8 @@ def main(argv: list[str]) -> None:
     if MODE.value == "export":
         print(_export(workdir))
         return
-    if MODE.value == "benchmark":
-        result = benchmark.benchmark(config)
-        _output(result)
-        print(benchmark.table(result))
-        return
-    preemption.install()
+    if jax.process_count() == 1:  # several have jax's own handler, by which they agree on the step to save and leave at
+        preemption.install()
     if "variants" in config:
         print(ablation.ablate(config, workdir))
         return
@@ -88,10 +96,25 @@ def _start_jax() -> None:
     if MODE.value == "plan" and TOPOLOGY.value.startswith("cpu:"):
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", int(TOPOLOGY.value.removeprefix("cpu:")))
-    if COORDINATOR.value:
-        jax.distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    distributed.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, INITIALIZATION_TIMEOUT.value)
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/kdfas_jax/xla"))
+
+
+def _keep_tensorflow_off_the_accelerator() -> None:
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")  # the input pipeline runs on the host; the accelerator is JAX's
+
+
+def _benchmark(config) -> str:
+    from kdfas_jax import benchmark
+
+    if set(PARTS.value) & set(benchmark.WITH_DATA):
+        _keep_tensorflow_off_the_accelerator()
+    result = benchmark.benchmark(config, PARTS.value, BASELINE.value)
+    _output(result)
+    return benchmark.table(result)
 
 
 def _plan(config) -> str:
@@ -107,7 +130,7 @@ def _predict(folder: str) -> None:
 
     output = OUTPUT.value or "scores.csv"
     options = {"frames": FRAMES.value, "batch": BATCH.value, "cropped": CROPPED.value, "annotate": ANNOTATE.value}
-    predicted = predict.predict(folder, INPUT.value, output, **options)
+    predicted = predict.predict(folder, INPUT.value, output, reference=REFERENCE.value, **options)
     print(f"{predicted.summary()}\n{output}")
     if not predicted.scored:
         raise ValueError(f"no face could be scored; the column error of {output} says why")
@@ -167,9 +190,9 @@ def run() -> None:
         app.run(main, flags_parser=parse_flags)
     except Exception as error:
         if "--verbosity=1" in sys.argv:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+            traceback.print_exc()
+        print(f"error: {str(error) or repr(error)}", file=sys.stderr)
+        distributed.leave(1)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def base(name: str) -> ml_collections.ConfigDict:
     config.terms = {"ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1}}
     config.mesh = {"data": -1, "fsdp": 1}
     # The domain adversarial attack: `classifier` is the teacher that knows the domains, "" for none.
-    config.daa = {"classifier": "", "steps": 5, "eps": 8 / 255, "step_size": 4 / 255, "decay": 0.5}
+    config.daa = {"classifier": "", "steps": 5, "eps": 8 / 255, "step_size": 6 / 255, "decay": 0.5}
     config.daa.update({"target": "uniform", "random_start": False, "unroll": True})  # unroll: faster on CPU
 
     data = config.data = ml_collections.ConfigDict()

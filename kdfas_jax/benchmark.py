@@ -1,107 +1,74 @@
-"""How fast a config's input is, as ratios taken in one run: --mode=benchmark."""
+"""How fast a config runs on this machine, as ratios taken in one run: --mode=benchmark."""
 
-import itertools
 import os
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-import pandas as pd
-import tensorflow as tf
+import jax
 
-from input_pipeline import ops, pipeline, records
+from kdfas_jax import benchmark_baseline, benchmark_step, speed
 
-ROUNDS, SECONDS = 5, 3.0  # each stream is timed for so many seconds, in turn with the others, so many times
-DECODED = 1024  # images that bare decoding takes turns with
-ROWS = 100_000  # of a test stream: a set that is smaller is gone through again
+PARTS = ("step", "loop", "input")
+WITH_DATA = ("loop", "input")  # these need TensorFlow and the config's data
+ROUNDS, SECONDS = 5, 3.0  # what is compared takes turns of so many seconds (a step at least), so many times
 
 
-def benchmark(config) -> dict:
-    """Images a second that JPEG decoding alone, the test stream and the training stream deliver on this machine.
+def benchmark(config, parts: Sequence[str] = PARTS, baseline: str = "") -> dict[str, Any]:
+    """Measures `parts` of `PARTS`, the step beside a `baseline` where there is one ('pytorch', 'pytorch_compile').
 
-    -> {cores, image_bytes, images_per_second: {decode, test, train}, ratio: {test, train} (to decoding, the median of
-    `ROUNDS` ratios), milliseconds: {read, decode, augment, mix} of one image of the training stream on one core}.
+    -> {config, device, devices, cores, batch_size, image_size, dtype, and by part what `benchmark_step.measure`,
+    `benchmark_loop.measure` and `benchmark_input.measure` return}. ValueError for an unknown part, or a config that
+    the baseline cannot follow.
     """
-    data, batch = pipeline.open_data(config.data), config.train.batch_size
-    encoded = records.Reader(data.files, data.table).images(np.flatnonzero(data.has_face("train"))[:DECODED])
-    many = _repeated(data, ROWS)
-    streams = {
-        "decode": lambda: _decoding(encoded, batch),
-        "test": lambda: pipeline.test_batches(many, "train", config.data, batch_size=batch, shard=(0, 1)),
-        "train": lambda: pipeline.train_batches(
-            data, config.data, batch_size=batch, seed=config.seed, start=0, steps=ROWS // batch
-        ),
+    if not parts or not set(parts) <= set(PARTS):
+        raise ValueError(f"--parts={','.join(parts)}: expected some of {', '.join(PARTS)}")
+    if baseline and "step" not in parts:
+        raise ValueError(f"--baseline={baseline} is held against the step: expected step in --parts={','.join(parts)}")
+    # What a first step costs is to be found, not what a cache of an earlier run left of it.
+    jax.config.update("jax_enable_compilation_cache", False)
+    if baseline:  # two processes are to share the accelerator's memory
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    spec = benchmark_baseline.spec(config, compiled=baseline == "pytorch_compile") if baseline else None
+    device = jax.devices()[0]
+    result = {
+        "config": config.name,
+        "device": f"{device.device_kind} ({device.platform})",
+        "devices": jax.device_count(),
+        "cores": speed.cores(),
+        "batch_size": config.train.batch_size,
+        "image_size": config.data.image_size,
+        "dtype": config.model.get("dtype", "float32"),
     }
-    rounds = pd.DataFrame([{name: _rate(make(), batch) for name, make in streams.items()} for _ in range(ROUNDS)])
-    ratios = rounds[["test", "train"]].div(rounds["decode"], axis=0)
-    return {
-        "cores": os.cpu_count(),
-        "image_bytes": int(np.mean([len(image) for image in encoded])),
-        "images_per_second": rounds.median().round().to_dict(),
-        "ratio": ratios.median().round(3).to_dict(),
-        "ratio_range": {name: [round(ratios[name].min(), 3), round(ratios[name].max(), 3)] for name in ratios},
-        "milliseconds": _stages(data, config, encoded),
-    }
+    turns = {"rounds": ROUNDS, "seconds": SECONDS}
+    if {"step", "loop"} & set(parts):
+        made = benchmark_step.Step(config)
+        if "step" in parts:
+            result["step"] = benchmark_step.measure(config, made, spec, **turns)
+        if "loop" in parts:
+            from kdfas_jax import benchmark_loop  # TensorFlow: not where the step alone is asked for
+
+            result["loop"] = benchmark_loop.measure(config, made, **turns)
+    if "input" in parts:
+        from kdfas_jax import benchmark_input
+
+        result["input"] = benchmark_input.measure(config)
+    return result
 
 
-def table(result: dict) -> str:
+def table(result: dict[str, Any]) -> str:
     """`benchmark`'s result for people."""
-    rates, ratios = result["images_per_second"], result["ratio"]
-    lines = [f"{result['cores']} cores, crops of {result['image_bytes']} bytes"]
-    for name, rate in rates.items():
-        ratio = f"{ratios[name]:6.3f} of decoding" if name in ratios else ""
-        lines.append(f"{name:>8} {rate:9.0f} images/s  {ratio}".rstrip())
-    stages = ", ".join(f"{name} {value:.3f}" for name, value in result["milliseconds"].items())
-    return "\n".join([*lines, f"one training image on one core, ms: {stages}"])
+    lines = [
+        f"{result['config']}: batch {result['batch_size']}, {result['image_size']} px, {result['dtype']}, on "
+        f"{result['devices']} x {result['device']}, {result['cores']} cores"
+    ]
+    if "step" in result:
+        lines += benchmark_step.lines(result["step"])
+    if "loop" in result:
+        from kdfas_jax import benchmark_loop
 
+        lines += benchmark_loop.lines(result["loop"])
+    if "input" in result:
+        from kdfas_jax import benchmark_input
 
-def _repeated(data: pipeline.Data, rows: int) -> pipeline.Data:
-    """`data` with its training rows over and over, so that a test stream of them lasts."""
-    wanted = np.flatnonzero(data.has_face("train"))
-    return data._replace(table=data.table.iloc[np.resize(wanted, rows)].reset_index(drop=True))
-
-
-def _decoding(encoded: list[bytes], batch: int) -> Iterator[dict[str, np.ndarray]]:
-    """Nothing but `tf.io.decode_jpeg` on all cores."""
-    images = tf.data.Dataset.from_tensor_slices(encoded).repeat()
-    images = images.map(lambda image: tf.io.decode_jpeg(image, channels=3), num_parallel_calls=tf.data.AUTOTUNE)
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = os.cpu_count()
-    yield from ({"image": image} for image in images.batch(batch).with_options(options).as_numpy_iterator())
-
-
-def _rate(stream: Iterable[dict[str, np.ndarray]], batch: int) -> float:
-    """Images a second, after the buffers have been filled."""
-    batches = iter(stream)
-    for _ in itertools.islice(batches, 2 * pipeline.AHEAD):
-        pass
-    started, count = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - started) < SECONDS:
-        next(batches)
-        count += batch
-    return count / elapsed
-
-
-def _stages(data: pipeline.Data, config, encoded: list[bytes]) -> dict[str, float]:
-    """Milliseconds an image of each stage of the training stream, on one core."""
-    reader, augmentation = records.Reader(data.files, data.table), ops.Augmentation(config.data.augment)
-    rows = np.flatnonzero(data.has_face("train"))[: len(encoded)]
-    images = [ops.decode(image, config.data.image_size) for image in encoded]
-    pieces = np.stack(images[: pipeline.PIECE])
-    labels = pipeline.labels(data, config.data.target)[1](rows[: len(pieces)])
-
-    def per_image(work, count: int) -> float:
-        started = time.perf_counter()
-        work()
-        return round(1e3 * (time.perf_counter() - started) / count, 3)
-
-    return {
-        "read": per_image(lambda: reader.images(rows), len(rows)),
-        "decode": per_image(lambda: [ops.decode(x, config.data.image_size) for x in encoded], len(encoded)),
-        "augment": per_image(
-            lambda: [augmentation.view(x, ops.generator(0, n)) for n, x in enumerate(images)], len(images)
-        ),
-        "mix": per_image(
-            lambda: [augmentation.mix(pieces, labels, ops.generator(0, n)) for n in range(64)], 64 * len(pieces)
-        ),
-    }
+        lines += benchmark_input.lines(result["input"])
+    return "\n".join(lines)

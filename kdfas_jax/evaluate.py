@@ -42,6 +42,7 @@ def evaluate(config, folder: str, *, faces: bool | None = None) -> dict:
     task = TASKS[config.data.target]
     data = pipeline.open_data(config.data)
     mesh = sharding.make_mesh(config.mesh)
+    sharding.check_batch(mesh, {"config.eval.batch_size": config.eval.batch_size})
     module = models.create(config.model)
     with checkpoint.open_finished(folder) as checkpoints:
         chosen = checkpoints.best()

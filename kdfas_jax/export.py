@@ -5,6 +5,7 @@
 Each file is run on crops of the run's own data, and kept only where it agrees with the model.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -13,7 +14,7 @@ import platform
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,30 +24,40 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from input_pipeline import pipeline
-from kdfas_jax import checkpoint, export_formats, models, predict, sharding, teachers, workdir
+from kdfas_jax import checkpoint, export_formats, models, predict, sharding, step, tasks, teachers, workdir
 from kdfas_jax.export_formats import FORMATS, Run
+from kdfas_jax.verification import cosine
 
 CROPS, CROPS_INT8 = 200, 1000  # most crops that a file is compared on; an AUC needs more [C]
-TOLERANCE, TOLERANCE_INT8 = 1e-4, 0.005  # of logits in fp32; of the AUC
+TOLERANCE, TOLERANCE_INT8 = 1e-4, 0.005  # of logits, score and embedding in fp32; of the AUC
 ROUNDS = 50  # of which the latency is the median
 BUNDLE = "bundle.json"
 # What the models of a name are built with to be written, where they compute the same in another way than usual.
 EXPORTED = {"mobilefacenet": {"native": True}}
+ACCEPT = (
+    "who it is, of length 1; accept where the dot product with the reference's embedding >= threshold.match.value "
+    "and score >= threshold.value"
+)
 PACKAGES = "jax", "tensorflow-cpu", "jax2onnx", "onnx", "onnxruntime", "ai-edge-litert"
 
 
 class Crops(NamedTuple):
-    """What files are judged on: `images` fp32 [n, s, s, 3], `labels` [n], and the model's own `logits` [n, 2]."""
+    """What files are judged on: `images` fp32 [n, s, s, 3], `labels` [n], and the model's own `logits` [n, 2].
+
+    Its embeddings [n, d], too, of length 1, where it recognises.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
+    embedding: np.ndarray | None = None
 
 
 def export(folder: str, formats: Sequence[str], output: str) -> dict:
     """Writes the run in `folder`, at its best step on dev, to the folder `output` -> what its bundle.json holds.
 
-    formats: names of `export_formats.FORMATS`. The model computes in fp32 whatever it was trained in.
+    formats: names of `export_formats.FORMATS`. The model computes in fp32 whatever it was trained in; one of two tasks
+    gives embeddings, too.
     ValueError where a file does not agree with the model, for a run that does not tell live from attack or consists of
     folds, and where `output` holds other things than a bundle; FileNotFoundError where the run was not evaluated or its
     data are not there. After an error `output` is as it was.
@@ -58,13 +69,15 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
     predict.threshold_of(folder, config)  # refuses what has none
     results = workdir.results(config, folder)
     data = pipeline.open_data(config.data)
+    role = tasks.TASKS[config.data.target].roles(data)[0]  # that the threshold is from
     with jax.default_device(jax.devices("cpu")[0]):
-        bundle = _describe(config, results, data.threshold_role)
+        bundle = _describe(config, results, role)
         variables = _variables(folder, config)
         temporary = f"{output.rstrip('/')}.tmp{os.getpid()}"
         os.makedirs(temporary)
         try:
-            bundle["files"] = _write(config, variables, formats, data, results["threshold"]["value"], temporary)
+            crops = functools.partial(_crops, data, role, config.data)
+            bundle["files"] = _write(config, variables, formats, crops, results["threshold"]["value"], temporary)
             with open(os.path.join(temporary, BUNDLE), "w", encoding="utf-8") as file:
                 json.dump(bundle, file, indent=2)
             shutil.rmtree(output, ignore_errors=True)
@@ -77,14 +90,15 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
 def table(bundle: dict) -> str:
     """The files of a bundle for the screen, in Markdown."""
     lines = [
-        "| format | file | MB | logits differ by | decided alike | AUC, of fp32 | ms, one thread |",
-        "|---" * 7 + "|",
+        "| format | file | MB | logits differ by | decided alike | AUC, of fp32 | embedding cosine | ms, one thread |",
+        "|---" * 8 + "|",
     ]
     for name, entry in bundle["files"].items():
         parity = entry["parity"]
         auc = f"{parity['auc']:.4f}, {parity['auc_fp32']:.4f}" if "auc" in parity else ""
         cells = [entry["format"], name, f"{entry['bytes'] / 1e6:.2f}", f"{parity['logits']:.1e}"]
-        cells += [f"{parity['decisions']:.1%}", auc, f"{entry['latency_ms']:.2f}"]
+        alike = f"{parity['cosine']:.4f}" if "cosine" in parity else ""
+        cells += [f"{parity['decisions']:.1%}", auc, alike, f"{entry['latency_ms']:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -110,21 +124,26 @@ def _variables(folder: str, config) -> dict:
 
 
 def _write(
-    config, variables, formats: Sequence[str], data: pipeline.Data, threshold: float, folder: str
+    config, variables, formats: Sequence[str], crops: Callable, threshold: float, folder: str
 ) -> dict[str, dict]:
-    """Writes each format into `folder` -> {file: what the bundle says of it}; ValueError where one does not agree."""
+    """Writes each format into `folder` -> {file: what the bundle says of it}; ValueError where one does not agree.
+
+    crops(most) -> at most so many images and labels, as of `_crops`.
+    """
     fields, size = {**config.model, "dtype": "float32"}, config.data.image_size
-    network = export_formats.trace(models.create({**fields, **EXPORTED.get(config.model.name, {})}), variables, size)
-    model, placed = jax.jit(models.create(fields).apply), jax.device_put(variables)
-    crops = {}
+    recognises = config.data.target == pipeline.BOTH
+    exported = models.create({**fields, **EXPORTED.get(config.model.name, {})})
+    network = export_formats.trace(exported, variables, size, recognises=recognises)
+    model = jax.jit(export_formats.forward(models.create(fields), recognises=recognises))
+    placed, references = jax.device_put(variables), {}
     for int8 in {FORMATS[name].int8 for name in formats}:
-        images, labels = _crops(data, config.data, CROPS_INT8 if int8 else CROPS)
-        logits = np.concatenate([jax.device_get(model(placed, image[None])[0]) for image in images])
-        crops[int8] = Crops(images, labels, logits)
+        images, labels = crops(CROPS_INT8 if int8 else CROPS)
+        outputs = zip(*(jax.device_get(model(placed, image[None])) for image in images), strict=True)
+        references[int8] = Crops(images, labels, *map(np.concatenate, outputs))
     files = {}
     for name in formats:
         of = FORMATS[name]
-        path, judged = os.path.join(folder, of.file), crops[of.int8]
+        path, judged = os.path.join(folder, of.file), references[of.int8]
         of.write(network, path, judged.images[:: -(-len(judged.images) // CROPS)])  # at most CROPS of them
         run = of.load(path)
         parity = _parity(run, judged, threshold, int8=of.int8)
@@ -140,9 +159,9 @@ def _write(
     return files
 
 
-def _crops(data: pipeline.Data, config, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most `most` crops, evenly spaced, of the role that the threshold is from -> fp32 [n, s, s, 3], labels [n]."""
-    rows = np.flatnonzero(data.has_face(data.threshold_role))
+def _crops(data: pipeline.Data, role: str, config, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most `most` crops of `role`, evenly spaced, known to be live or not -> fp32 [n, s, s, 3], labels [n]."""
+    rows = np.flatnonzero(data.has_face(role) & (data.table["label"] >= 0))
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
     chosen = np.isin(np.arange(len(data.table)), rows)
     data = data._replace(table=data.table.assign(role=np.where(chosen, "dev", "")))
@@ -151,11 +170,13 @@ def _crops(data: pipeline.Data, config, most: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _parity(run: Run, crops: Crops, threshold: float, *, int8: bool) -> dict:
-    """How the outputs of a file compare with the model's: `tolerance` is that of logits and score, or of the AUC.
+    """How the outputs of a file compare with the model's: `tolerance` is that of the differences, or of the AUC.
 
-    logits, score: the largest difference. decisions: the share of crops decided alike at the threshold.
+    logits, score, embedding: the largest difference. cosine: the smallest of a file's embedding and the model's.
+    decisions: the share of crops decided alike at the threshold.
     """
-    scores, logits = map(np.concatenate, zip(*(run(image[None]) for image in crops.images), strict=True))
+    outputs = zip(*(run(image[None]) for image in crops.images), strict=True)
+    scores, logits, *embedding = map(np.concatenate, outputs)
     expected = expit(crops.logits[:, 1] - crops.logits[:, 0])
     parity = {
         "crops": len(scores),
@@ -163,6 +184,9 @@ def _parity(run: Run, crops: Crops, threshold: float, *, int8: bool) -> dict:
         "score": float(np.abs(scores - expected).max()),
         "decisions": float(((scores >= threshold) == (expected >= threshold)).mean()),
     }
+    for found in embedding:
+        parity["embedding"] = float(np.abs(found - crops.embedding).max())
+        parity["cosine"] = float(cosine(found, crops.embedding).min())
     if not int8:
         return {**parity, "tolerance": TOLERANCE}
     auc, auc_fp32 = (float(roc_auc_score(crops.labels, each)) for each in (scores, expected))
@@ -174,7 +198,7 @@ def _check_parity(name: str, parity: dict) -> None:
     if "auc" in parity:
         differences = {"AUC": abs(parity["auc"] - parity["auc_fp32"])}
     else:
-        differences = {key: parity[key] for key in ("logits", "score")}
+        differences = {key: value for key, value in parity.items() if key in export_formats.OUTPUTS}
     for figure, difference in differences.items():
         if not difference <= parity["tolerance"]:
             raise ValueError(
@@ -207,6 +231,13 @@ def _describe(config, results: dict, role: str) -> dict:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    outputs = {
+        "score": {"shape": ["batch"], "meaning": "P(live), not calibrated; live at or above threshold.value"},
+        "logits": {"shape": ["batch", 2], "meaning": "attack, live"},
+    }
+    if config.data.target == pipeline.BOTH:
+        length = step.outputs(models.create(config.model), size)["embedding"].shape[-1]
+        outputs["embedding"] = {"shape": ["batch", length], "meaning": ACCEPT}
     return {
         "run": {"name": config.name, "step": results["step"], "protocol": results["protocol"]},
         "model": {**workdir.plain(config.model), "dtype": "float32", "parameters": results["params"]["student"]},
@@ -218,10 +249,7 @@ def _describe(config, results: dict, role: str) -> dict:
             "range": [0, 1],
             "normalisation": "inside the model",
         },
-        "outputs": {
-            "score": {"shape": ["batch"], "meaning": "P(live), not calibrated; live at or above threshold.value"},
-            "logits": {"shape": ["batch", 2], "meaning": "attack, live"},
-        },
+        "outputs": outputs,
         "labels": {"attack": 0, "live": 1},
         "crop": {"scale": data.scale, "align": data.align, "record_size": data.record_size, "image_size": size},
         "threshold": results["threshold"],

@@ -1,6 +1,7 @@
 """The formats that a forward pass is exported to: how each is written, and how its file is run again.
 
-All read `images` fp32 [b, s, s, 3], RGB in [0, 1], and give `score` = P(live) [b] and `logits` [b, 2], attack and live.
+All read `images` fp32 [b, s, s, 3], RGB in [0, 1], and give `score` = P(live) [b] and `logits` [b, 2], attack and live;
+one that also recognises gives its `embedding` [b, d], too, of length 1, so that a dot product of two is their cosine.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-INPUT, OUTPUTS = "images", ("score", "logits")
+INPUT, OUTPUTS = "images", ("score", "logits", "embedding")  # the last where the model recognises, too
 PLATFORMS = "cpu", "cuda", "tpu"  # that the StableHLO file is lowered for
 OPSET = 21  # of ONNX: what runtimes since 2024 know [C]
 # Primitives that call a function, and the parameter that holds it; remat2 was named checkpoint for a while.
@@ -45,28 +46,32 @@ ERF = (
     ),
 )
 
-Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Run = Callable[[np.ndarray], tuple[np.ndarray, ...]]  # images -> `OUTPUTS`
 
 
 class Network(NamedTuple):
-    """A forward pass: `jaxpr` maps images [1, s, s, 3], s = `size`, to logits [1, 2]; weights inside, no loops."""
+    """A forward pass: `jaxpr` maps images [1, s, s, 3], s = `size`, as `forward` does; weights inside, no loops."""
 
     jaxpr: core.ClosedJaxpr
     size: int
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what `one` and `many` give."""
+        return OUTPUTS[: 1 + len(self.jaxpr.out_avals)]
 
     def images(self, batch=1) -> jax.ShapeDtypeStruct:
         """What it reads: shape and dtype of `batch` images, a number or a symbol."""
         return jax.ShapeDtypeStruct((batch, self.size, self.size, 3), jnp.float32)
 
-    def one(self, images: jax.Array, replaced: Mapping[str, Callable] = {}) -> tuple[jax.Array, jax.Array]:
-        """Images [1, s, s, 3] -> (score [1], logits [1, 2]); primitives `replaced` by others, as of `_evaluate`."""
-        (logits,) = _evaluate(self.jaxpr.jaxpr, self.jaxpr.consts, [images], replaced)
-        return jax.nn.softmax(logits)[:, 1], logits
+    def one(self, images: jax.Array, replaced: Mapping[str, Callable] = {}) -> tuple[jax.Array, ...]:
+        """Images [1, s, s, 3] -> `outputs`, [1, ...] each; primitives `replaced` by others, as of `_evaluate`."""
+        logits, *embedding = _evaluate(self.jaxpr.jaxpr, self.jaxpr.consts, [images], replaced)
+        return jax.nn.softmax(logits)[:, 1], logits, *embedding
 
-    def many(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Images [b, s, s, 3] -> (score [b], logits [b, 2]); b may be a symbol, which not all models can count to."""
-        score, logits = jax.vmap(lambda image: self.one(image[None]))(images)
-        return score[:, 0], logits[:, 0]
+    def many(self, images: jax.Array) -> tuple[jax.Array, ...]:
+        """Images [b, s, s, 3] -> `outputs`, [b, ...] each; b may be a symbol, which not all models can count to."""
+        return tuple(found[:, 0] for found in jax.vmap(lambda image: self.one(image[None]))(images))
 
 
 class Format(NamedTuple):
@@ -75,7 +80,7 @@ class Format(NamedTuple):
     batch: how many images it reads at once, 'any' or 1. int8: whether its products are of 8 bits, not fp32.
     packages: what it needs beside requirements.txt, by the names they are imported by.
     write(network, path, crops): writes the file; `crops` fp32 [n, s, s, 3] are what the model will see.
-    load(path) -> run(images of a `batch`) -> (score, logits), on one thread of the CPU.
+    load(path) -> run(images of a `batch`) -> the network's outputs, on one thread of the CPU.
     """
 
     file: str
@@ -86,10 +91,27 @@ class Format(NamedTuple):
     load: Callable[[str], Run]
 
 
-def trace(module, variables, size: int) -> Network:
-    """The forward pass of a Flax `module` whose first output is logits, with `variables` as NumPy arrays."""
+def forward(module, *, recognises: bool) -> Callable[..., tuple[jax.Array, ...]]:
+    """-> (variables, images [b, s, s, 3]) -> the logits [b, 2] of a Flax `module`, its first output.
+
+    And, where it `recognises`, its output 'embedding' [b, d], each divided by its length.
+    """
+
+    def apply(variables, images: jax.Array) -> tuple[jax.Array, ...]:
+        logits, out = module.apply(variables, images)
+        if not recognises:
+            return (logits,)
+        length = jnp.linalg.norm(out["embedding"], axis=-1, keepdims=True)
+        return logits, out["embedding"] / jnp.maximum(length, jnp.finfo(jnp.float32).tiny)
+
+    return apply
+
+
+def trace(module, variables, size: int, *, recognises: bool = False) -> Network:
+    """The `forward` pass of a Flax `module`, with `variables` as NumPy arrays."""
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    looped = jax.make_jaxpr(lambda images: module.apply(variables, images)[0])(images)
+    apply = forward(module, recognises=recognises)
+    looped = jax.make_jaxpr(lambda images: apply(variables, images))(images)
     return Network(jax.make_jaxpr(lambda images: _evaluate(looped.jaxpr, looped.consts, [images], {}))(images), size)
 
 
@@ -178,11 +200,11 @@ def _write_tflite(network: Network, path: str, crops: np.ndarray) -> None:
     import tensorflow as tf
     from jax.experimental import jax2tf
 
-    def score(images):
+    def outputs(images):
         return network.one(images, {"erf": _erf})
 
     def named(images):
-        return dict(zip(OUTPUTS, jax2tf.convert(score, with_gradient=False)(images), strict=True))
+        return dict(zip(network.outputs, jax2tf.convert(outputs, with_gradient=False)(images), strict=True))
 
     module = tf.Module()
     module.serve = tf.function(named, [tf.TensorSpec(network.images().shape, tf.float32, INPUT)], autograph=False)
@@ -199,7 +221,7 @@ def _load_tflite(path: str) -> Run:
 
     def run(images: np.ndarray):
         found = runner(**{INPUT: images})
-        return tuple(found[name] for name in OUTPUTS)
+        return tuple(found[name] for name in OUTPUTS if name in found)
 
     return run
 
@@ -208,11 +230,12 @@ def _write_onnx(network: Network, path: str, crops: np.ndarray) -> None:
     import jax2onnx
     import onnx
 
-    def score(images):
+    def outputs(images):
         return network.one(images, {"reduce_window_max": _max_pool})
 
     with _quiet("jax2onnx", "onnx_ir"):  # on parts of them that nothing here uses
-        model = jax2onnx.to_onnx(score, [network.images()], input_names=[INPUT], output_names=OUTPUTS, opset=OPSET)
+        names = {"input_names": [INPUT], "output_names": network.outputs}
+        model = jax2onnx.to_onnx(outputs, [network.images()], opset=OPSET, **names)
     zeros = set()
     for node in model.graph.node:
         if node.op_type == "Einsum" and _multiplies(node.attribute[0].s.decode()):
@@ -281,7 +304,7 @@ def _load_onnx(path: str) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda images: tuple(session.run(OUTPUTS, {INPUT: images}))
+    return lambda images: tuple(session.run(None, {INPUT: images}))
 
 
 FORMATS = {

@@ -65,7 +65,7 @@ def daa(
     key: jax.Array,
     *,
     eps: float = 8 / 255,
-    step_size: float = 4 / 255,
+    step_size: float = 6 / 255,
     decay: float = 0.5,
     steps: int = 5,
     target: str = "uniform",

@@ -37,8 +37,8 @@ def plan(config, topology: str) -> dict:
     compiled = lowered.compile()
     memory = compiled.memory_analysis()
     image_size, batch_size = config.data.image_size, config.train.batch_size
-    analytic = batch_size * _analytic_flops(config, model, frozen)
-    flops = _step_flops(config, mesh, compiled, (model, *frozen.values()))
+    analytic = batch_size * analytic_flops(config, model, frozen)
+    flops = step_flops(config, mesh, compiled, (model, *frozen.values()))
     limit = _memory_bytes(devices[0])
     return {
         "config": config.name,
@@ -64,7 +64,7 @@ def plan(config, topology: str) -> dict:
     }
 
 
-def _analytic_flops(config, model, frozen) -> float:
+def analytic_flops(config, model, frozen) -> float:
     """FLOPs of a step for one image: three forwards of student and terms, one of each teacher, and the attack's own."""
     sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
     forward = {name: models.flops(module, sizes[name]) for name, module in frozen.items()}
@@ -135,7 +135,7 @@ def collectives(hlo: str) -> dict[str, int]:
     return dict(total)
 
 
-def _step_flops(config, mesh, compiled, modules) -> float:
+def step_flops(config, mesh, compiled, modules) -> float:
     """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so all are unrolled."""
     looped = (perturb.classifiers(config) and not config.daa.unroll) or config.optim.accumulate > 1
     if all(module == _unrolled(module) for module in modules) and not looped:

@@ -1,16 +1,18 @@
 """A trained model on a person's own images, videos, folders or webcam -> scores.csv, a row a face.
 
     python main.py --mode=predict --workdir=RUN --input=PATH[,PATH...] [--output=scores.csv] [--annotate=DIR]
+                   [--reference=face.jpg]
 
-Faces are found, cut out and resized as those that the run was trained on; the decision is by its own threshold.
+Faces are found, cut out and resized as those that the run was trained on; the decision is by its own threshold. With a
+reference, a picture of a person, a run of two tasks also says which of the faces are that person's.
 """
 
 import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -19,11 +21,15 @@ import pandas as pd
 import tqdm
 from PIL import Image, ImageDraw, ImageFont
 
-from input_pipeline import faces, inputs, media, ops, protocols
+from input_pipeline import faces, inputs, media, ops, pipeline, protocols
 from input_pipeline.schema import Frame
 from kdfas_jax import folds, sharding, step, teachers, workdir
+from kdfas_jax.tasks import TASKS
+from kdfas_jax.verification import cosine
 
 COLUMNS = ("input", "frame", "x", "y", "w", "h", "score", "decision", "error")
+COMPARED = ("similarity", "match", "accepted")  # with a reference
+TARGETS = ("label", pipeline.BOTH)  # of runs that tell live from attack
 NO_FACE = "no face found"
 PIXELS = 50_000_000  # of the frames held at once: 150 MB, where they are large photographs [C]
 COLOURS = {"live": (0, 150, 60), "attack": (215, 30, 30)}
@@ -38,13 +44,24 @@ class Looked(NamedTuple):
     found: Sequence[faces.Face] = ()
 
 
+class Reference(NamedTuple):
+    """Whom faces are compared with: the largest of the `faces` in the picture `path`, its P(live) `score` and its
+    `embedding` [d]."""
+
+    path: str
+    faces: int
+    score: float
+    embedding: np.ndarray
+
+
 class Predicted(NamedTuple):
-    """What was found: `table` has `COLUMNS`, `threshold` came from `source`, `inputs` were read in `seconds`, of which
-    `detecting` seconds went into finding faces; `frames` of them could be read."""
+    """What was found: `table` has `COLUMNS`, and `COMPARED` where there was a `reference`, decided at the run's
+    `threshold`; `inputs` were read in `seconds`, of which `detecting` seconds went into finding faces; `frames` of them
+    could be read."""
 
     table: pd.DataFrame
-    threshold: float
-    source: str
+    threshold: Mapping[str, Any]
+    reference: Reference | None
     inputs: int
     frames: int
     seconds: float
@@ -56,16 +73,30 @@ class Predicted(NamedTuple):
         return int(self.table["score"].notna().sum())
 
     def summary(self) -> str:
-        """Two lines for the screen."""
+        """Two lines for the screen, and two more of a reference."""
         decisions, errors = self.table["decision"], self.table["error"]
         without = int((errors == NO_FACE).sum())
-        return (
+        lines = [
             f"{self.scored} faces in {self.inputs} inputs: {(decisions == 'live').sum()} live, "
-            f"{(decisions == 'attack').sum()} attack at the threshold {self.threshold:.4f} ({self.source}); "
-            f"{without} images or frames without a face, {(errors != '').sum() - without} unreadable inputs\n"
+            f"{(decisions == 'attack').sum()} attack at the threshold {_at(self.threshold)}; "
+            f"{without} images or frames without a face, {(errors != '').sum() - without} unreadable inputs",
             f"{self.frames / self.seconds:.1f} images a second end to end, "
-            f"{self.detecting / self.seconds:.0%} of the time face detection"
+            f"{self.detecting / self.seconds:.0%} of the time face detection",
+        ]
+        return "\n".join([*lines, *self._compared()])
+
+    def _compared(self) -> Iterator[str]:
+        if not self.reference:
+            return
+        path, number, score, _ = self.reference
+        match, accepted = ((self.table[name] == "yes").sum() for name in ("match", "accepted"))
+        yield (
+            f"{match} match the reference at the cosine {_at(self.threshold['match'])}; "
+            f"accepted (live and matching): {accepted}"
         )
+        largest = f", the largest of {number} faces" if number > 1 else ""
+        warning = "; warning: it looks like an attack, take another" if score < self.threshold["value"] else ""
+        yield f"reference {_text(path)}{largest}: P(live) {score:.4f}{warning}"
 
 
 def predict(
@@ -77,34 +108,50 @@ def predict(
     batch: int = faces.BATCH,
     cropped: bool = False,
     annotate: str = "",
+    reference: str = "",
 ) -> Predicted:
     """Scores all faces of the inputs `paths` with the run in `folder` and writes the CSV file `output`.
 
     frames: taken of a video. batch: images looked at together. cropped: the images are face crops already, such as
     rendered ones; the box is the whole image. annotate: a folder for copies of the images with boxes and scores, ''
-    for none.
+    for none. reference: an image of the person that faces are compared with, cut out as they are, '' for none.
     score is P(live), live at or above the threshold of RUN/eval/results.json. A frame without a face, or an input that
     cannot be read, is a row with its `error`, without a score. x, y, w, h are pixels of the upright frame.
-    ValueError where the run does not tell live from attack, or consists of folds; FileNotFoundError where it was not
-    trained or evaluated.
+    similarity is the cosine of two embeddings, match 'yes' at or above the run's threshold for it, else 'no', accepted
+    'yes' where a face is live and matches.
+    ValueError where the run does not tell live from attack, consists of folds, or recognises nobody and there is a
+    reference, and where that cannot be read or shows no face; FileNotFoundError where the run was not trained or
+    evaluated.
     """
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
-    threshold, source = threshold_of(folder, config)
+    threshold = threshold_of(folder, config)
+    if reference and config.data.target != pipeline.BOTH:
+        raise ValueError(
+            f"--reference={reference}: {folder} has config.data.target={config.data.target!r} and recognises nobody; "
+            f"expected a run of {pipeline.BOTH!r}"
+        )
     judge = _Judge(config.data, _scorer(folder, config, batch), threshold, cropped, annotate)
     found = inputs.find(paths, frames)
     started = time.perf_counter()
+    if reference:
+        judge.enrol(reference)
     # By map, as a loop's variable would keep large photographs while the next ones are decoded.
     rows = [row for judged in map(judge, _groups(_frames(found), batch)) for row in judged]
     seconds = time.perf_counter() - started
-    table = pd.DataFrame(rows, columns=COLUMNS).astype({"frame": "Int64", "score": float})
+    table = pd.DataFrame(rows, columns=COLUMNS + COMPARED if reference else COLUMNS)
+    table = table.astype({"frame": "Int64", "score": float})
     workdir.write_atomically(output, table.to_csv(index=False))
-    return Predicted(table, threshold, source, len(found), judge.frames, seconds, judge.detecting)
+    return Predicted(table, threshold, judge.reference, len(found), judge.frames, seconds, judge.detecting)
 
 
-def threshold_of(folder: str, config) -> tuple[float, str]:
-    """The threshold of the run in `folder`, made by `config`, and where it is from; errors as of `predict`."""
-    if config.data.target != "label":
-        raise ValueError(f"{folder} has config.data.target={config.data.target!r}; expected a run of 'label'")
+def threshold_of(folder: str, config) -> dict[str, Any]:
+    """What results.json says of the threshold of the run in `folder`, made by `config`; errors as of `predict`.
+
+    Its `value` and `source`; those of `match`, too, where the run recognises.
+    """
+    if config.data.target not in TARGETS:
+        known = " or ".join(map(repr, TARGETS))
+        raise ValueError(f"{folder} has config.data.target={config.data.target!r}; expected a run of {known}")
     names = protocols.folds(config.data.protocol)
     if len(names) > 1:
         raise ValueError(
@@ -115,26 +162,28 @@ def threshold_of(folder: str, config) -> tuple[float, str]:
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} does not exist; make it by: python main.py --mode=eval --workdir={folder}")
     with open(path, encoding="utf-8") as file:
-        threshold = json.load(file)["threshold"]
-    return threshold["value"], threshold["source"]
+        return json.load(file)["threshold"]
 
 
 def _scorer(folder: str, config, batch: int):
-    """-> score(crops uint8 [s, s, 3]) -> P(live) of each; batches are padded, so that one size is compiled."""
+    """-> score(crops uint8 [s, s, 3]) -> what the run's task reads of each, P(live) first, [1] or [1 + d].
+
+    Batches are padded, so that one size is compiled.
+    """
     mesh = sharding.make_mesh(config.mesh)
     model = teachers.load(folder, mesh)
-    compiled = step.make_score(model.module, mesh)
+    compiled = step.make_score(model.module, mesh, TASKS[config.data.target].read)
     size = -(-batch // mesh.size) * mesh.size
 
-    def score(crops: Sequence[np.ndarray]) -> Iterator[float]:
+    def score(crops: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         for start in range(0, len(crops), size):
             part = crops[start : start + size]
             images = np.zeros((size, model.image_size, model.image_size, 3), np.uint8)
             images[: len(part)] = part
             index = np.arange(size)
             batch = {"image": images, "index": index, "mask": (index < len(part)).astype(np.float32)}
-            scores, _, _ = jax.device_get(compiled(model.variables, sharding.place_batch(mesh, batch)))
-            yield from scores[: len(part)].tolist()
+            read, _, _ = jax.device_get(compiled(model.variables, sharding.place_batch(mesh, batch)))
+            yield from read.reshape(size, -1)[: len(part)]
 
     return score
 
@@ -160,26 +209,50 @@ def _groups(stream: Iterable[Looked], most: int) -> Iterator[list[Looked]]:
 
 class _Judge:
     """judge(group) -> rows of the table. `config` is the run's config.data, `score` made by `_scorer`; the others are
-    those of `predict`. `frames` were seen so far, `detecting` seconds spent in the search for faces."""
+    those of `predict`. `frames` were seen so far, `detecting` seconds spent in the search for faces; `reference` is who
+    was enrolled."""
 
-    def __init__(self, config, score, threshold: float, cropped: bool, annotate: str):
+    def __init__(self, config, score, threshold: Mapping[str, Any], cropped: bool, annotate: str):
         self._config, self._score, self._threshold = config, score, threshold
         self._cropped, self._annotate = cropped, annotate
-        self.frames, self.detecting = 0, 0.0
+        self.frames, self.detecting, self.reference = 0, 0.0, None
+
+    def enrol(self, path: str) -> None:
+        """Compares from now on with the largest face [C] of the picture at `path`; ValueError where there is none."""
+        picture, *others = inputs.find([path], 1)
+        (frame, error), *_ = inputs.frames_of(picture)
+        found = next(self._find([frame.image])) if frame else []
+        if others or not found:
+            reason = f"a folder of {1 + len(others)} files" if others else error or NO_FACE
+            raise ValueError(f"--reference={path}: {reason}; expected a picture of one face, a crop of it if --cropped")
+        (read,) = self._score([self._crop(frame.image, found[0])])
+        self.reference = Reference(path, len(found), float(read[0]), read[1:])
 
     def __call__(self, group: Sequence[Looked]) -> list[dict]:
         found = self._find([of.frame.image for of in group if of.frame])
         looked = [of._replace(found=next(found)) if of.frame else of for of in group]
-        scores = iter(self._score([self._crop(of.frame.image, face) for of in looked for face in of.found]))
+        read = iter(self._score([self._crop(of.frame.image, face) for of in looked for face in of.found]))
         rows = []
         for of in looked:
-            own = [_row(of, face, next(scores), self._threshold) for face in of.found] or [_failure(of)]
+            own = [self._row(of, face, next(read)) for face in of.found] or [_failure(of)]
             if self._annotate and of.frame:
                 path = os.path.join(self._annotate, f"{self.frames:06d}-{_plain(of.name)}.jpg")
                 _annotate(path, of.frame.image, own)
             self.frames += of.frame is not None
             rows += own
         return rows
+
+    def _row(self, of: Looked, face: faces.Face, read: np.ndarray) -> dict:
+        box = {name: round(float(value), 1) for name, value in zip("xywh", face.box, strict=True)}
+        score, embedding = float(read[0]), read[1:]
+        live = score >= self._threshold["value"]
+        decision = {"score": score, "decision": "live" if live else "attack", "error": ""}
+        row = {"input": _text(of.name), "frame": of.frame.number, **box, **decision}
+        if not self.reference:
+            return row
+        similarity = float(cosine(embedding[None], self.reference.embedding[None])[0])
+        match = similarity >= self._threshold["match"]["value"]
+        return {**row, "similarity": similarity, "match": _yes(match), "accepted": _yes(live and match)}
 
     def _find(self, images: list[np.ndarray]) -> Iterator[list[faces.Face]]:
         started = time.perf_counter()
@@ -202,12 +275,6 @@ def _whole(image: np.ndarray) -> faces.Face:
     return faces.Face((0, 0, width, height), np.full((5, 2), np.nan, np.float32), 1.0)
 
 
-def _row(of: Looked, face: faces.Face, score: float, threshold: float) -> dict:
-    box = {name: round(float(value), 1) for name, value in zip("xywh", face.box, strict=True)}
-    decision = "live" if score >= threshold else "attack"
-    return {"input": _text(of.name), "frame": of.frame.number, **box, "score": score, "decision": decision, "error": ""}
-
-
 def _failure(of: Looked) -> dict:
     error = of.error or NO_FACE
     return {
@@ -215,7 +282,17 @@ def _failure(of: Looked) -> dict:
         "frame": of.frame.number if of.frame else None,
         "decision": "",
         "error": _text(error),
+        "match": "",
+        "accepted": "",
     }
+
+
+def _yes(is_so: bool) -> str:
+    return "yes" if is_so else "no"
+
+
+def _at(threshold: Mapping[str, Any]) -> str:
+    return f"{threshold['value']:.4f} ({threshold['source']})"
 
 
 def _text(text: str) -> str:
@@ -229,7 +306,10 @@ def _plain(name: str) -> str:
 
 
 def _annotate(path: str, image: np.ndarray, rows: Sequence[dict]) -> None:
-    """Writes a copy of an image with the boxes, scores and decisions of `rows`."""
+    """Writes a copy of an image with the boxes, scores and decisions of `rows`, and whether they match.
+
+    A face that is compared has the colour of live only where it is accepted.
+    """
     picture = Image.fromarray(image)
     draw, line = ImageDraw.Draw(picture), max(2, min(picture.size) // 200)
     font = ImageFont.load_default(size=max(10, min(picture.size) // 25))
@@ -238,6 +318,9 @@ def _annotate(path: str, image: np.ndarray, rows: Sequence[dict]) -> None:
             continue
         x, y, w, h = (row[name] for name in "xywh")
         colour, text = COLOURS[row["decision"]], f"{row['decision']} {row['score']:.3f}"
+        if "match" in row:
+            colour = COLOURS["live" if row["accepted"] == "yes" else "attack"]
+            text += f"\n{'match' if row['match'] == 'yes' else 'no match'} {row['similarity']:.3f}"
         draw.rectangle((x, y, x + w, y + h), outline=colour, width=line)
         place = (x + line, y + line)
         draw.rectangle(draw.textbbox(place, text, font), fill=colour)

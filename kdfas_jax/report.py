@@ -64,7 +64,8 @@ def headline(figures: dict) -> dict[str, float]:
     rates = {f"tar@far={far}": share for far, share in figures.get("tar_at_far", {}).items()}
     match = headline(figures["verification"]) if "verification" in figures else {}
     system = {name: figures["system"][name] for name in SYSTEM if "system" in figures}
-    return {name: figures[name] for name in FIGURES if name in figures} | rates | {f"match_{name}": value for name, value in match.items()} | system
+    match = {f"match_{name}": value for name, value in match.items()}
+    return {name: figures[name] for name in FIGURES if name in figures} | rates | match | system
 
 
 def is_area(name: str) -> bool:

@@ -35,6 +35,13 @@ def make_mesh(axes: Mapping[str, int], devices=None) -> Mesh:
     return jax.make_mesh(sizes, BATCH, axis_types=(AxisType.Auto,) * len(BATCH), devices=devices)
 
 
+def check_batch(mesh: Mesh, sizes: Mapping[str, float]) -> None:
+    """ValueError where one of the batch sizes {key of the config: examples} is no multiple of the number of devices."""
+    for key, size in sizes.items():
+        if size < 1 or size % mesh.size:
+            raise ValueError(f"{key} makes {size:g} examples at once; expected a multiple of {mesh.size}, the devices")
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -10,6 +10,8 @@ import os
 import runpy
 import statistics
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,32 @@ import jax.numpy as jnp
 from kdfas_jax import models, step
 
 ROUNDS, SECONDS = 5, 2.0  # a batch size is timed for so many seconds, so many times
+
+
+def cores() -> int:
+    """CPU cores that this process may use (`taskset` gives it fewer), where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def rate(run: Callable[[], Any], images: int, seconds: float) -> tuple[float, float]:
+    """-> (images a second of `run`, which sets off the work on `images` of them, over `seconds`; CPU seconds of one).
+
+    As in training, the next call is made while the device still works on the last one. The CPU time is that of all
+    the process's threads: on a CPU shared with others it says more than the wall clock.
+    """
+    started, busy, count, last = time.perf_counter(), time.process_time(), 0, None
+    while time.perf_counter() - started < seconds or not count:
+        last, before = run(), last
+        jax.block_until_ready(before)
+        count += images
+    jax.block_until_ready(last)
+    return count / (time.perf_counter() - started), (time.process_time() - busy) / count
+
+
+def spread(values: Iterable[float]) -> dict[str, float]:
+    """{median, low, high} of the values of some rounds."""
+    values = list(values)
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
 def forward(config, batch: int, *, rounds: int = ROUNDS, seconds: float = SECONDS) -> list[float]:
@@ -29,14 +57,7 @@ def forward(config, batch: int, *, rounds: int = ROUNDS, seconds: float = SECOND
     images = jnp.zeros((batch, size, size, 3), jnp.uint8)
     score = jax.jit(lambda variables, images: model.apply(variables, step.images_of({"image": images}))[0])
     score(variables, images).block_until_ready()
-    rates = []
-    for _ in range(rounds):
-        started, count = time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - started) < seconds or not count:
-            score(variables, images).block_until_ready()
-            count += batch
-        rates.append(count / elapsed)
-    return rates
+    return [rate(lambda: score(variables, images).block_until_ready(), batch, seconds)[0] for _ in range(rounds)]
 
 
 def load(path: str):
@@ -57,11 +78,10 @@ def main(argv: list[str] | None = None) -> None:
     device = jax.devices()[0]
     count = models.count(config.model, config.data.image_size)
     print(f"{config.model.to_dict()}, {count:,} parameters, {config.data.image_size} px")
-    print(f"{device.device_kind} ({device.platform}), {os.cpu_count()} cores")
+    print(f"{device.device_kind} ({device.platform}), {cores()} cores")
     for batch in map(int, flags.batch.split(",")):
-        rates = forward(config, batch)
-        spread = f"({min(rates):.1f} to {max(rates):.1f})"
-        print(f"batch {batch:4}: {statistics.median(rates):8.1f} images/s {spread}")
+        rates = spread(forward(config, batch))
+        print(f"batch {batch:4}: {rates['median']:8.1f} images/s ({rates['low']:.1f} to {rates['high']:.1f})")
 
 
 if __name__ == "__main__":

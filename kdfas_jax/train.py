@@ -73,11 +73,8 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
     per_epoch = data.count("train") // batch_size
     if not per_epoch:
         raise ValueError(f"config.train.batch_size={batch_size}: only {data.count('train')} training examples")
-    if batch_size % (config.optim.accumulate * mesh.size):
-        raise ValueError(
-            f"config.train.batch_size={batch_size} does not go into config.optim.accumulate="
-            f"{config.optim.accumulate} parts on {mesh.size} devices each"
-        )
+    sizes = {"config.train.batch_size": batch_size / config.optim.accumulate}
+    sharding.check_batch(mesh, sizes | {"config.eval.batch_size": config.eval.batch_size})
     steps = round(config.train.epochs * per_epoch)
     schedule = optim.schedule(config.optim, steps=steps, steps_per_epoch=per_epoch, batch_size=batch_size)
     optimiser = optim.make(config.optim, schedule)
@@ -159,7 +156,8 @@ def _restore(config, checkpoints: Checkpoints, model, create: Callable[[], step.
         return checkpoints.restore(latest, abstract)
     state = jax.jit(create, out_shardings=shardings)()
     if config.init:
-        variables, facts = weights.load(config.init, model, state.variables)
+        fresh = jax.jit(lambda: create().variables)()  # those of `state` may lie on other hosts
+        variables, facts = weights.load(config.init, model, fresh)
         logger.info("starting from %s: %s", config.init, facts)
         state = state.replace(**jax.device_put(variables, shardings.variables))
     logger.info("%s", parameter_overview.get_parameter_overview(state.params, include_stats=False))

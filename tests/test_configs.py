@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import pandas as pd
 import pytest
 
 from input_pipeline import datasets, pipeline, protocols, schema
@@ -198,6 +199,56 @@ def test_the_classes_of_a_demo_are_those_of_its_training_data(name):
     data = pipeline.Data(table.assign(role=roles), [], "", {}, tuple(config.data.attributes))
     pipeline.check_classes(data, config.data.target, config.model.classes)
     assert min(data.count(role) for role in ("train", "dev", "test")) >= 240
+
+
+@pytest.mark.parametrize("role", ["student", "recognition"])
+def test_student_and_recogniser_of_mtkd_learn_the_same_people(role, monkeypatch):
+    config = load("mtkd_demo")
+    sets = config.data.dataset.split("+")
+    known = {name: datasets.options(datasets.get(name)) for name in sets}
+    options = {name: {key: value for key, value in config.data.options.items() if key in known[name]} for name in sets}
+    read = [schema.table(datasets.get(name).read(**options[name])).assign(found=True) for name in sets]
+    everything = pipeline.Data(pd.concat(read, ignore_index=True), [], "", {})
+    monkeypatch.setattr(pipeline, "gather", lambda _: everything)
+    taught = config if role == "student" else config.teachers.recognition.config
+    data = pipeline.open_data(taught.data)
+    pipeline.check_classes(data, taught.data.target, taught.model.classes)
+    assert {role: data.count(role) > 300 for role in protocols.SPLITS} == dict.fromkeys(protocols.SPLITS, True)
+
+
+@pytest.mark.parametrize(
+    ("variant", "read"),
+    [
+        ("alone", set()),
+        ("kl", {"spoof"}),
+        ("align", {"recognition", "spoof"}),
+        ("mtakd", {"recognition", "spoof"}),
+    ],
+)
+def test_each_part_of_mtkd_is_switched_alone(variant, read):
+    from kdfas_jax import ablation
+
+    study = load("ablation", "base=mtkd_demo,seeds=2")
+    assert list(study.names) == ["alone", "kl", "align", "mtakd"]
+    config = ablation.variant(study.base, study.variants[variant], 1)
+    assert set(Objective(config.terms, config.teachers).teachers) == read
+    kinds = {term.kind for term in config.terms.values() if term.weight}
+    assert {"arcface", "cross_entropy"} <= kinds
+    assert ("kl" in kinds, "align" in kinds) == (variant in ("kl", "mtakd"), variant in ("align", "mtakd"))
+    assert config.seed == 1
+    assert config.teachers.spoof.config.seed == 0  # one pair of teachers for all
+
+
+def test_mtkd_on_real_faces_is_a_thirtieth_of_its_teachers():
+    """The published ratio of sizes, without the class centres that serve in training alone."""
+    config = load("mtkd_celeba_spoof", "people=100")
+    teachers = [teacher.config for teacher in config.teachers.values()]
+    sizes = [
+        models.count({**of.model, "classes": 0 if "face" in of.model.name or of.model.name == "iresnet" else 2}, 112)
+        for of in (config, *teachers)
+    ]
+    assert sizes[0] == 2_060_546
+    assert sizes[0] < 0.03 * sum(sizes[1:])
 
 
 def test_the_domain_classifier_of_a_fold_learns_its_sources():

@@ -36,20 +36,28 @@ def fresh(config, size):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-@pytest.fixture(scope="session")
-def run(tiny_config, tmp_path_factory):
-    """The folder of an evaluated run: random parameters, not trained."""
-    folder = str(tmp_path_factory.mktemp("runs") / "tiny")
-    args = tiny_module.common.parse(tiny_config.partition(":")[2], raw_dir="", data_dir="")
-    config = tiny_module.alone(args, "tiny", 16)
-    config.model.dtype = "bfloat16"
-    variables = fresh(config.model, 16)
+def evaluated(config, folder, variables):
+    """`folder`, made an evaluated run that has these variables, not trained."""
     state = step.TrainState(np.int32(1), **variables, term_params={}, opt_state={})
     workdir.claim(config, folder, "none")
     with checkpoint.Checkpoints(folder) as checkpoints:
         checkpoints.save(state, 1.0, {})
     evaluate.evaluate(config, folder)
     return folder
+
+
+def tiny_alone(tiny_config):
+    """The tiny config without a teacher."""
+    args = tiny_module.common.parse(tiny_config.partition(":")[2], raw_dir="", data_dir="")
+    return tiny_module.alone(args, "tiny", 16)
+
+
+@pytest.fixture(scope="session")
+def run(tiny_config, tmp_path_factory):
+    """The folder of an evaluated run in bf16."""
+    config = tiny_alone(tiny_config)
+    config.model.dtype = "bfloat16"
+    return evaluated(config, str(tmp_path_factory.mktemp("runs") / "tiny"), fresh(config.model, 16))
 
 
 def written(config, name, path):
@@ -106,6 +114,13 @@ def test_einsums_that_are_products_of_matrices(equation, multiplies):
     assert export_formats._multiplies(equation) == multiplies
 
 
+def test_a_recogniser_is_refused_with_the_targets_that_are_exported(tiny, tmp_path):
+    tiny.data.target = "identity"
+    workdir.claim(tiny, str(tmp_path / "run"), "none")
+    with pytest.raises(ValueError, match=r"target='identity'; expected a run of 'label' or 'label\+identity'"):
+        export.export(str(tmp_path / "run"), ["stablehlo"], str(tmp_path / "bundle"))
+
+
 def test_the_bundle_says_all_that_its_user_needs(run, tmp_path):
     """And the run, which computed in bf16, is exported in fp32."""
     output = tmp_path / "bundle"
@@ -121,6 +136,8 @@ def test_the_bundle_says_all_that_its_user_needs(run, tmp_path):
     assert entry["parity"]["crops"] == 48
     assert entry["parity"]["logits"] <= entry["parity"]["tolerance"] == 1e-4
     assert entry["parity"]["decisions"] == 1
+    assert list(bundle["outputs"]) == ["score", "logits"]
+    assert "embedding" not in entry["parity"]
     assert entry["latency_ms"] > 0
     assert b"bf16" not in content
     assert f"| stablehlo | model.stablehlo | {len(content) / 1e6:.2f} |" in export.table(bundle)
@@ -145,9 +162,9 @@ def test_a_parity_beyond_tolerance_leaves_what_was_there(run, tmp_path, monkeypa
     assert os.listdir(tmp_path) == ["bundle"]
 
 
-@pytest.mark.parametrize("wrong", [{"logits": float("nan")}, {"logits": 2e-4}, {"score": 2e-4}])
+@pytest.mark.parametrize("wrong", [{"logits": float("nan")}, {"logits": 2e-4}, {"score": 2e-4}, {"embedding": 2e-4}])
 def test_parity_is_within_its_tolerance_or_an_error(wrong):
-    parity = {"crops": 9, "logits": 9e-5, "score": 9e-5, "tolerance": 1e-4}
+    parity = {"crops": 9, "logits": 9e-5, "score": 9e-5, "embedding": 9e-5, "cosine": 0.9, "tolerance": 1e-4}
     export._check_parity("onnx", parity)
     with pytest.raises(
         ValueError, match=rf"its {next(iter(wrong))} and the model's are .* apart on 9 crops; expected at most 0\.0001"
@@ -214,15 +231,33 @@ def test_parity_is_of_logits_scores_and_decisions():
     assert (parity["auc"], parity["auc_fp32"], parity["tolerance"]) == (0.5, 1.0, 0.005)
 
 
+def test_parity_is_of_embeddings_too():
+    """Those of a file that turns the second image's by 60 degrees."""
+    logits, embedding = np.zeros((2, 2), np.float32), np.array([[1, 0], [0, 1]], np.float32)
+    found = np.array([[1, 0], [np.sqrt(0.75), 0.5]], np.float32)
+    crops = export.Crops(np.arange(2), np.array([1, 0]), logits, embedding)
+
+    def run(image):
+        return np.full(1, 0.5), logits[image], found[image]
+
+    for int8 in (False, True):
+        parity = export._parity(run, crops, 0.5, int8=int8)
+        assert parity["embedding"] == pytest.approx(np.sqrt(0.75))
+        assert parity["cosine"] == pytest.approx(0.5)
+    assert {"auc", "auc_fp32"} <= set(parity)
+
+
 def test_crops_are_spread_over_the_role_and_keep_their_labels(run):
     config = ml_collections.ConfigDict(workdir.read(run)["config"])
     data = export.pipeline.open_data(config.data)
-    images, labels = export._crops(data, config.data, 12)
+    images, labels = export._crops(data, "dev", config.data, 12)
     assert images.shape == (12, 16, 16, 3)
     assert set(labels) == {0, 1}
     shades = images.mean((1, 2, 3))
     assert shades[labels == 1].max() < shades[labels == 0].min()  # attacks are brighter
     assert images.max() <= 1
+    table = data.table.assign(label=data.table["label"].where(data.table["label"] == 0, -1))  # as people's pictures
+    assert export._crops(data._replace(table=table), "dev", config.data, 48)[1].tolist() == [0] * 24
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
         ),
         (["--config=configs/kdfas_oulu.py:data=oulo"], "unknown data set 'oulo'; known: casia, "),
         (["--config=configs/ablation.py:variants=none+all"], "'all' is unknown; known: none, kl, cross"),
-        (["--config.optim.learning=1"], "no key 'learning' there; known: b1, b2, clip_norm, "),
+        (["--config.optim.learning=1"], "no key 'learning' there; known: accumulate, b1, b2, clip_norm, "),
         (["--config.train.batch_size=many"], "many"),
         (["--config.terms.kl.weight=-1"], "config.terms.kl.weight=-1.0 is negative"),
         (["--config=configs/none.py"], "configs/none.py"),

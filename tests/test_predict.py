@@ -123,7 +123,7 @@ def test_a_run_of_folds_asks_for_one_of_them(tiny, tmp_path):
 
 def test_a_run_of_another_target_is_refused(tiny, tmp_path):
     tiny.data.target = "identity"
-    with pytest.raises(ValueError, match="target='identity'; expected a run of 'label'"):
+    with pytest.raises(ValueError, match=r"target='identity'; expected a run of 'label' or 'label\+identity'"):
         predict.predict(claimed(tmp_path / "run", tiny), ["x.jpg"], str(tmp_path / "scores.csv"))
 
 

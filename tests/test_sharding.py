@@ -94,3 +94,12 @@ def test_a_dimension_that_does_not_divide_stays_whole():
     mesh = jax.sharding.AbstractMesh((1, 4), ("data", "fsdp"))
     placed = sharding.tree(mesh, {"kernel": jax.ShapeDtypeStruct((6, 8), jnp.float32)})
     assert placed["kernel"].spec == jax.sharding.PartitionSpec()
+
+
+def test_a_batch_that_the_devices_cannot_share_evenly_is_refused():
+    """Some of its rows would be left out, unseen: of 20 test images on three hosts two a batch."""
+    mesh = jax.sharding.AbstractMesh((3, 1), ("data", "fsdp"))
+    sharding.check_batch(mesh, {"config.train.batch_size": 12 / 2, "config.eval.batch_size": 21})
+    for size, shown in ((20, "20"), (10 / 4, r"2\.5"), (0, "0")):
+        with pytest.raises(ValueError, match=rf"config\.eval\.batch_size makes {shown} examples .* a multiple of 3"):
+            sharding.check_batch(mesh, {"config.eval.batch_size": size})
