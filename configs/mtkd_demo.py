@@ -41,7 +41,7 @@ def get_config(argument: str = ""):
     config.data.image_size = 64
     config.data.augment.update({"crop": 0.8, "colour": 0.2, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0})
     config.data.augment.randaugment.ops = 0
-    config.train = {"batch_size": 96, "epochs": 16.0, "eval_epochs": 4.0}
-    config.optim.update({"lr": 8e-3, "warmup_epochs": 2.0})
+    config.train = {"batch_size": 96, "epochs": 8.0, "eval_epochs": 4.0}
+    config.optim.update({"lr": 16e-3, "warmup_epochs": 1.0})
     config.eval.batch_size = 60
     return common.two_tasks(config, recognition, spoof, spoof_stages=((2, 2), (3, 4), (4, 6)))
