@@ -17,6 +17,7 @@ DEFAULT_CONFIG = "--config=configs/kdfas_demo.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE[:ARGUMENTS], one of configs/; kdfas_demo by default.")
 WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder; runs/<config>[-<arguments>] by default.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "export", "plan", "benchmark"], "What to do.")
+SWEEP_BATCH = flags.DEFINE_bool("sweep_batch", False, "plan: find the largest batch that fits the devices' memory.")
 TOPOLOGY = flags.DEFINE_string("topology", "cpu:8", "plan: the devices to compile for, cpu:N or v5e:16x16.")
 RUNS = flags.DEFINE_list("runs", [], "eval: folders of evaluated runs, to be compared in one table and one page.")
 OUTPUT = flags.DEFINE_string(
@@ -120,9 +121,10 @@ def _benchmark(config) -> str:
 def _plan(config) -> str:
     from kdfas_jax import plan
 
-    result = plan.plan(config, TOPOLOGY.value)
+    made, shown = (plan.largest_batch, plan.sweep_table) if SWEEP_BATCH.value else (plan.plan, plan.table)
+    result = made(config, TOPOLOGY.value)
     _output(result)
-    return plan.table(result)
+    return shown(result)
 
 
 def _predict(folder: str) -> None:

@@ -22,7 +22,7 @@ class Step:
         """Compiles; what that took and the FLOPs are in `facts`, see `measure`."""
         mesh = sharding.make_mesh(config.mesh)
         started = time.perf_counter()
-        lowered, model, frozen = plan.lower(config, mesh)
+        lowered, model, frozen, _ = plan.lower(config, mesh)
         self._step = lowered.compile()
         seconds = time.perf_counter() - started
         (state, variables, batch), _ = lowered.in_avals

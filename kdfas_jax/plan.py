@@ -1,7 +1,10 @@
 """Compile the real train step for devices that are not here: memory, FLOPs and collectives before they are paid for."""
 
+import copy
+import logging
 import re
 from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import jax
@@ -11,6 +14,10 @@ from jax.experimental import topologies
 
 from kdfas_jax import models, optim, perturb, sharding, step, teachers
 from kdfas_jax.objective import TRAINING, Objective
+
+logger = logging.getLogger(__name__)
+
+START = 8  # examples a device that a search for the largest batch begins with
 
 # HBM of one device, GiB, by the device kind that the TPU compiler reports (cloud.google.com/tpu/docs).
 MEMORY_GIB = {
@@ -29,11 +36,13 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 def plan(config, topology: str) -> dict:
     """The plan of `config`'s train step on `topology` ('cpu:8', 'v5e:16x16'), see DESIGN's contract for its keys.
 
+    A batch that the devices cannot share evenly is planned as the next larger one that they can; training refuses it.
     For cpu:N the process must have been given N devices. ValueError names a topology that the compiler refuses.
     """
     devices = _devices(topology)
     mesh = sharding.make_mesh(config.mesh, devices)
-    lowered, model, frozen = lower(config, mesh)
+    config = _with_batch(config, -(-config.train.batch_size // (mesh.size * config.optim.accumulate)), mesh)
+    lowered, model, frozen, state = lower(config, mesh)
     compiled = lowered.compile()
     memory = compiled.memory_analysis()
     image_size, batch_size = config.data.image_size, config.train.batch_size
@@ -60,8 +69,70 @@ def plan(config, topology: str) -> dict:
         "analytic_flops": analytic,
         "flops_ratio": flops * len(devices) / analytic,
         "collectives": collectives(compiled.as_text()),
+        "gradient_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.trained)),
         "fits": memory.argument_size_in_bytes + memory.temp_size_in_bytes <= limit,
     }
+
+
+def largest_batch(config, topology: str) -> dict:
+    """The largest batch of `config` that fits the memory of a device of `topology`, to within a sixteenth.
+
+    -> {config, topology, per_device: examples at a time, batch_size, bytes: of a device at it, limit_bytes, tried:
+    {examples a device: bytes}}.
+    Memory grows almost linearly with the batch, so that a straight line through two batches says where to look, and few
+    are compiled. ValueError where not one example fits, or the devices have no memory of their own (cpu:N).
+    """
+    devices = _devices(topology)
+    limit = _memory_bytes(devices[0])
+    if limit == float("inf"):
+        raise ValueError(
+            f"--sweep_batch: --topology={topology} has no memory of its own; expected a TPU's, as v5e:16x16"
+        )
+    mesh = sharding.make_mesh(config.mesh, devices)
+    tried: dict[int, int] = {}
+
+    def needed(per_device: int) -> int:
+        if per_device not in tried:
+            memory = lower(_with_batch(config, per_device, mesh), mesh)[0].compile().memory_analysis()
+            tried[per_device] = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+            logger.info("%d examples a device: %.2f GiB", per_device, tried[per_device] / 2**30)
+        return tried[per_device]
+
+    low = _largest(needed, limit)
+    return {
+        "config": config.name,
+        "topology": topology,
+        "per_device": low,
+        "batch_size": low * mesh.size * config.optim.accumulate,
+        "bytes": needed(low),
+        "limit_bytes": limit,
+        "tried": dict(sorted(tried.items())),
+    }
+
+
+def _with_batch(config, per_device: int, mesh):
+    """A copy of `config` whose batch gives every device so many examples at a time."""
+    own = copy.deepcopy(config)
+    own.train.batch_size = per_device * mesh.size * config.optim.accumulate
+    return own
+
+
+def _largest(needed: Callable[[int], int], limit: float) -> int:
+    """A batch that fits where one larger by a sixteenth does not, of those of which `needed` says what they need."""
+    low, high = 0, START
+    while needed(high) <= limit:
+        low, high = high, 2 * high
+    while high - low > max(1, low // 16):
+        if low:
+            slope = (needed(high) - needed(low)) / (high - low)
+            guess = low + int((limit - needed(low)) / max(slope, 1))
+        else:
+            guess = high // 2
+        middle = min(max(guess, low + 1), high - 1)
+        low, high = (middle, high) if needed(middle) <= limit else (low, middle)
+    if not low:
+        raise ValueError(f"not one example fits: it needs {needed(1) / 2**30:.1f} of {limit / 2**30:.0f} GiB")
+    return low
 
 
 def analytic_flops(config, model, frozen) -> float:
@@ -76,7 +147,7 @@ def analytic_flops(config, model, frozen) -> float:
 
 
 def lower(config, mesh, *, unroll: bool = False):
-    """The step lowered for `mesh` from shapes alone -> (lowered, student module, {name: teacher module} in use).
+    """The step lowered for `mesh` from shapes alone -> (lowered, student, {name: teacher} in use, state), modules.
 
     `unroll` lays the layers out one by one, and the batch's parts as one, whatever the config says.
     """
@@ -108,7 +179,7 @@ def lower(config, mesh, *, unroll: bool = False):
     attack = perturb.make(config, readers, unroll=unroll)
     parts = 1 if unroll else config.optim.accumulate
     train_step = step.make(model, objective, readers, optimiser, config.seed, attack, accumulate=parts)
-    return step.compiled(train_step, mesh, state).lower(abstract, variables, batch), model, frozen
+    return step.compiled(train_step, mesh, state).lower(abstract, variables, batch), model, frozen, state
 
 
 def _unrolled(module):
@@ -168,13 +239,30 @@ def table(result: dict) -> str:
     """The plan as lines for a person."""
     gib = SimpleNamespace(**{name: result["per_device"][f"{name}_bytes"] / 2**30 for name in ("argument", "temp")})
     moved = ", ".join(f"{kind} {size / 2**20:.1f} MiB" for kind, size in result["collectives"].items()) or "none"
-    return "\n".join(
-        [
-            f"{result['config']} on {result['topology']}: {result['devices']} devices, batch {result['batch_size']}",
-            f"parameters       student {result['params']['student']:,}, teachers {result['params']['teachers']}",
-            f"per device       arguments {gib.argument:.2f}, temporaries {gib.temp:.2f} GiB, fits: {result['fits']}",
-            f"FLOPs            {result['per_device']['flops']:.4g} a device and step, "
-            f"{result['flops_ratio']:.4f} x the analytic minimum",
-            f"collectives      {moved}",
-        ]
+    gradients, all_moved = result["gradient_bytes"], sum(result["collectives"].values())
+    lines = [
+        f"{result['config']} on {result['topology']}: {result['devices']} devices, batch {result['batch_size']}",
+        f"parameters       student {result['params']['student']:,}, teachers {result['params']['teachers']}",
+        f"per device       arguments {gib.argument:.2f}, temporaries {gib.temp:.2f} GiB, fits: {result['fits']}",
+        f"FLOPs            {result['per_device']['flops']:.4g} a device and step, "
+        f"{result['flops_ratio']:.4f} x the analytic minimum",
+        f"collectives      {moved}",
+    ]
+    if all_moved > gradients:
+        lines.append(
+            f"note             a device receives {all_moved / gradients:.2f} times the gradients' "
+            f"{gradients / 2**20:.1f} MiB a step: parameters split over fsdp are gathered, and terms that see the "
+            "whole batch add theirs; a smaller config.mesh.fsdp moves less and needs more memory"
+        )
+    return "\n".join(lines)
+
+
+def sweep_table(result: dict) -> str:
+    """`largest_batch`'s result as lines for a person."""
+    tried = "\n".join(
+        f"{examples:6} examples a device {size / 2**30:8.2f} GiB" for examples, size in result["tried"].items()
+    )
+    return (
+        f"{result['config']} on {result['topology']}: at most {result['per_device']} examples a device, "
+        f"{result['batch_size']} a step, fit into {result['limit_bytes'] / 2**30:.0f} GiB\n{tried}"
     )

@@ -81,6 +81,7 @@ def test_plan_writes_the_contract(run_main, tmp_path, tiny_config):
     assert set(plan["per_device"]) == {"argument_bytes", "temp_bytes", "flops"}
     assert plan["collectives"]["all-reduce"] > 0
     assert plan["fits"]
+    assert plan["gradient_bytes"] > 0
     refused = run_main(f"--config={tiny_config}", "--mode=plan", "--topology=v9z:2x2", check=False)
     assert refused.returncode == 1
     assert "Expected cpu:N, or a TPU slice" in refused.stderr

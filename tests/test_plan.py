@@ -1,0 +1,60 @@
+"""What a plan says beyond its contract: the largest batch, a batch that devices cannot share, collectives."""
+
+import jax
+import pytest
+
+from kdfas_jax import plan
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("fixed", "each", "largest"),
+    [(2.0, 0.5, 28), (0.5, 0.1, 155), (14.5, 1.0, 1), (11.9, 1.0, 4), (1.0, 14.0, 1)],
+)
+def test_the_largest_batch_is_found_in_few_compilations(fixed, each, largest):
+    """Memory as a compiler plans it: a fixed part, a part for each example, and a little that is not linear."""
+    asked = []
+
+    def needed(per_device):
+        asked.append(per_device)
+        return int((fixed + each * per_device + 0.01 * (per_device % 3)) * GIB)
+
+    found = plan._largest(needed, 16 * GIB)
+    assert largest - max(1, largest // 16) <= found <= largest
+    assert needed(found) <= 16 * GIB
+    assert len(set(asked)) <= 10
+
+
+def test_not_one_example_fits():
+    with pytest.raises(ValueError, match=r"not one example fits: it needs 17\.0 of 16 GiB"):
+        plan._largest(lambda per_device: 17 * GIB * per_device, 16 * GIB)
+
+
+def test_a_host_has_no_memory_of_a_device(tiny):
+    with pytest.raises(ValueError, match=r"--topology=cpu:\d+ has no memory of its own; expected a TPU's"):
+        plan.largest_batch(tiny, f"cpu:{len(jax.devices())}")
+
+
+@pytest.mark.parametrize(("moved", "noted"), [(90, False), (130, True)])
+def test_collectives_beyond_the_gradients_are_noted(moved, noted):
+    result = {
+        "config": "c",
+        "topology": "v5e:2x2",
+        "devices": 4,
+        "batch_size": 8,
+        "params": {"student": 1, "teachers": {}},
+        "per_device": {"argument_bytes": 0, "temp_bytes": 0, "flops": 1.0},
+        "flops_ratio": 1.0,
+        "collectives": {"all-reduce": moved - 40, "all-gather": 40},
+        "gradient_bytes": 100,
+        "fits": True,
+    }
+    assert ("1.30 times the gradients'" in plan.table(result)) is noted
+
+
+def test_the_sweep_says_what_fits():
+    found = {"config": "c", "topology": "v5e:2x2", "per_device": 12, "batch_size": 48, "limit_bytes": 16 * GIB}
+    text = plan.sweep_table(found | {"tried": {8: 11 * GIB, 12: 15 * GIB}})
+    assert "at most 12 examples a device, 48 a step, fit into 16 GiB" in text
+    assert "8 examples a device    11.00 GiB" in text
