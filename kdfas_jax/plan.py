@@ -211,7 +211,9 @@ def step_flops(config, mesh, compiled, modules) -> float:
     looped = (perturb.classifiers(config) and not config.daa.unroll) or config.optim.accumulate > 1
     if all(module == _unrolled(module) for module in modules) and not looped:
         return float(compiled.cost_analysis()["flops"])
-    return float(lower(config, mesh, unroll=True)[0].cost_analysis()["flops"]) / mesh.size
+    # Counted before the compiler splits it: by the CPU's, as the TPU's counts only what it has compiled.
+    one = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices("cpu")[:1])
+    return float(lower(config, one, unroll=True)[0].cost_analysis()["flops"]) / mesh.size
 
 
 def _devices(topology: str):
