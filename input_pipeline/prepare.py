@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pandas as pd
 import tqdm
+from etils import epath
 
 from input_pipeline import datasets, parts, records, runners
 from input_pipeline.schema import Presentation
@@ -52,15 +53,21 @@ def prepare(
 
     options: the reader's own. crop: fields of `parts.Crop`: size, scale, boxes, align. workers: processes; 1 works in
     this one. beam: the arguments of an Apache Beam pipeline instead, such as ['--runner=DirectRunner']; its workers
-    must see `raw_dir` and `data_dir`.
-    ValueError or OSError for missing or wrong raw data or options; BrokenCopyError, after removing what was made, for
-    a data set of which more than `max_corrupt` is unreadable. Stopped otherwise, it goes on when called again. A
-    second process that prepares the same records waits for the first.
+    must see `raw_dir` and `data_dir`. Object storage has no renames and locks: records there are only read.
+    ValueError or OSError for missing or wrong raw data or options, or no records there; BrokenCopyError, after removing
+    what was made, for a data set of which more than `max_corrupt` is unreadable. Stopped otherwise, it goes on when
+    called again. A second process that prepares the same records waits for the first.
     """
     crop = parts.Crop(**crop)
     directory = builder_dir(dataset, data_dir, crop, options)
     if finished := records.load(directory, raw_dir):
         return finished
+    if records.is_remote(directory):
+        raise ValueError(
+            f"no records in {directory}: prepare them on a local disk (python -m input_pipeline.prepare "
+            f"--dataset={dataset} ... --data_dir=data), then copy data/{records.NAME} to {data_dir}/{records.NAME}"
+        )
+    directory = Path(directory)
     reader = datasets.get(dataset)
     datasets.check(reader, dataset, raw_dir, options)
     presentations = list(reader.read(**({"raw_dir": raw_dir} if raw_dir else {}), **options))
@@ -93,14 +100,14 @@ def load(
     return records.load(builder_dir(dataset, data_dir, parts.Crop(**crop), options), raw_dir)
 
 
-def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) -> Path:
+def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) -> epath.Path:
     """Where the records of these settings lie."""
     config = f"{dataset}-{crop.size}px-{crop.scale:g}x"
     config += ("-aligned" if crop.align else "") + ("-mtcnn" if crop.boxes == "mtcnn" else "")
     config += getattr(datasets.get(dataset), "VERSION", "")
     if options:
         config += "-" + hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode()).hexdigest()[:8]
-    return Path(data_dir, records.NAME, config, records.VERSION)
+    return epath.Path(data_dir, records.NAME, config, records.VERSION)
 
 
 @contextlib.contextmanager
@@ -232,7 +239,7 @@ def main(argv: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"{len(prepared.table)} records in {prepared.builder_dir}")
-    print(Path(prepared.builder_dir, "summary.txt").read_text(), end="")
+    print(epath.Path(prepared.builder_dir, "summary.txt").read_text(), end="")
 
 
 if __name__ == "__main__":

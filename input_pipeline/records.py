@@ -8,12 +8,15 @@ BUILDER_DIR/summary.json, summary.txt       what was read, found, skipped
 BUILDER_DIR/{dataset_info,features}.json    TFDS's own: `tfds.builder_from_directory(BUILDER_DIR)` reads the records
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import hashlib
 import io
 import json
 import os
+import shutil
+import tempfile
 import weakref
 import zlib
 from collections.abc import Iterable, Sequence
@@ -21,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from etils import epath
 
 from input_pipeline import schema
 
@@ -28,6 +32,8 @@ NAME, SPLIT, VERSION = "face_crops", "records", "1.1.0"  # of the layout: a new 
 HEADER, FOOTER = 12, 4  # bytes around the data of a TFRecord: its length and checksums
 PLACE = {"file": int, "offset": int, "length": int, "crc32": int}  # where a record's data lies, and its checksum
 TABLE_TYPES = schema.COLUMNS | PLACE
+COPIES = 16  # record files copied from object storage at the same time [C]
+PIECE = 1 << 24  # bytes of one at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +56,12 @@ def file_name(number: int, count: int) -> str:
     return f"{NAME}-{SPLIT}.tfrecord-{number:05d}-of-{count:05d}"
 
 
-def load(directory: Path, raw_dir: str = "") -> Prepared | None:
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether `path` is on object storage: gs://BUCKET/..."""
+    return "://" in os.fspath(path)
+
+
+def load(directory: epath.Path, raw_dir: str = "") -> Prepared | None:
     """The finished records in `directory`, or None. ValueError where they were made from another `raw_dir`."""
     if not (directory / "summary.json").is_file():
         return None
@@ -63,7 +74,7 @@ def load(directory: Path, raw_dir: str = "") -> Prepared | None:
         )
     metadata = (directory / "metadata.csv").read_bytes()
     table = pd.read_csv(io.BytesIO(metadata), dtype=TABLE_TYPES, keep_default_na=False)
-    files = sorted(str(path) for path in directory.glob("*.tfrecord-*"))
+    files = sorted(str(path) for path in directory.iterdir() if ".tfrecord-" in path.name)
     if len(files) != summary["files"]:
         raise ValueError(
             f"{directory}: {len(files)} of its {summary['files']} record files are there; delete it and prepare again"
@@ -133,12 +144,17 @@ def write_tfds_metadata(directory: Path, lengths: Sequence[int]) -> None:
 
 
 class Reader:
-    """Random access to the serialised examples of `files`, by the rows of their `table`. Threads may share it."""
+    """Random access to the serialised examples of `files`, by the rows of their `table`. Threads may share it.
+
+    Files on object storage are copied first, once a process: a record at a time, in the order of a shuffle, each would
+    be a request, and bring tens of megabytes with it.
+    """
 
     def __init__(self, files: Sequence[str], table: pd.DataFrame):
         self._files = files
         self._file, self._offset, self._length, self._crc32 = (table[name].to_numpy() for name in PLACE)
-        self._descriptors = [os.open(path, os.O_RDONLY) for path in files]
+        with concurrent.futures.ThreadPoolExecutor(COPIES) as pool:
+            self._descriptors = list(pool.map(_open, files))
         weakref.finalize(self, lambda descriptors: [os.close(d) for d in descriptors], self._descriptors)
 
     def images(self, rows: Iterable[int]) -> list[bytes]:
@@ -158,3 +174,17 @@ class Reader:
                 f"delete {os.path.dirname(path)} and prepare again"
             )
         return data
+
+
+def _open(path: str) -> int:
+    """A descriptor of a record file, or of its copy."""
+    return os.dup(_copy(path)) if is_remote(path) else os.open(path, os.O_RDONLY)
+
+
+@functools.cache
+def _copy(path: str) -> int:
+    """A descriptor of a copy of a file on object storage. It has no name, so that it goes with the process."""
+    with tempfile.TemporaryFile() as copy, epath.Path(path).open("rb") as file:
+        shutil.copyfileobj(file, copy, PIECE)
+        copy.flush()
+        return os.dup(copy.fileno())

@@ -5,11 +5,11 @@ order of batches, so that they differ in nothing but the overrides.
 """
 
 import copy
+import fnmatch
 import json
 import logging
 import os
 import sys
-from pathlib import Path
 
 import jax
 import ml_collections
@@ -49,8 +49,8 @@ def ablate(config, folder: str) -> str:
                     logger.warning("%s", error)
             for teacher in judged:
                 taught = os.path.join(teachers.home(run.teachers[teacher], home), "eval", "results.json")
-                if os.path.exists(taught):
-                    figures[f"teacher {teacher}"][seed] = _read(taught)["test"]
+                if workdir.exists(taught):
+                    figures[f"teacher {teacher}"][seed] = json.loads(workdir.read_text(taught))["test"]
             figures[name][seed] = results and results["test"]
             table = _write(folder, figures)
     return table
@@ -67,12 +67,7 @@ def variant(base, overrides, seed: int) -> ml_collections.ConfigDict:
 
 def _diverged(home: str) -> bool:
     """Whether the run in `home` has stopped at a non-finite loss (`journal`)."""
-    return any(Path(home).glob("nonfinite-step*.json"))
-
-
-def _read(path: str) -> dict:
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    return bool(fnmatch.filter(workdir.names(home), "nonfinite-step*.json"))
 
 
 def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:

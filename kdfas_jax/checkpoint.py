@@ -12,6 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from kdfas_jax import workdir
 from kdfas_jax.models import weights_match
 from kdfas_jax.step import TrainState
 
@@ -21,8 +22,8 @@ TREES = ("params", "batch_stats", "term_params", "opt_state")  # its items that 
 class Checkpoints:
     """The checkpoints of one workdir; a context manager that waits for unfinished saves."""
 
-    def __init__(self, workdir: str, *, writing: bool = True):
-        """Opens WORKDIR/checkpoints; `writing` makes it and removes what a killed save left."""
+    def __init__(self, folder: str, *, writing: bool = True):
+        """Opens FOLDER/checkpoints of the run in `folder`; `writing` makes it and removes what a killed save left."""
         best = policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
@@ -34,8 +35,11 @@ class Checkpoints:
             **{name: ocp.StandardCheckpointHandler() for name in TREES},
             "meta": ocp.JsonCheckpointHandler(),
         }
-        self.directory = os.path.join(os.path.abspath(workdir), "checkpoints")
-        self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+        self.directory = os.path.join(workdir.absolute(folder), "checkpoints")
+        try:
+            self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+        except ImportError as error:  # Orbax wants it on gs:// alone
+            raise ImportError(f"Orbax cannot open {self.directory}: pip install -r requirements-gcs.txt") from error
 
     def __enter__(self):
         return self
@@ -101,16 +105,16 @@ class Checkpoints:
             )
 
 
-def open_finished(workdir: str) -> Checkpoints:
+def open_finished(folder: str) -> Checkpoints:
     """The checkpoints of an existing run, read-only; FileNotFoundError where there are none."""
-    directory = os.path.join(workdir, "checkpoints")
-    if not os.path.isdir(directory):
+    directory = os.path.join(folder, "checkpoints")
+    if not workdir.exists(directory):
         raise FileNotFoundError(
-            f"{directory} does not exist; expected a run made by: python main.py --workdir={workdir}"
+            f"{directory} does not exist; expected a run made by: python main.py --workdir={folder}"
         )
-    checkpoints = Checkpoints(workdir, writing=False)
+    checkpoints = Checkpoints(folder, writing=False)
     if checkpoints.latest() is None:
-        raise FileNotFoundError(f"{directory} holds no finished checkpoint; run: python main.py --workdir={workdir}")
+        raise FileNotFoundError(f"{directory} holds no finished checkpoint; run: python main.py --workdir={folder}")
     return checkpoints
 
 

@@ -1,5 +1,6 @@
 """Score dev and test with a run's best checkpoint -> results.json, scores.csv and the report."""
 
+import io
 import json
 import os
 from collections.abc import Iterable
@@ -105,7 +106,7 @@ def evaluate_run(folder: str, *, faces: bool = False) -> dict:
     if len(names) == 1:
         return evaluate(config, folder, faces=faces)
     homes = [folds.home(folder, name) for name in names]
-    if missing := [home for home in homes if not os.path.exists(os.path.join(home, "config.json"))]:
+    if missing := [home for home in homes if not workdir.exists(os.path.join(home, "config.json"))]:
         raise FileNotFoundError(f"{missing[0]} does not exist; train all folds first, with the command in config.json")
     return folds.write(config, folder, [evaluate_run(home, faces=faces) for home in homes])
 
@@ -118,7 +119,7 @@ def _write(config, folder: str, results: dict, scored: dict[str, pd.DataFrame], 
     page = report.page(
         results,
         report.presentations(scored["test"]),
-        journal=pd.read_csv(journal) if os.path.exists(journal) else None,
+        journal=pd.read_csv(io.StringIO(workdir.read_text(journal))) if workdir.exists(journal) else None,
         teachers=report_runs.teachers_of(config, folder),
         seen=seen,
     )

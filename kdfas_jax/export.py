@@ -59,8 +59,8 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
     formats: names of `export_formats.FORMATS`. The model computes in fp32 whatever it was trained in; one of two tasks
     gives embeddings, too.
     ValueError where a file does not agree with the model, for a run that does not tell live from attack or consists of
-    folds, and where `output` holds other things than a bundle; FileNotFoundError where the run was not evaluated or its
-    data are not there. After an error `output` is as it was.
+    folds, and where `output` is on object storage or holds other things than a bundle; FileNotFoundError where the run
+    was not evaluated or its data are not there. After an error `output` is as it was.
     """
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     formats = list(dict.fromkeys(formats))
@@ -104,7 +104,9 @@ def table(bundle: dict) -> str:
 
 
 def _check_output(output: str) -> None:
-    """ValueError where the folder `output` holds what `export` did not write."""
+    """ValueError where the folder `output` holds what `export` did not write, or is on object storage."""
+    if workdir.is_remote(output):
+        raise ValueError(f"{output} is on object storage; expected a folder of this machine: give --output=DIR")
     if not os.path.lexists(output):
         return
     there, own = set(os.listdir(output)) if os.path.isdir(output) else {output}, {BUNDLE}

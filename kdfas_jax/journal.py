@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -25,16 +26,22 @@ class NonFiniteLossError(ValueError):
 
 
 class Journal:
-    """A context manager around the loop. metrics.csv (`step,metric,value`) holds no row twice after a resume."""
+    """A context manager around the loop. metrics.csv (`step,metric,value`) of a resumed run is an undisturbed one's."""
 
-    def __init__(self, folder: str, *, start: int, steps: int, batch_size: int, schedule):
-        """Opens the run's logs; rows of steps after `start`, which are about to be done again, are dropped."""
+    def __init__(
+        self, folder: str, *, start: int, steps: int, batch_size: int, schedule, unwritten: Sequence[dict[str, float]]
+    ):
+        """Opens the run's logs; rows of steps after `start`, which are about to be done again, are dropped.
+
+        unwritten: what `keep` gave for the checkpoint of step `start`.
+        """
         self._folder, self._start, self._steps = folder, start, steps
         self._batch_size, self._schedule = batch_size, schedule
         self._main = jax.process_index() == 0
         self._writer = metric_writers.create_default_writer(folder, just_logging=not self._main)
         self._pending: tuple | None = None
-        self._recent: list[dict[str, float]] = []
+        self._recent: list[dict[str, float]] = list(unwritten)
+        self._rows: list[str] = []  # that metrics.csv lacks
         self._began = self._spoke = time.monotonic()
         self._csv = os.path.join(folder, "metrics.csv")
         if self._main:
@@ -44,6 +51,7 @@ class Journal:
         return self
 
     def __exit__(self, *_):
+        self._flush()
         self._writer.close()
 
     def step(self, number: int, metrics, index: np.ndarray) -> None:
@@ -66,6 +74,14 @@ class Journal:
             self._recent.clear()
             self._write(number + 1, means | {"learning_rate": float(self._schedule(number))})
             self._speak(number + 1, means)
+
+    def keep(self) -> list[dict[str, float]]:
+        """What a checkpoint has to keep of the journal: the metrics of each settled step that is in no row yet.
+
+        The rows so far are in metrics.csv when this returns.
+        """
+        self._flush()
+        return list(self._recent)
 
     def dev(self, number: int, figures: dict[str, float]) -> None:
         """Notes the dev figures of the checkpoint at step `number`."""
@@ -92,14 +108,19 @@ class Journal:
         if not self._main:
             return
         self._writer.write_scalars(number, values)
-        with open(self._csv, "a", encoding="utf-8") as file:
-            file.writelines(f"{number},{name},{value:.8g}\n" for name, value in values.items())
+        self._rows += [f"{number},{name},{value:.8g}\n" for name, value in values.items()]
+        if not workdir.is_remote(self._csv):  # object storage would write the whole file again for every few rows
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            workdir.append(self._csv, "".join(self._rows))
+            self._rows.clear()
 
     def _forget_after(self, start: int) -> None:
         rows = ["step,metric,value"]
-        if os.path.exists(self._csv):
-            with open(self._csv, encoding="utf-8") as file:
-                complete = [row for row in file.read().split("\n")[1:-1] if row.count(",") == 2]
+        if workdir.exists(self._csv):
+            complete = [row for row in workdir.read_text(self._csv).split("\n")[1:-1] if row.count(",") == 2]
             rows += [row for row in complete if int(row.split(",", 1)[0]) <= start]
         workdir.write_atomically(self._csv, "\n".join(rows) + "\n")
 

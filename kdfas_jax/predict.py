@@ -159,10 +159,9 @@ def threshold_of(folder: str, config) -> dict[str, Any]:
             f"--workdir={folds.home(folder, names[0])}"
         )
     path = os.path.join(folder, "eval", "results.json")
-    if not os.path.exists(path):
+    if not workdir.exists(path):
         raise FileNotFoundError(f"{path} does not exist; make it by: python main.py --mode=eval --workdir={folder}")
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)["threshold"]
+    return json.loads(workdir.read_text(path))["threshold"]
 
 
 def _scorer(folder: str, config, batch: int):

@@ -1,11 +1,12 @@
 """Evaluated runs, read back from their folders: teachers for a student's page, and runs to be compared."""
 
+import io
 import json
 import os
 
 import pandas as pd
 
-from kdfas_jax import report, teachers
+from kdfas_jax import report, teachers, workdir
 from kdfas_jax.report_parts import Evaluated
 
 # Columns of scores.csv: those that may look like numbers, and those that are, but empty in rows of other kinds.
@@ -19,14 +20,14 @@ def read(folder: str) -> Evaluated:
     FileNotFoundError, with the command, where the run is not evaluated.
     """
     path = os.path.join(folder, "eval", "results.json")
-    if not os.path.exists(path):
+    if not workdir.exists(path):
         raise FileNotFoundError(f"{path} does not exist; make it by: python main.py --mode=eval --workdir={folder}")
-    with open(path, encoding="utf-8") as file:
-        results = json.load(file)
+    results = json.loads(workdir.read_text(path))
     scores = os.path.join(folder, "eval", "scores.csv")
-    if results["folds"] or not os.path.exists(scores):
+    if results["folds"] or not workdir.exists(scores):
         return Evaluated(results)
-    rows = pd.read_csv(scores, dtype=TEXT, keep_default_na=False, na_values={name: [""] for name in NUMBERS})
+    text = io.StringIO(workdir.read_text(scores))
+    rows = pd.read_csv(text, dtype=TEXT, keep_default_na=False, na_values={name: [""] for name in NUMBERS})
     return Evaluated(results, report.presentations(rows[rows["split"] == "test"]))
 
 

@@ -28,13 +28,13 @@ def home(config, student_workdir: str) -> str:
     """Where the teacher `config` = {config, checkpoint} of the student in `student_workdir` is: a folder or a file."""
     if config.checkpoint:
         return config.checkpoint
-    parent = os.path.dirname(os.path.abspath(student_workdir))
+    parent = os.path.dirname(workdir.absolute(student_workdir))
     return os.path.join(parent, "teachers", f"{config.config.name}-{workdir.digest(config.config)}")
 
 
 def finished(folder: str) -> bool:
     """Whether the run in `folder` has been trained and evaluated."""
-    return os.path.exists(os.path.join(folder, "eval", "results.json"))
+    return workdir.exists(os.path.join(folder, "eval", "results.json"))
 
 
 def load(home: str, mesh, config=None) -> Teacher:
@@ -43,14 +43,15 @@ def load(home: str, mesh, config=None) -> Teacher:
     Parameters are cast once to the dtype that the model computes in; running statistics stay fp32, as batch norm
     computes with them. ValueError or FileNotFoundError says what a run or a file lacks.
     """
-    published = os.path.isfile(home)
+    published = workdir.is_file(home)
     if not published:
         config = ml_collections.ConfigDict(workdir.read(home)["config"])
     module = models.create(config.model)
     abstract = abstract_variables(module, config.data.image_size, mesh)
     if published:
         fresh = jax.jit(lambda: step.init_variables(module, config.data.image_size, 0))()
-        found, _ = weights.load(home, module, fresh)
+        with workdir.local(home) as path:
+            found, _ = weights.load(path, module, fresh)
         variables = jax.device_put(found, jax.tree.map(lambda leaf: leaf.sharding, abstract))
     else:
         with checkpoint.open_finished(home) as checkpoints:

@@ -1,7 +1,6 @@
 """The loop: restore -> (evaluate on dev, save, next batch, step, log)*, then the evaluation of the best checkpoint."""
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 
 import jax
@@ -57,7 +56,7 @@ def _train_folds(config, folder: str, objective: Objective, homes: Mapping[str, 
 def _of_fold(taught: str, fold: str) -> str:
     """The run of a teacher for `fold`: its own fold, or the whole of one that was trained without folds."""
     home = folds.home(taught, fold)
-    return home if os.path.isdir(home) else taught
+    return home if workdir.exists(home) else taught
 
 
 def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> None:
@@ -110,7 +109,10 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
             shard=(jax.process_index(), jax.process_count()),
         )
         every = max(1, round(config.train.eval_epochs * per_epoch))
-        journal = Journal(folder, start=start, steps=steps, batch_size=batch_size, schedule=schedule)
+        unwritten = checkpoints.meta(start).get("unwritten", []) if start else []
+        journal = Journal(
+            folder, start=start, steps=steps, batch_size=batch_size, schedule=schedule, unwritten=unwritten
+        )
         with journal:
             for number in range(start, steps + 1):
                 due = number == steps or (number % every == 0 and number > start)
@@ -121,7 +123,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
                     if due and data.count("dev"):
                         dev = task.selection(evaluate.score_role(score, state.variables, data, "dev", config, mesh))
                         journal.dev(number, dev)
-                    checkpoints.save(state, dev.get("selection"), {"step": number})
+                    checkpoints.save(state, dev.get("selection"), {"step": number, "unwritten": journal.keep()})
                 if stop:
                     checkpoints.wait()
                     preemption.leave(f"saved step {number} of {steps} in {folder}; the same command goes on from there")
@@ -157,7 +159,8 @@ def _restore(config, checkpoints: Checkpoints, model, create: Callable[[], step.
     state = jax.jit(create, out_shardings=shardings)()
     if config.init:
         fresh = jax.jit(lambda: create().variables)()  # those of `state` may lie on other hosts
-        variables, facts = weights.load(config.init, model, fresh)
+        with workdir.local(config.init) as path:
+            variables, facts = weights.load(path, model, fresh)
         logger.info("starting from %s: %s", config.init, facts)
         state = state.replace(**jax.device_put(variables, shardings.variables))
     logger.info("%s", parameter_overview.get_parameter_overview(state.params, include_stats=False))

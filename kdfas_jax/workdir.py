@@ -1,4 +1,8 @@
-"""A run's folder: its config, so that the run can be made again, and so that two runs never mix."""
+"""A run's folder: its config, so that the run can be made again, and so that two runs never mix.
+
+It lies on a local disk or on object storage (gs://BUCKET/...), which `etils.epath` has TensorFlow read and write. Paths
+are strings; whoever asks for, reads or writes a file of a run does it by the functions here.
+"""
 
 import hashlib
 import importlib.metadata
@@ -6,22 +10,79 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
+from etils import epath
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-cpu", "tensorflow-datasets")
 
 
-def write_atomically(path: str, text: str) -> None:
-    """Writes a file under a temporary name beside `path`, then renames it: never half-written."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = f"{path}.tmp{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
+def is_remote(path: str) -> bool:
+    """Whether `path` is on object storage: gs://BUCKET/..."""
+    return "://" in path
+
+
+def absolute(path: str) -> str:
+    """`path` from the root, without a slash at its end."""
+    return path.rstrip("/") if is_remote(path) else os.path.abspath(path)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder `path`."""
+    return epath.Path(path).exists()
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file `path`."""
+    return epath.Path(path).is_file()
+
+
+def names(folder: str) -> list[str]:
+    """The names of the files and folders in `folder`; none where there is no such folder."""
+    folder = epath.Path(folder)
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
+
+def read_text(path: str) -> str:
+    """What the UTF-8 file `path` holds; FileNotFoundError."""
+    return epath.Path(path).read_text()
+
+
+def append(path: str, text: str) -> None:
+    """Adds to the file `path`, which object storage writes anew as a whole."""
+    with epath.Path(path).open("a") as file:
         file.write(text)
-    os.replace(temporary, path)
+
+
+def write_atomically(path: str, text: str) -> None:
+    """Writes a file that is never seen half-written, and the folders above it.
+
+    Locally under a temporary name beside `path`, then renamed; object storage takes a file as a whole.
+    """
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_remote(str(path)):
+        path.write_text(text)
+        return
+    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+@contextmanager
+def local(path: str) -> Iterator[str]:
+    """The file `path` for readers that know local disks alone: itself, or a copy of one on object storage."""
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, os.path.basename(path))
+        epath.Path(path).copy(copy)
+        yield copy
 
 
 def plain(config) -> dict[str, Any]:
@@ -42,7 +103,7 @@ def claim(config, workdir: str, fingerprint: str) -> None:
     """
     path = os.path.join(workdir, "config.json")
     mine = plain(config)
-    if os.path.exists(path) and _has_checkpoint(workdir):
+    if exists(path) and _has_checkpoint(workdir):
         note = read(workdir)
         lines = [f"{key}: {theirs!r} there, {ours!r} now" for key, theirs, ours in differences(note["config"], mine)]
         if note["data_fingerprint"] != fingerprint:
@@ -70,10 +131,9 @@ def claim(config, workdir: str, fingerprint: str) -> None:
 def read(workdir: str) -> dict[str, Any]:
     """WORKDIR/config.json; FileNotFoundError where the folder is not a run."""
     path = os.path.join(workdir, "config.json")
-    if not os.path.exists(path):
+    if not exists(path):
         raise FileNotFoundError(f"{path} does not exist; expected a run made by: python main.py --workdir={workdir}")
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    return json.loads(read_text(path))
 
 
 def results(config, workdir: str) -> dict[str, Any] | None:
@@ -82,10 +142,9 @@ def results(config, workdir: str) -> dict[str, Any] | None:
     ValueError where it is that of another config.
     """
     path = os.path.join(workdir, "eval", "results.json")
-    if not os.path.exists(path):
+    if not exists(path):
         return None
-    with open(path, encoding="utf-8") as file:
-        found = json.load(file)
+    found = json.loads(read_text(path))
     if lines := differences(found["config"], plain(config)):
         raise ValueError(f"{workdir} holds another run ({lines[0][0]} differs); remove it or give another --workdir")
     return found
@@ -100,8 +159,8 @@ def differences(there: Any, here: Any, key: str = "config") -> list[tuple[str, A
 
 
 def _has_checkpoint(workdir: str) -> bool:
-    found = (path for pattern in ("checkpoints/*", "*/checkpoints/*") for path in Path(workdir).glob(pattern))
-    return any(path.name.isdigit() for path in found)  # its own, or those of its folds
+    folders = ("", *names(workdir))  # its own, and those of its folds
+    return any(name.isdigit() for of in folders for name in names(os.path.join(workdir, of, "checkpoints")))
 
 
 def _version(package: str) -> str:
