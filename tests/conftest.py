@@ -1,5 +1,6 @@
 """Shared by the tests: a tiny data set of real files, and a tiny config that trains on it in seconds."""
 
+import collections
 import os
 import subprocess
 import sys
@@ -16,6 +17,12 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    """Files with the most slow tests first, so that none of the workers is left with one of them at the end."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[item.path], str(item.path)))  # stable within a file
 
 
 @pytest.fixture(scope="session")

@@ -309,13 +309,12 @@ def test_align_by_hand_and_on_another_grid():
     np.testing.assert_allclose(losses.align(-teacher, teacher), 4, rtol=1e-6)
     flat = np.broadcast_to(teacher[:, :1, :1], (2, 7, 7, 5))  # resizing leaves a constant map as it is
     np.testing.assert_allclose(losses.align(student, flat), by_hand(student, teacher[:, :1, :1]), rtol=1e-5)
-    # Half way between two pixels, linear growth by 2 takes 3/4 of the nearer one.
-    line = np.stack([teacher[:, 0, :2]] * 2, axis=1)
-    grown = np.stack([line[:, :, 0], 0.75 * line[:, :, 0] + 0.25 * line[:, :, 1]], axis=2)
-    grown = np.concatenate(
-        [grown, np.stack([0.25 * line[:, :, 0] + 0.75 * line[:, :, 1], line[:, :, 1]], axis=2)], axis=2
-    )
-    np.testing.assert_allclose(losses.align(student[:, :2], line), by_hand(student[:, :2], grown), rtol=1e-5)
+    # A finer map is brought to the coarser grid, whosever it is: to one position by a triangle as wide as both sides.
+    weights = np.array([5, 7, 7, 5]) / 24
+    mean = np.einsum("y,x,byxc->bc", weights, weights, student)[:, None, None]
+    point = teacher[:, :1, :1]
+    np.testing.assert_allclose(losses.align(student, point), by_hand(mean, point), rtol=1e-5)
+    np.testing.assert_allclose(losses.align(point, student), by_hand(mean, point), rtol=1e-5)
 
 
 def test_align_refuses_features_of_other_channels():

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
+from flax import linen as nn
 
 from kdfas_jax import step
-from kdfas_jax.models import resnet, vit
+from kdfas_jax.models import vit
 from kdfas_jax.objective import Objective
 
 TERMS = {
@@ -34,21 +34,28 @@ def gradients(model, accumulate, terms=TERMS):
     return jax.tree.map(jnp.subtract, state.params, after.params), metrics, after.batch_stats
 
 
-@pytest.mark.parametrize("accumulate", [2, 3])
-def test_a_batch_in_parts_gives_the_gradients_of_the_whole(accumulate):
+def test_a_batch_in_parts_gives_the_gradients_of_the_whole():
     whole, metrics, _ = gradients(STUDENT, 1)
-    parts, in_parts, _ = gradients(STUDENT, accumulate)
+    parts, in_parts, _ = gradients(STUDENT, 3)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(whole)) > 1e-3
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), whole, parts)
     for name, value in metrics.items():
         np.testing.assert_allclose(in_parts[name], value, rtol=1e-4)
 
 
-@pytest.mark.slow
+class Normed(nn.Module):
+    """A batch norm of the pixels, and a dense layer."""
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(images)
+        logits = nn.Dense(2)(x.reshape(len(x), -1))
+        return logits, {"logits": logits}
+
+
 def test_batch_statistics_move_with_every_part():
-    model = resnet.create(width=4, blocks=(1, 1, 1, 1))
     terms = {"ce": TERMS["ce"]}
-    once, twice = (gradients(model, accumulate, terms)[2]["bn1"]["var"] for accumulate in (1, 2))
+    once, twice = (gradients(Normed(), accumulate, terms)[2]["norm"]["var"] for accumulate in (1, 2))
     fresh = np.ones_like(once)
     assert np.abs(np.asarray(twice) - fresh).min() > 1.5 * np.abs(np.asarray(once) - fresh).min()
 

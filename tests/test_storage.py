@@ -116,7 +116,7 @@ def test_records_that_are_not_there_are_prepared_elsewhere(bucket, tiny):
 
 def test_what_orbax_lacks_is_named(bucket, monkeypatch):
     monkeypatch.setitem(sys.modules, "google.cloud.storage", None)
-    with pytest.raises(ImportError, match=r"gs://bucket/lacking/checkpoints: pip install google-cloud-storage"):
+    with pytest.raises(ImportError, match=r"gs://bucket/lacking/checkpoints: pip install -r requirements-gcs\.txt"):
         Checkpoints("gs://bucket/lacking")
 
 
