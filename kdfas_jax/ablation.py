@@ -22,7 +22,6 @@ from kdfas_jax.journal import NonFiniteLossError
 logger = logging.getLogger(__name__)
 
 FIGURES = ("auc", "eer", "acer", "apcer_max", "bpcer", "hter")
-BOTH = ("match_accuracy", "match_auc", "match_tar@far=0.01", "frr", "riapar_max")  # of a model of two tasks, too
 
 
 def ablate(config, folder: str) -> str:
@@ -98,7 +97,7 @@ def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:
 def _figures(figures: dict[str, dict[int, dict | None]]) -> tuple[str, ...]:
     """Those that the table has: of detection, and of the second task where some run has one."""
     tests = [test for by_seed in figures.values() for test in by_seed.values() if test]
-    return FIGURES + tuple(name for name in BOTH if any(name in report.headline(test) for test in tests))
+    return FIGURES + tuple(name for name in report.BOTH if any(name in report.headline(test) for test in tests))
 
 
 def _summary(tests: list[dict | None], shown: tuple[str, ...]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from kdfas_jax.report_parts import Evaluated, Looked
 
 HEADLINE = ("auc", "eer", "apcer_max", "bpcer", "acer", "hter", "bpcer10", "tpr_at_fpr1")
 FIGURES = (*HEADLINE, "accuracy")  # those of recognition and of domain classification, too
+BOTH = ("match_accuracy", "match_auc", "match_tar@far=0.01", "frr", "riapar_max")  # of a model of two tasks, beside
 SYSTEM = ("frr", "far", "iapar_max", "riapar_max")  # of a model of two tasks, whole
 WORDS = {
     "acer": ("ACER", "mean of the two error rates below, at the threshold"),

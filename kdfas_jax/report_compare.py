@@ -28,7 +28,8 @@ def compare(folders: Sequence[str], output: str) -> str:
             raise ValueError(f"{folder} has no APCER; expected runs with config.data.target='label'")
     differing = _differing(runs)
     workdir.write_atomically(os.path.join(output, "index.html"), _page(runs, differing))
-    rows = {name: _row(run.results) for name, run in runs.items()}
+    both = tuple(name for name in report.BOTH if all(name in report.row(run.results) for run in found))
+    rows = {name: _row(run.results, SHOWN + both) for name, run in runs.items()}
     shown = report.markdown(rows, corner="test, % (AUC as a fraction)")
     return f"warning: {differing}\n{shown}" if differing else shown
 
@@ -53,9 +54,9 @@ def _tested(results: dict) -> str:
     return f"protocol {results['protocol']} of {', '.join(results['sources']['test'])} ({species})"
 
 
-def _row(results: dict) -> dict[str, str]:
+def _row(results: dict, names: Sequence[str]) -> dict[str, str]:
     shown = report.row(results)
-    return {name: shown[name] for name in SHOWN} | dict(zip(report.COSTS, report.cost(results), strict=True))
+    return {name: shown[name] for name in names} | dict(zip(report.COSTS, report.cost(results), strict=True))
 
 
 def _page(runs: Mapping[str, Evaluated], differing: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from configs import common
-from kdfas_jax import checkpoint, evaluate, join, models, step, teachers, train, workdir
+from kdfas_jax import checkpoint, evaluate, join, models, report_compare, step, teachers, train, workdir
 from kdfas_jax.models import iresnet, together, vit
 from tests import tiny as tiny_configs
 
@@ -124,5 +124,7 @@ def test_the_teachers_together_are_a_run_that_is_judged_alike(run, tmp_path):
     alone = {name: workdir.results(config.teachers[name].config, home)["test"] for name, home in homes.items()}
     assert joined["test"]["auc"] == pytest.approx(alone["spoof"]["auc"])
     assert joined["test"]["verification"]["auc"] == pytest.approx(alone["recognition"]["auc"])
+    compared = report_compare.compare([str(folder), str(output)], str(tmp_path / "comparison"))
+    assert all(name in compared for name in ("match_accuracy", "riapar_max", f"{joined['params']['student']:,}"))
     with pytest.raises(ValueError, match="has no teacher 'spoof'; expected a run of MTAKD"):
         join.join(str(output), str(tmp_path / "again"))
