@@ -173,19 +173,28 @@ def _selection_of_both(rows: pd.DataFrame) -> dict[str, float]:
 def _results_of_both(scored: dict[str, pd.DataFrame], data: pipeline.Data) -> dict:
     """Those of detection; in dev and test also `verification` of pairs, and `system`, of attempts (`authentication`).
 
-    The match has the threshold of a false match rate of 1 % where that of the score is from.
+    The match has the threshold of a false match rate of 1 % where that of the score is from: of its attempts or, where
+    too few people show themselves there for any, of its pairs [C].
     """
     shown = _presentations(data)
+    source = shown.threshold_role
     results = _detection_results({role: _kind(rows, "presentation") for role, rows in scored.items()}, shown)
     attempts = {role: _kind(rows, "mated", "nonmated", "attack") for role, rows in scored.items()}
-    points = authentication.match_thresholds(attempts[shown.threshold_role])
-    at = authentication.DEFAULT_FMR
-    source = f"FMR {at} of {shown.threshold_role} of {', '.join(data.sources[shown.threshold_role])}"
-    results["threshold"]["match"] = {"value": points[at], "source": source, "operating_points": points}
+    paired = _kind(scored[source], "pair")
+    at_door = len(attempts[source]) > 0
+    others = attempts[source].query("kind == 'nonmated'")["match"] if at_door else paired["score"][~paired["same"]]
+    points, at = authentication.match_thresholds(others.to_numpy()), authentication.DEFAULT_FMR
+    results["threshold"]["match"] = {
+        "value": points[at],
+        "source": f"FMR {at} of {'attempts' if at_door else 'pairs'} of {source} of {', '.join(data.sources[source])}",
+        "operating_points": points,
+    }
     for role in ("dev", "test"):
         if results[role]:
-            pairs_of, live = _kind(scored[role], "pair"), results["threshold"]["value"]
+            pairs_of = _kind(scored[role], "pair")
             results[role]["verification"] = pair_figures(pairs_of) | {"counts": {"scores": len(pairs_of)}}
+        if results[role] and len(attempts[role]):
+            live = results["threshold"]["value"]
             results[role]["system"] = authentication.figures(attempts[role], points[at], live)
     return results
 
