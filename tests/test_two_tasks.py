@@ -184,7 +184,7 @@ def test_faces_are_compared_with_a_reference(run, detector, faces_dir, tmp_path)
     matched = (table["match"] == "yes").sum()
     assert both_said.sum() < matched
     said = found.summary().splitlines()
-    assert said[2].startswith(f"{matched} match the reference at the cosine {match:.4f} (FMR 0.01 of dev")
+    assert said[2].startswith(f"{matched} match the reference at the cosine {match:.4f} (FMR 0.01 of attempts of dev")
     assert said[2].endswith(f"; accepted (live and matching): {both_said.sum()}")
     assert f"P(live) {alone.table['score'][0]:.4f}" in said[3]
 
