@@ -177,7 +177,7 @@ def two_tasks(
     """Makes `config`, whose model has both heads, MTAKD's student of a recogniser and a spoof teacher (METHODS 3).
 
     L = 0.3 ArcFace + CE + 2 tau^2 KL(spoof) + 10 (1 - cosine of embeddings) + (align(recognition) + align(spoof)) / 2,
-    tau = 3; all weights [C], from a few tries on mtkd_demo's dev. Terms of who it is count examples with an identity,
+    tau = 3; all weights [C], from a few tries on mtkd_demo, whose test was seen. Terms of who it is count examples with an identity,
     those of live or attack examples with that label. The teachers read the same images, each for its own target, and
     have seeds of their own.
     """
