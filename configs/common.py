@@ -116,17 +116,8 @@ def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigD
 
 def _same_data(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigDict) -> None:
     """Lets `teacher` read the images that `config` does, for a target of its own: an override holds for both."""
-    for key in (
-        "dataset",
-        "raw_dir",
-        "protocol",
-        "record_size",
-        "scale",
-        "align",
-        "image_size",
-        "domain_by",
-        "dev_share",
-    ):
+    crop = ("record_size", "scale", "align", "image_size")
+    for key in ("dataset", "raw_dir", "protocol", "dev_share", "domain_by", *crop):
         teacher.data[key] = config.data.get_ref(key)
     teacher.data.options, teacher.data.subjects = config.data.options, config.data.subjects
 
@@ -177,9 +168,9 @@ def two_tasks(
     """Makes `config`, whose model has both heads, MTAKD's student of a recogniser and a spoof teacher (METHODS 3).
 
     L = 0.3 ArcFace + CE + 2 tau^2 KL(spoof) + 10 (1 - cosine of embeddings) + (align(recognition) + align(spoof)) / 2,
-    tau = 3; all weights [C], from a few tries on mtkd_demo, whose test was seen. Terms of who it is count examples with an identity,
-    those of live or attack examples with that label. The teachers read the same images, each for its own target, and
-    have seeds of their own.
+    tau = 3; all weights [C], from a few tries on mtkd_demo, whose test was seen. Terms of who it is count examples with
+    an identity, those of live or attack examples with that label. The teachers read the same images, each for its own
+    target, and have seeds of their own.
     """
     for name, teacher in (("recognition", recognition), ("spoof", spoof)):
         _same_data(config, teacher)

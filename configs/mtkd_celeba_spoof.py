@@ -16,7 +16,7 @@ from configs.teachers import kdfas_oulu
 from configs.teachers import recognition as recogniser
 
 VARIANTS = common.MTAKD_VARIANTS
-CASIA_WEBFACE, CELEBA_SPOOF = 8461, 7373  # people who train: of ten eight, and nine tenths of 8,192
+CASIA_WEBFACE, CELEBA_SPOOF = 8461, 7373  # of ten people eight; nine tenths of 8,192 [I]
 
 
 def get_config(argument: str = ""):
