@@ -38,7 +38,7 @@ def base(name: str) -> ml_collections.ConfigDict:
     config.model.update({"gelu": "exact", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)})
     config.teachers = ml_collections.ConfigDict()  # NAME = {config, checkpoint}
     config.terms = {"ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1}}
-    config.mesh = {"data": -1, "fsdp": 1}
+    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     # The domain adversarial attack: `classifier` is the teacher that knows the domains, "" for none.
     config.daa = {"classifier": "", "steps": 5, "eps": 8 / 255, "step_size": 6 / 255, "decay": 0.5}
     config.daa.update({"target": "uniform", "random_start": False, "unroll": True})  # unroll: faster on CPU

@@ -54,7 +54,7 @@ def attention_weights(model: vit.ViT, variables, images: jax.Array) -> list[jax.
         (tokens, _), kept = block.apply(
             {"params": params}, tokens, 0.0, capture_intermediates=_is_qkv, mutable=["intermediates"]
         )
-        found.append(_softmax(kept["intermediates"]["qkv"]["__call__"][0], model.heads))
+        found.append(_softmax(kept["intermediates"]["qkv"]["__call__"][0]))
     return found
 
 
@@ -67,9 +67,9 @@ def _is_qkv(module: nn.Module, _) -> bool:
     return module.name == "qkv"
 
 
-def _softmax(qkv: jax.Array, heads: int) -> jax.Array:
-    """The output [b, n, 3 d] of a block's dense layer `qkv` -> attention [b, heads, n, n], fp32."""
-    q, k, _ = jnp.moveaxis(qkv.astype(jnp.float32).reshape(*qkv.shape[:2], 3, heads, -1), 2, 0)
+def _softmax(qkv: jax.Array) -> jax.Array:
+    """The output [b, n, 3, heads, d / heads] of a block's layer `qkv` -> attention [b, heads, n, n], fp32."""
+    q, k, _ = jnp.moveaxis(qkv.astype(jnp.float32), 2, 0)
     return jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(q.shape[-1]), axis=-1)
 
 

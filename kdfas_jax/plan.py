@@ -2,35 +2,39 @@
 
 import copy
 import logging
-import re
-from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import topologies
 
-from kdfas_jax import models, optim, perturb, sharding, step, teachers
+from kdfas_jax import collectives, models, optim, perturb, sharding, step, teachers
 from kdfas_jax.objective import TRAINING, Objective
 
 logger = logging.getLogger(__name__)
 
 START = 8  # examples a device that a search for the largest batch begins with
 
-# HBM of one device, GiB, by the device kind that the TPU compiler reports (cloud.google.com/tpu/docs).
-MEMORY_GIB = {
-    "TPU v4": 32,
-    "TPU v5 lite": 16,
-    "TPU v5e": 16,
-    "TPU v5": 95,
-    "TPU v5p": 95,
-    "TPU v6 lite": 32,
-    "TPU v6e": 32,
+UTILISATION = 0.4  # share of the peak that images a second are promised at: what large ViTs are said to reach [C]
+
+
+class Chip(NamedTuple):
+    """What a plan knows of one device."""
+
+    memory_gib: int  # HBM of one device
+    peak: float  # FLOP/s in bf16
+
+
+# By the device kind that the TPU compiler reports (cloud.google.com/tpu/docs).
+CHIPS = {
+    "TPU v4": Chip(32, 275e12),
+    "TPU v5 lite": Chip(16, 197e12),
+    "TPU v5": Chip(95, 459e12),
+    "TPU v6 lite": Chip(32, 918e12),
 }
-BYTES = {"f64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "s8": 1, "u8": 1, "pred": 1}
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+MEGACORE = ("v4", "v5p")  # two cores a chip, which jax uses as one device
 
 
 def plan(config, topology: str) -> dict:
@@ -41,14 +45,16 @@ def plan(config, topology: str) -> dict:
     """
     devices = _devices(topology)
     mesh = sharding.make_mesh(config.mesh, devices)
-    config = _with_batch(config, -(-config.train.batch_size // (mesh.size * config.optim.accumulate)), mesh)
+    config = _with_batch(
+        config, -(-config.train.batch_size // (sharding.batch_parts(mesh) * config.optim.accumulate)), mesh
+    )
     lowered, model, frozen, state = lower(config, mesh)
     compiled = lowered.compile()
     memory = compiled.memory_analysis()
     image_size, batch_size = config.data.image_size, config.train.batch_size
     analytic = batch_size * analytic_flops(config, model, frozen)
     flops = step_flops(config, mesh, compiled, (model, *frozen.values()))
-    limit = _memory_bytes(devices[0])
+    limit, peak = _memory_bytes(devices[0]), _peak(devices[0])
     return {
         "config": config.name,
         "topology": topology,
@@ -68,9 +74,13 @@ def plan(config, topology: str) -> dict:
         },
         "analytic_flops": analytic,
         "flops_ratio": flops * len(devices) / analytic,
-        "collectives": collectives(compiled.as_text()),
+        "collectives": collectives.received(compiled.as_text()),
         "gradient_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.trained)),
         "fits": memory.argument_size_in_bytes + memory.temp_size_in_bytes <= limit,
+        "expected": {
+            "utilisation": UTILISATION,
+            "images_per_s": batch_size * UTILISATION * peak / flops if peak else None,
+        },
     }
 
 
@@ -103,7 +113,7 @@ def largest_batch(config, topology: str) -> dict:
         "config": config.name,
         "topology": topology,
         "per_device": low,
-        "batch_size": low * mesh.size * config.optim.accumulate,
+        "batch_size": _with_batch(config, low, mesh).train.batch_size,
         "bytes": needed(low),
         "limit_bytes": limit,
         "tried": dict(sorted(tried.items())),
@@ -113,23 +123,23 @@ def largest_batch(config, topology: str) -> dict:
 def _with_batch(config, per_device: int, mesh):
     """A copy of `config` whose batch gives every device so many examples at a time."""
     own = copy.deepcopy(config)
-    own.train.batch_size = per_device * mesh.size * config.optim.accumulate
+    own.train.batch_size = per_device * sharding.batch_parts(mesh) * config.optim.accumulate
     return own
 
 
 def _largest(needed: Callable[[int], int], limit: float) -> int:
     """A batch that fits where one larger by a sixteenth does not, of those of which `needed` says what they need."""
-    low, high = 0, START
-    while needed(high) <= limit:
-        low, high = high, 2 * high
-    while high - low > max(1, low // 16):
-        if low:
-            slope = (needed(high) - needed(low)) / (high - low)
+    low, high, guess = 0, None, START  # `low` fits; `high`, where there is one, does not
+    while high is None or high - low > max(1, low // 16):
+        size = max(guess, low + max(1, low // 16)) if high is None else min(max(guess, low + 1), high - 1)
+        before = low
+        low, high = (size, high) if needed(size) <= limit else (low, size)
+        other = high or before
+        if low and other:
+            slope = (needed(other) - needed(low)) / (other - low)
             guess = low + int((limit - needed(low)) / max(slope, 1))
         else:
-            guess = high // 2
-        middle = min(max(guess, low + 1), high - 1)
-        low, high = (middle, high) if needed(middle) <= limit else (low, middle)
+            guess = 2 * low or high // 2
     if not low:
         raise ValueError(f"not one example fits: it needs {needed(1) / 2**30:.1f} of {limit / 2**30:.0f} GiB")
     return low
@@ -194,18 +204,6 @@ def _frozen(module, image_size: int, mesh):
     return {**variables, "params": cast}
 
 
-def collectives(hlo: str) -> dict[str, int]:
-    """Bytes that one device receives from each kind of collective in a compiled module's text, by result shape.
-
-    A collective inside a loop is counted once: unroll the layers for a true sum.
-    """
-    total: Counter[str] = Counter()
-    for shapes, kind in re.findall(rf"= (.+?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", hlo):
-        for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
-            total[kind] += BYTES.get(dtype, 4) * int(np.prod([int(d) for d in dims.split(",") if d]))
-    return dict(total)
-
-
 def step_flops(config, mesh, compiled, modules) -> float:
     """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so all are unrolled."""
     looped = (perturb.classifiers(config) and not config.daa.unroll) or config.optim.accumulate > 1
@@ -223,7 +221,8 @@ def _devices(topology: str):
             raise ValueError(f"--topology={topology}: this process has {len(jax.devices())} devices")
         return jax.devices()
     try:
-        return topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
+        cores = {"chip_config_name": "megacore"} if platform in MEGACORE else {}
+        return topologies.get_topology_desc(topology_name=topology, platform="tpu", **cores).devices
     except Exception as error:
         raise ValueError(
             f"--topology={topology!r}: {error}. Expected cpu:N, or a TPU slice as v5e:16x16 with the TPU compiler "
@@ -234,7 +233,12 @@ def _devices(topology: str):
 def _memory_bytes(device) -> float:
     if device.platform == "cpu":
         return float("inf")  # host memory is shared: no limit of one device
-    return MEMORY_GIB[device.device_kind] * 2**30
+    return CHIPS[device.device_kind].memory_gib * 2**30
+
+
+def _peak(device) -> float | None:
+    """FLOP/s in bf16; None of a host, which says little of what is planned on it."""
+    return None if device.platform == "cpu" else CHIPS[device.device_kind].peak
 
 
 def table(result: dict) -> str:
@@ -250,6 +254,9 @@ def table(result: dict) -> str:
         f"{result['flops_ratio']:.4f} x the analytic minimum",
         f"collectives      {moved}",
     ]
+    if result["expected"]["images_per_s"]:
+        utilisation, rate = result["expected"]["utilisation"], result["expected"]["images_per_s"]
+        lines.append(f"expected         {rate:,.0f} images/s at {utilisation:.0%} of the chips' peak; not measured")
     if all_moved > gradients:
         lines.append(
             f"note             a device receives {all_moved / gradients:.2f} times the gradients' "

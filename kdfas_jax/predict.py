@@ -172,7 +172,8 @@ def _scorer(folder: str, config, batch: int):
     mesh = sharding.make_mesh(config.mesh)
     model = teachers.load(folder, mesh)
     compiled = step.make_score(model.module, mesh, TASKS[config.data.target].read)
-    size = -(-batch // mesh.size) * mesh.size
+    parts = sharding.batch_parts(mesh)
+    size = -(-batch // parts) * parts
 
     def score(crops: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         for start in range(0, len(crops), size):

@@ -170,12 +170,13 @@ def _parts(rows: jax.Array, number: int) -> jax.Array:
 def compiled(train_step: Callable, mesh, state: TrainState):
     """`train_step` jitted for `mesh`: batch split over every device, state placed by the rules and donated.
 
-    `state` may be abstract (shapes only).
+    `state` may be abstract (shapes only). ValueError for a `tensor` axis that the model has no use for.
     """
     state_shardings = sharding.tree(mesh, state)
+    sharding.check_tensor(mesh, state_shardings.params)
     everywhere = sharding.replicated(mesh)
     return jax.jit(
-        train_step,
+        sharding.on(mesh, train_step),
         in_shardings=(state_shardings, None, sharding.batch(mesh)),
         out_shardings=(state_shardings, everywhere),
         donate_argnums=0,
@@ -196,4 +197,6 @@ def make_score(model, mesh, read: Callable = live_probability) -> Callable:
     def score(variables: Mapping[str, Any], batch: Mapping[str, jax.Array]):
         return read(*model.apply(variables, images_of(batch))), batch["index"], batch["mask"]
 
-    return jax.jit(score, in_shardings=(None, sharding.batch(mesh)), out_shardings=sharding.replicated(mesh))
+    return jax.jit(
+        sharding.on(mesh, score), in_shardings=(None, sharding.batch(mesh)), out_shardings=sharding.replicated(mesh)
+    )

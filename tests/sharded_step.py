@@ -1,10 +1,11 @@
 """One step of a tiny KDFAS, of a tiny ResNet with all of DTDA's parts, and of MTAKD's student of two tasks.
 
-`python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`, each MESH data x fsdp, as 8x1. Writes
+`python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`, each MESH data x fsdp x tensor, as 8x1x1. Writes
 OUT.<mesh>.<case>.npz with the metrics, the batch statistics and, because the optimiser is plain gradient descent at
 rate one, every gradient. Run by test_sharding.py: device counts are fixed when a process starts.
 """
 
+import math
 import sys
 
 import jax
@@ -40,7 +41,7 @@ FACE = {"native": True, "image_size": 16, "blocks": (1, 1, 1, 1), "scale": 1, "e
 # Name -> student, teacher, the terms between them, and whether they see attacked images.
 CASES = {
     "vit": (
-        vit.create(width=16, depth=2, heads=2, patch=8),
+        vit.create(width=16, depth=2, heads=2, patch=8, stem=(8,)),
         vit.create(width=32, depth=2, heads=2, patch=8),
         ("ce", "kl", "cross", "gram"),
         False,
@@ -96,12 +97,14 @@ def run(mesh, student, teacher, terms, attacked):
     local = sharding.place_batch(mesh, {name: array[rows] for name, array in batch.items()})
     train_step = step.compiled(step.make(student, objective, readers, optimiser, 0, attack, 10), mesh, state)
     sharded = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.trained))
+    train_step = train_step.lower(state, {"spoof": frozen, "domains": domains}, local).compile()
     state, metrics = train_step(state, {"spoof": frozen, "domains": domains}, local)
     after = gather(state.trained, mesh)
     result = {"grads": jax.tree.map(lambda a, b: a - b, before, after), "stats": gather(state.batch_stats, mesh)}
     named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(result)}
     named |= {f"metric/{name}": np.asarray(jax.device_get(value)) for name, value in metrics.items()}
-    return named | {"sharded_leaves": np.asarray(sharded)}
+    facts = {"sharded_leaves": sharded, "flops": train_step.cost_analysis()["flops"]}
+    return named | {name: np.asarray(value) for name, value in facts.items()}
 
 
 def gather(tree, mesh):
@@ -110,10 +113,11 @@ def gather(tree, mesh):
 
 
 for name in meshes:
-    data, fsdp = map(int, name.split("x"))
-    devices = jax.devices()[: data * fsdp]
-    mesh = sharding.make_mesh({"data": data, "fsdp": fsdp}, devices)
+    axes = dict(zip(sharding.AXES, map(int, name.split("x")), strict=True))
+    mesh = sharding.make_mesh(axes, jax.devices()[: math.prod(axes.values())])
     for case, parts in CASES.items():
+        if (axes["tensor"] > 1) != (case == "vit") and name not in ("1x1x1", "8x1x1"):
+            continue  # for a transformer alone
         result = run(mesh, *parts)
         if jax.process_index() == 0:
             np.savez(f"{out}.{name}.{case}.npz", **result)

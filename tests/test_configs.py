@@ -16,7 +16,7 @@ from kdfas_jax import models, optim, perturb, step
 from kdfas_jax.objective import Objective
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDENTS = ("kdfas_demo", "kdfas_nuaa", "kdfas_oulu", "kdfas_pod")
+STUDENTS = ("kdfas_demo", "kdfas_nuaa", "kdfas_oulu", "kdfas_pod", "kdfas_huge")
 TRANSFERS = ("transfer_live", "transfer_simulated")
 DUAL = ("dtda_demo", "dtda_ocim")
 BOTH = ("mtkd_demo", "mtkd_celeba_spoof")

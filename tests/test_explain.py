@@ -42,7 +42,7 @@ def test_attention_is_that_of_the_forward(tiny_vit):
     for layer, attention in enumerate(weights):
         p = jax.tree.map(lambda leaf, layer=layer: leaf[layer], variables["params"]["blocks"])
         normed = layer_norm(tokens, p["norm1"])
-        value = (normed @ p["qkv"]["kernel"] + p["qkv"]["bias"])[..., 32:].reshape(2, 17, 2, 8)
+        value = jnp.einsum("bnd,dhe->bnhe", normed, p["qkv"]["kernel"][:, 2]) + p["qkv"]["bias"][2]
         mixed = jnp.einsum("bhqk,bkhd->bqhd", attention, value).reshape(2, 17, 16)
         tokens = tokens + mixed @ p["out"]["kernel"] + p["out"]["bias"]
         hidden = nn.gelu(layer_norm(tokens, p["norm2"]) @ p["fc1"]["kernel"] + p["fc1"]["bias"], approximate=False)

@@ -93,7 +93,7 @@ def test_no_loop_is_left_and_each_layer_has_its_own_weights(remat):
     network = export_formats.trace(models.create(config), fresh(config, 16), 16)
     names = [equation.primitive.name for equation in network.jaxpr.eqns]
     assert {"scan", "while", "jit", "remat2", "dynamic_slice", "gather"}.isdisjoint(names)
-    assert [const.shape for const in network.jaxpr.consts].count((16, 48)) == 2  # qkv of two blocks
+    assert [const.shape for const in network.jaxpr.consts].count((16, 3, 2, 8)) == 2  # qkv of two blocks
 
 
 def test_what_stands_in_for_primitives_that_converters_lack():

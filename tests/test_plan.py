@@ -23,7 +23,7 @@ def test_the_largest_batch_is_found_in_few_compilations(fixed, each, largest):
     found = plan._largest(needed, 16 * GIB)
     assert largest - max(1, largest // 16) <= found <= largest
     assert needed(found) <= 16 * GIB
-    assert len(set(asked)) <= 10
+    assert len(set(asked)) <= 6
 
 
 def test_not_one_example_fits():
@@ -49,7 +49,9 @@ def test_collectives_beyond_the_gradients_are_noted(moved, noted):
         "collectives": {"all-reduce": moved - 40, "all-gather": 40},
         "gradient_bytes": 100,
         "fits": True,
+        "expected": {"utilisation": 0.4, "images_per_s": 1234.5},
     }
+    assert "1,234 images/s at 40% of the chips' peak; not measured" in plan.table(result)
     assert ("1.30 times the gradients'" in plan.table(result)) is noted
 
 

@@ -60,9 +60,10 @@ def as_timm(params, depth=2, patch=8):
     names = {"qkv": "attn.qkv", "out": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
     for i in range(depth):
         for part, leaves in p["blocks"].items():
-            weight = leaves["kernel"][i].T if "kernel" in leaves else leaves["scale"][i]
+            bias = leaves["bias"][i].ravel()
+            weight = leaves["kernel"][i].reshape(-1, bias.size).T if "kernel" in leaves else leaves["scale"][i]
             state[f"blocks.{i}.{names.get(part, part)}.weight"] = weight
-            state[f"blocks.{i}.{names.get(part, part)}.bias"] = leaves["bias"][i]
+            state[f"blocks.{i}.{names.get(part, part)}.bias"] = bias
     return {key: np.ascontiguousarray(value) for key, value in state.items()}
 
 
@@ -87,8 +88,9 @@ def as_augreg(params, heads=2, released=False):
         for part, leaves in p["blocks"].items():
             for leaf, value in leaves.items():
                 if part == "qkv":
-                    for third, name in zip(np.split(value[i], 3, axis=-1), ("query", "key", "value"), strict=True):
-                        state[f"{block}/{attention}/{name}/{leaf}"] = third.reshape(*third.shape[:-1], heads, -1)
+                    for third, name in enumerate(("query", "key", "value")):
+                        own = value[i][..., third, :, :]
+                        state[f"{block}/{attention}/{name}/{leaf}"] = own.reshape(*own.shape[:-2], heads, -1)
                 elif part == "out" and leaf == "kernel":
                     state[f"{block}/{names[part]}/{leaf}"] = value[i].reshape(heads, -1, value.shape[-1])
                 else:

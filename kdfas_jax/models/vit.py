@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from kdfas_jax import sharding
+
 # Letter -> width, depth, heads, as timm and the DeiT and ViT papers list them.
 VARIANTS = {
     "Ti": {"width": 192, "depth": 12, "heads": 3},
@@ -51,13 +53,13 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, rate):
         """(tokens [b, n, d], drop-path rate, a scalar) -> (new tokens [b, n, d], their class token [b, d])."""
-        width = x.shape[-1]
+        x, width = sharding.by_example(x), x.shape[-1]
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=INIT)
         norm = functools.partial(nn.LayerNorm, epsilon=1e-6, dtype=self.dtype)
         dropout = nn.Dropout(self.dropout, deterministic=self.deterministic)
 
-        y = dense(3 * width, name="qkv")(norm(name="norm1")(x))
-        q, k, v = jnp.moveaxis(y.reshape(*y.shape[:2], 3, self.heads, -1), 2, 0)
+        by_head = nn.DenseGeneral((3, self.heads, width // self.heads), dtype=self.dtype, kernel_init=INIT, name="qkv")
+        q, k, v = jnp.moveaxis(by_head(norm(name="norm1")(x)), 2, 0)  # heads apart: a mesh may split them
         y = jax.nn.dot_product_attention(q, k, v)  # scores and softmax in fp32 whatever the dtype
         x = x + self.drop_path(dropout(dense(width, name="out")(y.reshape(x.shape))), rate)
 

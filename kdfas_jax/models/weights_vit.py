@@ -59,7 +59,7 @@ def convert(theirs, model, expected, path):
     name = detect(theirs, path)
     _check_settings(theirs, name, model, path)
     expected = _split_blocks(expected)
-    found = from_timm(theirs) if name == "timm" else from_augreg(theirs)
+    found = _by_head(from_timm(theirs) if name == "timm" else from_augreg(theirs), model.heads)
     found, head = weights_match.replace_head(found, expected, theirs, "head", beside=("pre_logits",))
     resized = "pos" in found and found["pos"].shape[1] != expected["pos"].shape[1]
     if resized:
@@ -128,6 +128,15 @@ def from_augreg(theirs):
         if all(part in ours for part in parts):
             ours[query.replace("query", "qkv")] = np.concatenate([ours.pop(part) for part in parts], axis=-1)
     return ours
+
+
+def _by_head(flat, heads):
+    """Query, key and value as the model has them: `qkv` [..., 3 d] becomes [..., 3, heads, d / heads]."""
+
+    def apart(value):
+        return value.reshape(*value.shape[:-1], 3, heads, -1) if value.shape[-1] % (3 * heads) == 0 else value
+
+    return {key: apart(value) if "/qkv/" in key else value for key, value in flat.items()}
 
 
 def resize(pos, tokens, path):

@@ -1,0 +1,20 @@
+"""KDFAS at the largest size: ViT-H/14 teacher -> ViT-L/16 student, otherwise kdfas_pod.
+
+    python main.py --config=configs/kdfas_huge.py --mode=plan --topology=v5e:16x16      (no pod needed)
+    python main.py --config=configs/kdfas_huge.py:raw_dir=gs://bucket/OULU-NPU           (on the pod)
+
+Cost: see --mode=plan. Expect: unknown, it has not been trained; its names and shapes are held by the tests.
+"""
+
+from configs import common, kdfas_pod
+from configs.teachers import kdfas_huge as teacher
+
+
+def get_config(argument: str = ""):
+    """Arguments: those of kdfas_oulu."""
+    config = kdfas_pod.get_config(argument)
+    config.name = "kdfas_huge"
+    config.model.variant = "L/16"
+    common.distilled(config, teacher.get_config(argument))
+    config.terms.covariance.stages = tuple((3 * part, 4 * part) for part in range(1, 9))  # eighths of 24 and of 32 [C]
+    return config
