@@ -3,16 +3,18 @@
     python main.py --config=configs/kdfas_huge.py --mode=plan --topology=v5e:16x16      (no pod needed)
     python main.py --config=configs/kdfas_huge.py:raw_dir=gs://bucket/OULU-NPU           (on the pod)
 
+Parameters, gradients and optimiser state are split over `fsdp`; layers are looped over, and their activations computed
+anew in the backward pass but for the results of dense layers, as 16 chips of v5e need (docs/scaling.md).
 Cost: see --mode=plan. Expect: unknown, it has not been trained; its names and shapes are held by the tests.
 """
 
-from configs import common, kdfas_pod
+from configs import common
 from configs.teachers import kdfas_huge as teacher
 
 
 def get_config(argument: str = ""):
     """Arguments: those of kdfas_oulu."""
-    config = kdfas_pod.get_config(argument)
+    config = teacher.get_config(argument)
     config.name = "kdfas_huge"
     config.model.variant = "L/16"
     common.distilled(config, teacher.get_config(argument))

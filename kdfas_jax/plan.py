@@ -2,8 +2,8 @@
 
 import copy
 import logging
+import re
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -49,12 +49,12 @@ def plan(config, topology: str) -> dict:
         config, -(-config.train.batch_size // (sharding.batch_parts(mesh) * config.optim.accumulate)), mesh
     )
     lowered, model, frozen, state = lower(config, mesh)
-    compiled = lowered.compile()
-    memory = compiled.memory_analysis()
+    limit, peak = _memory_bytes(devices[0]), _peak(devices[0])
+    compiled, arguments, temporaries = _compile(lowered, limit)
     image_size, batch_size = config.data.image_size, config.train.batch_size
     analytic = batch_size * analytic_flops(config, model, frozen)
     flops = step_flops(config, mesh, compiled, (model, *frozen.values()))
-    limit, peak = _memory_bytes(devices[0]), _peak(devices[0])
+    fits = compiled is not None and arguments + temporaries <= limit
     return {
         "config": config.name,
         "topology": topology,
@@ -67,19 +67,15 @@ def plan(config, topology: str) -> dict:
                 for name in frozen
             },
         },
-        "per_device": {
-            "argument_bytes": memory.argument_size_in_bytes,
-            "temp_bytes": memory.temp_size_in_bytes,
-            "flops": flops,
-        },
+        "per_device": {"argument_bytes": arguments, "temp_bytes": temporaries, "flops": flops},
         "analytic_flops": analytic,
         "flops_ratio": flops * len(devices) / analytic,
-        "collectives": collectives.received(compiled.as_text()),
+        "collectives": collectives.received(compiled.as_text()) if compiled else {},
         "gradient_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.trained)),
-        "fits": memory.argument_size_in_bytes + memory.temp_size_in_bytes <= limit,
+        "fits": fits,
         "expected": {
             "utilisation": UTILISATION,
-            "images_per_s": batch_size * UTILISATION * peak / flops if peak else None,
+            "images_per_s": batch_size * UTILISATION * peak / flops if peak and fits else None,
         },
     }
 
@@ -103,8 +99,8 @@ def largest_batch(config, topology: str) -> dict:
 
     def needed(per_device: int) -> int:
         if per_device not in tried:
-            memory = lower(_with_batch(config, per_device, mesh), mesh)[0].compile().memory_analysis()
-            tried[per_device] = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+            _, arguments, temporaries = _compile(lower(_with_batch(config, per_device, mesh), mesh)[0], limit)
+            tried[per_device] = (arguments or 0) + temporaries
             logger.info("%d examples a device: %.2f GiB", per_device, tried[per_device] / 2**30)
         return tried[per_device]
 
@@ -118,6 +114,23 @@ def largest_batch(config, topology: str) -> dict:
         "limit_bytes": limit,
         "tried": dict(sorted(tried.items())),
     }
+
+
+def _compile(lowered, limit: float):
+    """-> (the compiled step, bytes of its arguments, of its temporaries) of a device.
+
+    Where the compiler finds no room there is neither a step nor its arguments, None and None, and the temporaries are
+    what it says that it would need: more than `limit` in any case.
+    """
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        needed = re.search(r"([\d.]+)G", str(error))
+        return None, None, max(int(float(needed[1]) * 2**30) if needed else 0, limit + 1)
+    memory = compiled.memory_analysis()
+    return compiled, memory.argument_size_in_bytes, memory.temp_size_in_bytes
 
 
 def _with_batch(config, per_device: int, mesh):
@@ -207,7 +220,7 @@ def _frozen(module, image_size: int, mesh):
 def step_flops(config, mesh, compiled, modules) -> float:
     """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so all are unrolled."""
     looped = (perturb.classifiers(config) and not config.daa.unroll) or config.optim.accumulate > 1
-    if all(module == _unrolled(module) for module in modules) and not looped:
+    if compiled and all(module == _unrolled(module) for module in modules) and not looped:
         return float(compiled.cost_analysis()["flops"])
     # Counted before the compiler splits it: by the CPU's, as the TPU's counts only what it has compiled.
     one = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices("cpu")[:1])
@@ -243,13 +256,16 @@ def _peak(device) -> float | None:
 
 def table(result: dict) -> str:
     """The plan as lines for a person."""
-    gib = SimpleNamespace(**{name: result["per_device"][f"{name}_bytes"] / 2**30 for name in ("argument", "temp")})
+    arguments, temporaries = (result["per_device"][f"{name}_bytes"] for name in ("argument", "temp"))
+    memory = f"temporaries of {temporaries / 2**30:.2f} GiB, for which the compiler finds no room"
+    if arguments is not None:
+        memory = f"arguments {arguments / 2**30:.2f}, temporaries {temporaries / 2**30:.2f} GiB"
     moved = ", ".join(f"{kind} {size / 2**20:.1f} MiB" for kind, size in result["collectives"].items()) or "none"
     gradients, all_moved = result["gradient_bytes"], sum(result["collectives"].values())
     lines = [
         f"{result['config']} on {result['topology']}: {result['devices']} devices, batch {result['batch_size']}",
         f"parameters       student {result['params']['student']:,}, teachers {result['params']['teachers']}",
-        f"per device       arguments {gib.argument:.2f}, temporaries {gib.temp:.2f} GiB, fits: {result['fits']}",
+        f"per device       {memory}, fits: {result['fits']}",
         f"FLOPs            {result['per_device']['flops']:.4g} a device and step, "
         f"{result['flops_ratio']:.4f} x the analytic minimum",
         f"collectives      {moved}",

@@ -60,3 +60,32 @@ def test_the_sweep_says_what_fits():
     text = plan.sweep_table(found | {"tried": {8: 11 * GIB, 12: 15 * GIB}})
     assert "at most 12 examples a device, 48 a step, fit into 16 GiB" in text
     assert "8 examples a device    11.00 GiB" in text
+
+
+class Refused:
+    """A lowered step that the TPU compiler has no room for, in its words."""
+
+    def __init__(self, message):
+        self.message = message
+
+    def compile(self):
+        raise jax.errors.JaxRuntimeError(self.message)
+
+
+HBM = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (29.47G) exceeds"
+
+
+def test_a_step_that_the_compiler_refuses_does_not_fit(tiny, monkeypatch):
+    assert plan._compile(Refused(HBM), 16 * GIB) == (None, None, int(29.47 * GIB))
+    assert plan._compile(Refused("RESOURCE_EXHAUSTED: 15.80G of 15.75G hbm"), 16 * GIB)[2] > 16 * GIB
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        plan._compile(Refused("INTERNAL: 29.47G"), 16 * GIB)
+
+    lower = plan.lower
+    monkeypatch.setattr(plan, "lower", lambda *given, **named: (Refused(HBM), *lower(*given, **named)[1:]))
+    monkeypatch.setattr(plan, "step_flops", lambda *_: 1.0)
+    monkeypatch.setattr(plan, "_memory_bytes", lambda _: 16 * GIB)
+    result = plan.plan(tiny, f"cpu:{len(jax.devices())}")
+    assert not result["fits"]
+    assert result["collectives"] == {}
+    assert "temporaries of 29.47 GiB, for which the compiler finds no room, fits: False" in plan.table(result)

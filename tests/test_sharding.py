@@ -80,9 +80,9 @@ def test_loss_gradients_and_statistics_are_those_of_one_device(steps, layout, ca
 
 @pytest.mark.slow
 def test_a_tensor_group_shares_the_work_on_its_examples(steps):
-    """Four ways to split 16 images, and two devices a way: blocks by half each, and the rest, as patches, by both."""
+    """Four ways to split 16 images, and two devices a way: blocks by half each, and the rest, as the stem, by both."""
     one, many = (float(steps["1", layout, "vit"]["flops"]) for layout in ("1x1x1", "2x2x2"))
-    assert one / 8 < many < 0.9 * one / 4
+    assert one / 8 < many < 0.95 * one / 4
 
 
 @pytest.mark.parametrize("form", ["cross", "gram"])

@@ -11,4 +11,7 @@ def get_config(argument: str = ""):
     config = kdfas_pod.get_config(argument)
     config.name = "teacher_kdfas_huge"
     config.model.variant = "H/14"
+    config.model.unroll = False
+    config.model.remat = "dots"
+    config.mesh.fsdp = 4
     return config

@@ -11,8 +11,6 @@ def get_config(argument: str = ""):
     config = kdfas_oulu.get_config(argument)
     config.name = "teacher_kdfas_pod"
     config.model.variant = "L/16"
-    config.model.unroll = False
     config.train.batch_size = 1024
     config.eval.batch_size = 1024
-    config.mesh.fsdp = 4
     return config
