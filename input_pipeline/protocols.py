@@ -18,7 +18,7 @@ from input_pipeline.schema import LIVE
 
 SPLITS = ("train", "dev", "test")
 OULU_DATASETS = ("oulu", "simulated")  # simulated faces follow the same phones, sessions, accesses and users [C]
-OULU_USERS = {"train": "1-20", "dev": "21-35", "test": "36-55"}
+OULU_USERS = {"train": "1-20,56-999", "dev": "21-35", "test": "36-55"}  # from 56 on they are simulated
 SEEN_MEDIA = (LIVE, "print1", "replay1")  # accesses 1, 2, 4
 UNSEEN_MEDIA = (LIVE, "print2", "replay2")  # accesses 1, 3, 5
 SIW_FRAMES = 60  # of a training video in SiW's protocol 1

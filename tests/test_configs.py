@@ -17,11 +17,11 @@ from kdfas_jax.objective import Objective
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = ("kdfas_demo", "kdfas_nuaa", "kdfas_oulu", "kdfas_pod", "kdfas_huge")
-TRANSFERS = ("transfer_live", "transfer_simulated")
+RENDERED = ("transfer_live", "transfer_simulated", "simulated_people")
 DUAL = ("dtda_demo", "dtda_ocim")
 BOTH = ("mtkd_demo", "mtkd_celeba_spoof")
 FACES = ("recognition_demo", "recognition", "domains_demo", "domains_nuaa", "domains", "editor_demo", "editor")
-CONFIGS = (*STUDENTS, *DUAL, *BOTH, *TRANSFERS, *(f"teachers.{name}" for name in (*STUDENTS, *FACES)))
+CONFIGS = (*STUDENTS, *DUAL, *BOTH, *RENDERED, *(f"teachers.{name}" for name in (*STUDENTS, *FACES)))
 
 
 def load(name, argument=""):

@@ -116,6 +116,15 @@ def test_options_choose_videos_and_their_length():
     assert (len(presentations), {p.frames for p in presentations}) == (20, {3})
 
 
+def test_further_people_train():
+    """More of them than OULU-NPU has: users from 56 on, in the reader and in its protocols."""
+    videos = table(list(simulated.read(users=(20, 21, 36, 56, 300), phones=(1,), sessions=(1, 3))))
+    for protocol in ("1", "official"):
+        roles = videos["subject"].groupby(protocols.assign(videos, protocol)).unique()
+        assert set(roles["train"]) == {"20", "56", "300"}
+        assert (set(roles["dev"]), set(roles["test"])) == ({"21"}, {"36"})
+
+
 @pytest.mark.parametrize("frames", [1, 3, 8, 11])
 def test_a_video_has_its_own_frames_wherever_it_is_loaded(monkeypatch, frames):
     """A renderer that writes its numbers into the picture; videos are loaded in another order, elsewhere."""
@@ -138,6 +147,7 @@ def test_a_video_has_its_own_frames_wherever_it_is_loaded(monkeypatch, frames):
     ("options", "name"),
     [
         ({"users": (0,)}, "users"),
+        ({"users": (1000,)}, "users"),
         ({"phones": (7,)}, "phones"),
         ({"frames": 0}, "frames"),
         ({"size": 8}, "size"),
@@ -208,8 +218,8 @@ def test_an_attribute_changes_its_part_of_the_picture(name, value, rows, columns
 
 
 def test_render_names_a_number_out_of_range():
-    with pytest.raises(ValueError, match=r"user must be in 1\.\.55"):
-        render(56, 1, 1, 1)
+    with pytest.raises(ValueError, match=r"user must be in 1\.\.999"):
+        render(1000, 1, 1, 1)
 
 
 @pytest.mark.slow

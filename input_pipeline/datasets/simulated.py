@@ -1,7 +1,8 @@
 """Faces and attacks drawn by `input_pipeline.simulate` in the shape of OULU-NPU: no raw data, no download.
 
 Instruments and cameras are sampled physically, and four further domains rehearse protocols across data sets.
-Videos are named `P_S_UU_A` as of OULU-NPU; users 1-20 train, 21-35 dev, 36-55 test. Pictures are face crops already.
+Videos are named `P_S_UU_A` and users 1-20 train, 21-35 dev, 36-55 test as of OULU-NPU; as many more as are asked for
+train, too. Pictures are face crops already.
 """
 
 import functools
@@ -17,6 +18,7 @@ from input_pipeline.simulate import scene
 
 VERSION = "-r5"  # of the renderer: records of another one are not taken for these
 USERS, PHONES, SESSIONS = (tuple(range(1, n + 1)) for n in (scene.USERS, scene.PHONES, scene.SESSIONS))
+PEOPLE = tuple(range(1, scene.PEOPLE + 1))
 
 
 def read(
@@ -34,11 +36,12 @@ def read(
     """The simulated set: five videos for each of `users`, `phones` and `sessions`, `frames` pictures each.
 
     Options: `size` is the side of a picture in pixels, `seed` picks another set of people and pictures, `cue` (0 to 1)
-    is how much an attack looks like one (`scene.render`). `raw_dir` is not used. `load()` renders a video's
-    pictures together with those of its neighbours, which are kept for a while; their bytes depend on the options and
-    their own name alone. `domains` (of `simulate.domains.DOMAINS`) rehearse protocols across data sets: each has
-    `users` of its own, who are named by the domain's number too ('207'; videos 'simulated-casia/1_1_07_1'), and
-    families of cameras, lights and instruments of its own. ValueError for an option out of range.
+    is how much an attack looks like one (`scene.render`), `users` go up to 999: those from 56 on train. `raw_dir` is
+    not used. `load()` renders a video's pictures together with those of its neighbours, which are kept for a while;
+    their bytes depend on the options and their own name alone. `domains` (of `simulate.domains.DOMAINS`) rehearse
+    protocols across data sets: each has `users` of its own, who are named by the domain's number too ('2007'; videos
+    'simulated-casia/1_1_07_1'), and families of cameras, lights and instruments of its own. ValueError for an option
+    out of range.
     """
     check(size, frames, cue, users, phones, sessions)
     if not domains or len(set(domains)) < len(domains):
@@ -54,7 +57,7 @@ def read(
 
 def check(size, frames, cue, users, phones, sessions) -> None:
     """ValueError, naming the option, for one that is out of range."""
-    for name, given, known in (("users", users, USERS), ("phones", phones, PHONES), ("sessions", sessions, SESSIONS)):
+    for name, given, known in (("users", users, PEOPLE), ("phones", phones, PHONES), ("sessions", sessions, SESSIONS)):
         if not given or not set(given) <= set(known) or len(set(given)) < len(given):
             raise ValueError(f"simulated: {name} must be distinct numbers in 1..{known[-1]}, got {tuple(given)}")
     if frames < 1 or size < scene.SMALLEST or not 0.0 <= cue <= 1.0:
@@ -88,12 +91,12 @@ def _presentation(number: tuple[int, int, int, int], frames: int, load, domain: 
         path=video,
         dataset="simulated",
         domain=name,
-        subject=f"{domain}{user:02d}" if domain else f"{user:02d}",
+        subject=f"{1000 * domain + user:02d}",
         video=video,
         species="cut" if (name, access) == families.CUT else SPECIES[access],
         load=load,
         frames=frames,
-        split="train" if user <= 20 else "dev" if user <= 35 else "test",
+        split="train" if user <= 20 or user > scene.USERS else "dev" if user <= 35 else "test",
         session=str(session),
         sensor=str(phone),
         medium="" if SPECIES[access] == LIVE else SPECIES[access][-1],

@@ -20,6 +20,7 @@ from input_pipeline.simulate.person import CLOTHES, moment, person
 from input_pipeline.simulate.room import backdrop
 
 PHONES, SESSIONS, ACCESSES, USERS = 6, 3, 5, 55
+PEOPLE = 999  # users beyond the 55 of OULU-NPU are further people
 CHUNK = 8  # pictures compiled together; results do not depend on how a request is split into chunks
 REQUEST = 64  # pictures best asked for together: most chunks are full, of live faces and of attacks
 SMALLEST = 32  # side of a picture in pixels
@@ -166,7 +167,7 @@ def render(
 ) -> np.ndarray:
     """Pictures of presentations: uint8 [n, size, size, 3], RGB, face crops of about 1.3 x the face box.
 
-    `user` (1 to 55), `phone` (1 to 6), `session` (1 to 3), `access` (1 live, 2-3 print, 4-5 replay) and `frame` (from
+    `user` (1 to 999), `phone` (1 to 6), `session` (1 to 3), `access` (1 live, 2-3 print, 4-5 replay) and `frame` (from
     0) are integers or integer arrays that broadcast to [n]. The same arguments give the same bytes, however they are
     batched. `cue` blends between the bare face (0: an attack looks live) and the full attack (1). `domain` (0 to 4) is
     a position in `domains.DOMAINS`. Raises ValueError for a number out of range or a size below 32.
@@ -196,7 +197,7 @@ def attributes(user, phone=1, session=1, access=1, frame=0, *, seed: int = 0, do
 def _checked(*numbers) -> list[np.ndarray]:
     """User, phone, session, access and frame as arrays of one shape; ValueError, naming the one out of range."""
     numbers = np.broadcast_arrays(*(np.atleast_1d(a) for a in numbers))
-    limits = {"user": USERS, "phone": PHONES, "session": SESSIONS, "access": ACCESSES}
+    limits = {"user": PEOPLE, "phone": PHONES, "session": SESSIONS, "access": ACCESSES}
     for (name, high), values in zip(limits.items(), numbers, strict=False):
         if values.size and (values.min() < 1 or values.max() > high):
             raise ValueError(f"simulate.render: {name} must be in 1..{high}, got {values.min()}..{values.max()}")
