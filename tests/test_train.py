@@ -203,7 +203,7 @@ def test_a_non_finite_loss_stops_the_run_and_names_its_batch(reference, tmp_path
 
 
 def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
-    """Three variants over two seeds, one diverging; the figures are those of the runs; a second call trains nothing."""
+    """Two variants over two seeds, one diverging; the figures are those of the runs; a second call trains nothing."""
     script = tmp_path / "study.py"
     script.write_text(
         "import ml_collections\nfrom tests import tiny\n"
@@ -211,9 +211,8 @@ def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
         "    base = tiny.get_config(argument)\n"
         "    base.train.epochs = base.teachers.spoof.config.train.epochs = 6.0\n"
         "    return ml_collections.ConfigDict({'name': 'study', 'base': base, 'seeds': (0, 1),\n"
-        "        'names': ('none', 'kdfas', 'hot'), 'variants':\n"
-        "        {'none': {'terms': {'kl': {'weight': 0.0}, 'covariance': {'weight': 0.0}}}, 'kdfas': {},\n"
-        "         'hot': {'terms': {'kl': {'temperature': 1e-40}}}}})\n"
+        "        'names': ('kdfas', 'hot'),\n"
+        "        'variants': {'kdfas': {}, 'hot': {'terms': {'kl': {'temperature': 1e-40}}}}})\n"
     )
     argument = tiny_config.partition(":")[2]
     command = [sys.executable, "main.py", f"--config={script}:{argument}", f"--workdir={tmp_path / 'study'}"]
@@ -221,7 +220,7 @@ def test_the_ablation_runner_skips_what_is_finished(tmp_path, tiny_config):
     first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr[-2000:]
     runs = pd.read_csv(tmp_path / "study" / "runs.csv")
-    assert runs.groupby("variant").size().to_dict() == {"teacher spoof": 2, "none": 2, "kdfas": 2, "hot": 2}
+    assert runs.groupby("variant").size().to_dict() == {"teacher spoof": 2, "kdfas": 2, "hot": 2}
     assert runs.loc[runs["variant"] == "hot", "auc"].isna().all()
     table = (tmp_path / "study" / "table.md").read_text()
     aucs = runs.loc[runs["variant"] == "kdfas", "auc"]
