@@ -5,8 +5,8 @@
 
 Parameters are whole on every chip and layers laid out one by one: both fit, a fifth of the bytes moves that
 --config.mesh.fsdp=4 moves, and half of the memory is used that a loop over the layers uses (docs/scaling.md).
-Cost: three minutes to compile, once; see --mode=plan. Expect: unknown, it has not been trained; its names and shapes
-are held by the tests.
+Cost: a minute and a half to compile, once; see --mode=plan. Expect: unknown, it has not been trained; its names and
+shapes are held by the tests.
 """
 
 from configs import common
