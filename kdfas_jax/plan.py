@@ -235,12 +235,15 @@ def _devices(topology: str):
         return jax.devices()
     try:
         cores = {"chip_config_name": "megacore"} if platform in MEGACORE else {}
-        return topologies.get_topology_desc(topology_name=topology, platform="tpu", **cores).devices
+        devices = topologies.get_topology_desc(topology_name=topology, platform="tpu", **cores).devices
     except Exception as error:
         raise ValueError(
             f"--topology={topology!r}: {error}. Expected cpu:N, or a TPU slice as v5e:16x16 with the TPU compiler "
             "installed: pip install -r requirements-tpu.txt"
         ) from error
+    if devices[0].device_kind not in CHIPS:
+        raise ValueError(f"--topology={topology}: a {devices[0].device_kind}; a plan knows {', '.join(CHIPS)}")
+    return devices
 
 
 def _memory_bytes(device) -> float:

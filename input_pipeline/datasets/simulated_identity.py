@@ -1,7 +1,8 @@
 """Live simulated faces sorted by identity, for recognition: no raw data, no download.
 
-The renderer (`input_pipeline.simulate`) knows 55 users of a seed; here further seeds give further people, as many as
-are asked for. As with `identity`, the label is -1: who trains on these asks who it is, not whether it is live.
+Every seed of the renderer (`input_pipeline.simulate`) gives 55 people here, as many as OULU-NPU has, and further seeds
+give further people, as many as are asked for. As with `identity`, the label is -1: who trains on these asks who it is,
+not whether it is live.
 """
 
 import functools
