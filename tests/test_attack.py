@@ -112,7 +112,7 @@ def neutral_tool(replay):
     ones = {"zoom": 1.0, "white": 1.0, "gamut": 1.0, "tone": 1.0, "cast_r": 1.0, "cast_b": 1.0, "shine_size": 0.5}
     names = instruments.draw_instrument(jnp.uint32(0), False, 1)
     zero = {name: jnp.float32(ones.get(name, 0.0)) for name in names}
-    far = {"edge": 9.0, "corner": 9.0, "thumb": -1.0, "thumb_size": 0.1}
+    far = {"edge": 9.0, "corner": 9.0, "hand": -1.0, "finger_size": 0.1}
     return zero | {name: jnp.float32(x) for name, x in far.items()} | {"replay": jnp.float32(replay), "seed": KEY}
 
 
@@ -127,15 +127,16 @@ def test_a_display_of_no_strength_shows_the_picture(crops):
 
 @pytest.mark.parametrize(("replay", "frame"), [(0, 0.8), (1, 0.02)])
 def test_past_its_edges_an_instrument_ends_and_the_room_begins(replay, frame):
-    """Along a row the picture, a margin of paper or a bezel, then the room; a thumb lies over all of them."""
+    """Along a row the picture, a margin of paper or a bezel, then the room; a finger lies over all of them."""
     count = 40
     picture, room, light = (jnp.full((count, count, 3), level) for level in (0.4, 0.2, 1.0))
     line = (jnp.arange(count) + 0.5) * (2.0 / count) - 1.0
     u, v = jnp.meshgrid(line, line)
-    tool = neutral_tool(replay) | {"edge": 0.3, "margin": 0.3, "side": 0.0, "thumb_reach": -0.5, "thumb_tone": 5.0}
+    tool = neutral_tool(replay) | {"edge": 0.3, "margin": 0.3, "side": 0.0, "hand_reach": -0.5, "hand_tone": 5.0}
     row = np.asarray(instruments.border(picture, tool, light, u, v, room))[count // 2, :, 0]
     np.testing.assert_allclose(row[[5, 20, 28, 37]], [0.4, 0.4, frame, 0.2], rtol=1e-5)
-    held = np.asarray(instruments.border(picture, tool | {"thumb": 1.0, "thumb_size": 0.3}, light, u, v, room))
+    finger = {"hand": 0.2, "finger_size": 0.3, "fingers": 1.0}
+    held = np.asarray(instruments.border(picture, tool | finger, light, u, v, room))
     dark = np.abs(held[count // 2, 16:, 0] - 0.1).max()  # the darkest skin, whatever is below it
     assert dark < 0.1
     np.testing.assert_allclose(held[2, :5, 0], 0.4, rtol=1e-2)  # away from it nothing changes

@@ -20,12 +20,12 @@ PHONES = {
     "sharpen": (0.5, 0.9, 0.3, 0.7, 1.1, 0.4),
     "noise": (0.010, 0.014, 0.008, 0.020, 0.012, 0.016),
     "saturation": (1.00, 1.15, 0.90, 1.05, 1.25, 0.95),
-    "contrast": (0.25, 0.40, 0.10, 0.30, 0.50, 0.15),
+    "contrast": (0.70, 0.90, 0.50, 0.75, 1.00, 0.60),
     "red": (1.00, 1.05, 0.98, 0.95, 1.03, 1.08),
     "blue": (1.00, 0.94, 1.05, 1.06, 0.98, 0.92),
     "vignette": (0.10, 0.18, 0.06, 0.14, 0.22, 0.12),
     "coarseness": (0.020, 0.030, 0.015, 0.040, 0.028, 0.034),
-    "brightness": (0.30, 0.34, 0.27, 0.31, 0.37, 0.28),
+    "brightness": (0.24, 0.27, 0.21, 0.25, 0.30, 0.22),
 }
 # What differs between two pictures of one phone: factors on its figures, drawn alike for live faces and attacks.
 SPREAD = {
@@ -33,7 +33,7 @@ SPREAD = {
     "sharpen": (0.5, 1.5),
     "noise": (0.4, 2.0),
     "saturation": (0.70, 1.25),
-    "contrast": (0.1, 1.8),
+    "contrast": (0.4, 1.8),
     "red": (0.95, 1.05),
     "blue": (0.95, 1.05),
     "vignette": (0.6, 1.4),
@@ -41,11 +41,11 @@ SPREAD = {
     "brightness": (0.80, 1.25),
     "motion": (0.0, 1.0),  # of the blur, more along one axis
     "direction": (0.0, 1.0),
-    "flare": (0.0, 0.10),  # stray light, of the mean level
+    "flare": (0.0, 0.04),  # stray light, of the mean level
     "balance": (0.3, 0.8),  # how far the grey-world correction goes
     "denoise": (0.4, 0.9),  # pixels
-    "levels": (0.6, 1.0),  # how far automatic contrast subtracts the darkest part
-    "pedestal": (0.0, 0.02),  # black level
+    "levels": (0.2, 0.8),  # how far automatic contrast subtracts the darkest part
+    "pedestal": (0.0, 0.010),  # black level
 }
 # The picture an attacker takes is a good one, at several times the crop's resolution.
 SOURCE = {
@@ -53,12 +53,12 @@ SOURCE = {
     "sharpen": (0.2, 0.8),
     "noise": (0.003, 0.010),
     "saturation": (1.0, 1.4),
-    "contrast": (0.2, 0.7),
+    "contrast": (0.4, 1.1),
     "red": (0.96, 1.04),
     "blue": (0.96, 1.04),
     "vignette": (0.0, 0.1),
     "coarseness": (0.008, 0.025),
-    "brightness": (0.28, 0.36),
+    "brightness": (0.22, 0.32),
     "motion": (0.0, 0.3),
     "direction": (0.0, 1.0),
     "flare": (0.0, 0.02),
@@ -68,6 +68,7 @@ SOURCE = {
     "pedestal": (0.0, 0.005),
 }
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+SKIN_TINT = np.array([1.45, 0.90, 0.65], np.float32)  # what a crop of a face in white light averages to, relative
 TO_YCC = np.array(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
 )  # ITU-T T.871
@@ -223,6 +224,7 @@ def expose(scene, camera: dict):
     middle = slice(side // 4, side - side // 4)
     grey = image[middle, middle].mean((0, 1)) + 1e-4
     image += camera["flare"] * image.mean((0, 1))
+    grey = grey / SKIN_TINT  # cameras know skin, and leave it its colour
     balance = (grey.mean() / grey) ** camera["balance"]
     image *= balance * jnp.stack([camera["red"], jnp.ones_like(camera["red"]), camera["blue"]])
     darkest = (jax.image.resize(image, (16, 16, 3), "linear") @ LUMA).min()

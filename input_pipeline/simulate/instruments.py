@@ -39,16 +39,18 @@ COMMON = {
     "corner": (0.65, 2.2),  # and at the next side
     "side": (0.0, 4.0),
     "margin": (0.0, 0.25),  # white paper or bezel round the picture
-    "thumb": (-1.0, 1.0),  # one that holds the instrument, shown above 0
-    "thumb_at": (-0.8, 0.8),
-    "thumb_reach": (0.35, 0.95),  # how near to the picture's middle it comes
-    "thumb_size": (0.08, 0.15),
-    "thumb_tone": (0.0, 5.0),
+    "hand": (-1.0, 1.0),  # that holds the instrument: shown above 0, at both sides above 0.4
+    "hand_at": (-0.8, 0.6),
+    "hand_reach": (0.45, 1.0),  # how near to the picture's middle its first finger comes
+    "hand_tone": (0.0, 5.0),
+    "fingers": (1.0, 5.0),  # seen of it, rounded down
+    "finger_size": (0.07, 0.12),  # half the width of one
+    "finger_slant": (-0.5, 0.5),
     "pitch": (0.7, 1.4),  # factor on the instrument's pitch: the distance to the camera
     "roll": (0.0, 6.3),  # phase of the refresh band
 }
 PRINTERS = {
-    "black": ((0.003, 0.020), (0.012, 0.050)),  # reflected by the surface whatever the ink
+    "black": ((0.002, 0.012), (0.006, 0.035)),  # reflected by the surface whatever the ink
     "white": ((0.80, 0.90), (0.72, 0.84)),  # of bare paper
     "gamut": ((0.90, 1.20), (0.65, 1.00)),
     "tone": ((0.90, 1.10), (0.95, 1.25)),  # exponent: dot gain, less what the driver makes up for
@@ -62,7 +64,7 @@ PRINTERS = {
     "bands": ((0.0, 0.02), (0.02, 0.10)),
     "band_lines": ((20.0, 60.0), (8.0, 40.0)),
     "sheen": ((0.05, 0.50), (0.0, 0.35)),
-    "mirror": ((0.0, 0.05), (0.0, 0.02)),
+    "mirror": ((0.0, 0.02), (0.0, 0.004)),
 }
 DISPLAYS = {
     "black": ((0.004, 0.020), (0.015, 0.050)),
@@ -79,7 +81,7 @@ DISPLAYS = {
     "bands": ((0.02, 0.08), (0.05, 0.18)),  # refresh
     "band_lines": ((0.5, 2.0), (0.7, 3.0)),
     "sheen": ((0.05, 0.45), (0.04, 0.35)),
-    "mirror": ((0.05, 0.14), (0.03, 0.10)),
+    "mirror": ((0.01, 0.04), (0.005, 0.03)),
 }
 
 
@@ -200,7 +202,7 @@ def gloss(tool, u, v):
 
 
 def border(picture, tool, incident, u, v, room):
-    """The light [n, n, 3] of the picture within its edges, of its margin or bezel, of the room past them, and a thumb.
+    """The light [n, n, 3] of the picture within its edges, of its margin or bezel, of the room past them, and hands.
 
     Of four sides two may lie within the crop: one at `edge`, the next at `corner`.
     """
@@ -210,13 +212,25 @@ def border(picture, tool, incident, u, v, room):
     past, soft = jnp.maximum(across - tool["edge"], along - tool["corner"]), 4.0 / u.shape[0]
     frame = jnp.where(tool["replay"] > 0, 0.02, 0.8) * incident
     held = over(frame, ramp(past, soft), picture)
-    held = over(room, ramp(past - tool["margin"], soft), held)
-    beside = jnp.abs(along - tool["thumb_at"]) / tool["thumb_size"]
-    beyond = jnp.maximum(tool["thumb_reach"] - across, 0.0) / tool["thumb_size"]
-    round_ = jnp.hypot(beside, beyond)  # 1 at the thumb's outline: a straight finger with a round tip
-    finger = look_up(SKIN, tool["thumb_tone"]) * (1.0 - 0.6 * round_ * round_)[..., None].clip(0.2) * incident
-    shade = 1.0 - 0.4 * (tool["thumb"] > 0) * bell((round_ - 1.0) / 0.4)
-    return over(finger, (tool["thumb"] > 0) * ramp(1.0 - round_, 6.0 * soft), held * shade[..., None])
+    return hands(over(room, ramp(past - tool["margin"], soft), held), tool, incident, across, along)
+
+
+def hands(picture, tool, incident, across, along):
+    """One hand's fingers, or both hands', over the light [n, n, 3] of what they hold.
+
+    `across` and `along` [n, n] are the plane's coordinates, turned so that a hand comes from positive `across`.
+    """
+    width, soft = tool["finger_size"], 24.0 / across.shape[0]
+    far = (tool["hand"] > 0.4) & (across < 0)  # the other hand, lower or higher
+    inwards = jnp.where(far, -across, across)
+    place = along - tool["hand_at"] * jnp.where(far, -0.5, 1.0) + tool["finger_slant"] * (inwards - 1.0)
+    number = jnp.clip(jnp.round(place / (2.1 * width)), 0.0, jnp.floor(tool["fingers"]) - 1.0)
+    beside = place / width - 2.1 * number
+    beyond = jnp.maximum((tool["hand_reach"] - inwards) / width + 0.7 * number, 0.0)
+    round_ = jnp.hypot(beside, beyond)  # 1 at the outline of the nearest finger, straight with a round tip
+    skin = look_up(SKIN, tool["hand_tone"]) * (1.0 - 0.6 * round_ * round_)[..., None].clip(0.2) * incident
+    shade = 1.0 - 0.4 * (tool["hand"] > 0) * bell((round_ - 1.0) / 0.4)
+    return over(skin, (tool["hand"] > 0) * ramp(1.0 - round_, soft), picture * shade[..., None])
 
 
 def cut_out(paper, behind, holes):

@@ -12,25 +12,27 @@ from input_pipeline.simulate.camera import gaussian
 from input_pipeline.simulate.noise import draw
 
 # Lights: an office lamp from ahead, a window at one side, a dim warm room, daylight from all around, a window behind
-# the head, a hard lamp above.
+# the head, a hard lamp above; and what an attacker chooses: a face well lit, before nothing much brighter. `across` and
+# `down` are against 1 to the camera, `second` is the other lamp as a part of the first, `behind` the light on the room.
 LIGHT = {
-    "across": ((-0.5, 0.5), (0.5, 1.2), (-0.8, 0.8), (-0.6, 0.6), (0.3, 1.2), (-0.4, 0.4)),  # against 1 to the camera
-    "down": ((-0.9, -0.2), (-0.5, 0.1), (-1.2, -0.5), (-0.8, 0.0), (-0.6, -0.1), (-1.6, -0.7)),
-    "level": ((0.6, 0.9), (0.7, 1.1), (0.40, 0.65), (0.30, 0.55), (0.25, 0.50), (0.8, 1.1)),
-    "warmth": ((-0.08, 0.10), (-0.22, 0.02), (0.08, 0.32), (-0.15, 0.05), (-0.2, 0.1), (0.0, 0.2)),
-    "sky": ((0.30, 0.55), (0.18, 0.40), (0.12, 0.30), (0.50, 0.80), (0.30, 0.50), (0.12, 0.30)),
-    "sky_warmth": ((-0.08, 0.10), (-0.05, 0.2), (0.05, 0.25), (-0.15, 0.05), (-0.1, 0.1), (0.0, 0.2)),
-    "second": ((0.0, 0.35), (0.05, 0.45), (0.0, 0.6), (0.0, 0.3), (0.2, 0.9), (0.0, 0.3)),  # lamp, of the first
-    "second_warmth": ((-0.2, 0.2), (-0.1, 0.35), (-0.3, 0.2), (-0.1, 0.2), (-0.2, 0.3), (-0.2, 0.2)),
-    "behind": ((0.5, 2.6), (0.4, 3.0), (0.4, 2.4), (0.8, 3.0), (1.6, 4.0), (0.4, 2.4)),  # light on what is behind
-    "size": (
+    "across": ((-0.5, 0.5), (0.5, 1.2), (-0.8, 0.8), (-0.6, 0.6), (0.3, 1.2), (-0.4, 0.4), (-0.7, 0.7)),
+    "down": ((-0.9, -0.2), (-0.5, 0.1), (-1.2, -0.5), (-0.8, 0.0), (-0.6, -0.1), (-1.6, -0.7), (-0.9, -0.1)),
+    "level": ((0.6, 0.9), (0.7, 1.1), (0.40, 0.65), (0.30, 0.55), (0.25, 0.50), (0.8, 1.1), (0.5, 1.0)),
+    "warmth": ((-0.08, 0.10), (-0.22, 0.02), (0.08, 0.32), (-0.15, 0.05), (-0.2, 0.1), (0.0, 0.2), (-0.15, 0.15)),
+    "sky": ((0.30, 0.55), (0.18, 0.40), (0.12, 0.30), (0.50, 0.80), (0.30, 0.50), (0.12, 0.30), (0.25, 0.60)),
+    "sky_warmth": ((-0.08, 0.10), (-0.05, 0.2), (0.05, 0.25), (-0.15, 0.05), (-0.1, 0.1), (0.0, 0.2), (-0.1, 0.1)),
+    "second": ((0.0, 0.35), (0.05, 0.45), (0.0, 0.6), (0.0, 0.3), (0.2, 0.9), (0.0, 0.3), (0.0, 0.5)),
+    "second_warmth": ((-0.2, 0.2), (-0.1, 0.35), (-0.3, 0.2), (-0.1, 0.2), (-0.2, 0.3), (-0.2, 0.2), (-0.2, 0.2)),
+    "behind": ((0.3, 6.0), (0.3, 8.0), (0.2, 6.0), (0.6, 8.0), (3.0, 12.0), (0.2, 6.0), (0.2, 2.2)),
+    "size": (  # radians
         (0.15, 0.45),
         (0.25, 0.60),
         (0.10, 0.40),
         (0.40, 0.80),
         (0.25, 0.60),
         (0.06, 0.20),
-    ),  # radians
+        (0.20, 0.60),
+    ),
 }
 TINT = np.array([1.0, 0.1, -1.0], np.float32)
 VIEW = np.array([0.0, 0.0, 1.0], np.float32)
@@ -44,7 +46,7 @@ FRESNEL = 0.028  # reflectance of skin at normal incidence
 
 
 def draw_light(key, kind) -> dict:
-    """The light of one video, of `kind` 1 to 6 (a row of LIGHT, traced or not).
+    """The light of one video, of `kind` 1 to 7 (a column of LIGHT, traced or not).
 
     Unit `direction` [3] of the lamp, colours `key` [3] of it and `ambient` [3] (a white wall in full light being about
     1), `second_direction` [3] and `second` [3] of another lamp, `size` of the lamps in radians, `behind` [3], the light

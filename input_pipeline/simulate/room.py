@@ -33,7 +33,7 @@ def backdrop(key, size: int, light):
         across = ramp(0.5 * width - jnp.abs(line - x), soft) * ramp(width - 0.3 * soft, soft)
         down = ramp(0.5 * height - jnp.abs(line - y), soft) * ramp(height - 0.3 * soft, soft)
         paint = _hue(fold(seed, 1), 0.03 + 0.80 * uniform(fold(seed, 2), ()) ** 2, 0.25)
-        paint = jnp.where(window > 0.8, 4.0 * (0.5 + 0.5 * paint), paint)
+        paint = jnp.where(window > 0.65, (3.0 + 25.0 * (window - 0.65)) * (0.5 + 0.5 * paint), paint)
         mask = (shown < clutter * 1.2) * down[:, None] * across
         return picture + mask[..., None] * (paint - picture), None
 
@@ -43,7 +43,7 @@ def backdrop(key, size: int, light):
         x, y, r, on, warm = uniform(fold(seed, 0), (5,))
         radius = 0.01 + 0.04 * r + 0.5 * soft * r
         disc = ramp(radius - jnp.hypot(line - x, line[:, None] - 0.7 * y), 0.4 * radius + 0.02)
-        glow = 2.0 * jnp.stack([1.0 + 0.0 * warm, 0.95 - 0.15 * warm, 0.9 - 0.4 * warm])
+        glow = 6.0 * jnp.stack([1.0 + 0.0 * warm, 0.95 - 0.15 * warm, 0.9 - 0.4 * warm])
         return picture + ((on < 0.4 * clutter) * disc)[..., None] * glow, None
 
     picture, _ = jax.lax.scan(lamp, picture, fold(key, 4, jnp.arange(LAMPS)))

@@ -3,7 +3,7 @@
 The set is shaped like OULU-NPU: six phones, three sessions, five accesses (1 live, 2 and 3 prints by two printers, 4
 and 5 replays on two displays). Every key comes from what it describes (the user alone for the identity; user and
 session for clothes, and the phone for the room; the video; the frame), and live faces and attacks draw from the same
-ranges. What an attack shows was taken in a room and a light of its own, as a live picture is in its.
+ranges. What an attack shows was taken in a room of its own and in good light, as attackers choose it.
 """
 
 import functools
@@ -24,12 +24,13 @@ PEOPLE = 999  # users beyond the 55 of OULU-NPU are further people
 CHUNK = 8  # pictures compiled together; results do not depend on how a request is split into chunks
 REQUEST = 64  # pictures best asked for together: most chunks are full, of live faces and of attacks
 SMALLEST = 32  # side of a picture in pixels
+GOOD_LIGHT = 7  # kind of `light.LIGHT` in which the pictures that attacks show were taken
 # Errors of automatic exposure and white balance, factors on a camera's figures, for live faces and attacks alike. A
 # camera balances a whole scene, of which a crop holds mostly skin: part of the grey-world correction is missing.
 ERRORS = {
-    "red": (0.95, 1.06),
-    "blue": (0.93, 1.08),
-    "brightness": (0.82, 1.18),
+    "red": (0.88, 1.12),
+    "blue": (0.82, 1.22),
+    "brightness": (0.62, 1.6),
     "saturation": (0.92, 1.08),
     "contrast": (0.8, 1.24),
     "balance": (0.6, 1.0),
@@ -61,7 +62,7 @@ def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
         "clothes": draw(fold(home, 0), CLOTHES),
         "room": _room(seed, domain, session, fold(home, 1, phone)),
         "light": draw_light(fold(video, 1), kind),
-        "source_light": draw_light(fold(video, 2), kind),
+        "source_light": draw_light(fold(video, 2), GOOD_LIGHT),
         "source_room": _room(seed, domain, session % SESSIONS + 1, fold(video, 9)),
         "now": now | {"zoom": now["zoom"] + jnp.asarray(domains.ZOOM)[domain]},
         "camera": domains.adapted(phone_camera, domains.CAMERA, domain),
@@ -154,6 +155,8 @@ def _pictures(numbers, size, seed, domain, cue):
     if attack.any():
         room = _rooms(p["room"], p["light"], size)
         shown = _present(_first_photograph(head, p["source_camera"], p["source_noise"]), p, room)
+        if cue < 1.0:  # then something is seen of the face itself, before this camera
+            live = _before_sensor(_heads(p["who"], p, p["light"], room, size), p["tool"])
         cut = (numbers[3] == domains.CUT[1]) & (domains.DOMAINS[domain] == domains.CUT[0])
         if cut.any():
             behind = _before_sensor(_heads(p["attacker"], p, p["light"], room, size), p["tool"])

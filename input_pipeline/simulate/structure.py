@@ -11,9 +11,9 @@ from input_pipeline.simulate.noise import value_noise
 
 SCREEN_ANGLES = (0.26, 1.31, 0.0, 0.79)  # of cyan, magenta, yellow, black: 15, 75, 0 and 45 degrees
 # What a solid layer of each ink lets through, red, green and blue; real inks are impure (after SWOP solids) [C].
-INKS = np.array([[0.06, 0.42, 0.66], [0.58, 0.08, 0.26], [0.93, 0.80, 0.10], [0.06, 0.06, 0.06]])
+INKS = np.array([[0.06, 0.42, 0.66], [0.58, 0.08, 0.26], [0.93, 0.80, 0.10], [0.03, 0.03, 0.03]])
 UNMIX = 0.3 * np.eye(3) + 0.7 * np.linalg.inv(1.0 - INKS[:3])  # most of what undoes their side absorptions
-REPLACED = 0.5  # share of the grey component of cyan, magenta and yellow that black ink prints [C]
+REPLACED = 0.5  # share of the grey component of cyan, magenta and yellow that black ink prints in light tones [C]
 
 
 def mean_over_sample(cells):
@@ -34,7 +34,8 @@ def separate(linear):
     Most of what the inks absorb beside their own colour is made up for, as drivers balance hue against gamut [C].
     """
     wanted = 1.0 - linear
-    black = REPLACED * wanted.min(-1, keepdims=True)
+    grey = wanted.min(-1, keepdims=True)
+    black = grey * (REPLACED + (0.95 - REPLACED) * grey**4)  # and most of dark ones: the others alone are weak
     colour = (wanted - black) / (1.0 - black + 1e-3)
     pure = colour @ UNMIX
     return jnp.clip(jnp.concatenate([pure, black], axis=-1), 0.0, 1.0)
