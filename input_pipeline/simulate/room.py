@@ -48,7 +48,7 @@ def backdrop(key, size: int, light):
 
     picture, _ = jax.lax.scan(lamp, picture, fold(key, 4, jnp.arange(LAMPS)))
     grain = 0.06 * value_noise(fold(key, 5), 9.0 * line, 9.0 * line[:, None])
-    grain += clutter * ramp(0.08 - soft, 0.06) * 0.4 * value_noise(fold(key, 6), 40.0 * line, 25.0 * line[:, None])
+    grain += clutter * ramp(0.08 - soft, 0.06) * 0.15 * value_noise(fold(key, 6), 40.0 * line, 25.0 * line[:, None])
     return picture * (1.0 + grain)[..., None] * light
 
 
