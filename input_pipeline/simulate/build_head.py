@@ -27,7 +27,7 @@ PATH = pathlib.Path(__file__).with_name("head.npz")
 LOWEST = 5.15  # decimetres above the mesh's origin: the chest, out of every picture
 LOW, HIDDEN = 1.6, 0.02  # quads wholly below this height, or less open than this, are never seen
 STEP = 1e-4  # of the quantised positions, in head units: 10 micrometres
-EYES, CHIN, EYE_DEPTH = -0.20, 1.0, 0.55  # of the mean person, in head units
+EYES, JAW, EYE_DEPTH = -0.20, 0.829, 0.55  # of the mean person, in head units; with the joint there the chin is at 1
 WEIGHTS = ("lips", "lids", "ears", "teeth")
 MACRO = ("masculine", "age", "african", "asian", "fat")
 COMPONENTS, DRAWS = 50, 1500
@@ -226,8 +226,8 @@ def build(source) -> dict:
         return points * np.array([1.0, -1.0, 1.0])
 
     centres = np.array([mean[group].mean(0) for group in eyes])
-    chin = mean[source.groups["joint-jaw"]].mean(0)[1]
-    unit = (centres[0, 1] - chin) / (CHIN - EYES)
+    jaw = mean[source.groups["joint-jaw"]].mean(0)[1]
+    unit = (centres[0, 1] - jaw) / (JAW - EYES)
     origin = np.array([0.0, centres[0, 1] + unit * EYES, centres[0, 2] - unit * EYE_DEPTH])
     face = source.mask("face") * (1.0 - source.mask("ears"))
 

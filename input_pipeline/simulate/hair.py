@@ -8,9 +8,8 @@ right angles to the strands.
 
 import jax.numpy as jnp
 
-from input_pipeline.simulate.albedo import look_up, stream, table
+from input_pipeline.simulate.albedo import EYE, look_up, stream, table
 from input_pipeline.simulate.noise import bell, fold, ramp, value_noise
-from input_pipeline.simulate.person import ROW
 
 HAIR = table((12, 11, 11), (30, 22, 18), (62, 42, 29), (104, 73, 46), (165, 132, 88))
 GREY = table((158, 154, 150))[0]
@@ -47,37 +46,47 @@ def hairline(who, x, y):
     hang = fringe * (0.30 + 0.06 * tufts) * bell((x - 0.5 * who["parting"]) / 0.45)
     peak = 0.05 * bell((x - who["parting"]) / 0.25) * who["fringe"]
     receding = 0.14 * who["age"] * who["masculine"] * (bell((side - 0.36) / 0.16) + 0.4)
-    temples = 0.30 * jnp.maximum(side - 0.30, 0.0) + 5.0 * jnp.maximum(side - 0.585, 0.0)
+    temples = 0.30 * jnp.maximum(side - 0.30, 0.0)
     return who["hairline"] + hang + peak - receding + temples + 0.035 * tufts
 
 
-def crop(who, x, y, z, edge, pixel):
-    """Hair on the skull at points x, y, z of its shell: opacity [h, w], reflectance [h, w, 3], strand noise [h, w].
+def within(who, x, y, z):
+    """How far inside the hairline points of the mean head lie: above the forehead, behind the temples, below 0 outside."""
+    long = who["hair_style"] > 0.55
+    low = jnp.where(z < -0.36, 0.75, jnp.where(long, 0.5, 0.06 + 0.10 * who["masculine"]))  # the nape; before the ear
+    temple = 0.16 + 0.10 * bell((y + 0.55) / 0.12) - 0.10 * ramp(y + 0.15, 0.5)
+    return jnp.maximum(hairline(who, x, y) - y, jnp.minimum(temple - z, low - y))
 
-    `edge` is the distance inside the shell's outline.
+
+def thickness(who, x, y, z):
+    """How far hair stands off the mean head's points."""
+    d = within(who, x, y, z)
+    grown = jnp.where(who["hair_style"] < 0.10, 0.0, 1.0)
+    return 0.012 + grown * (0.02 * ramp(d, 0.1) + 1.15 * who["hair_volume"] * ramp(d - 0.16, 0.36))
+
+
+def crop(who, x, y, z, cover, pixel):
+    """Hair on the skull at points of the mean head: opacity [h, w], reflectance [h, w, 3], strand noise [h, w].
+
+    `cover` is how much of a pixel the hair's surface covers, 1 well within its outline.
     """
     across = jnp.arctan2(x - 0.35 * who["parting"], -(y - 0.6)) * 1.2
     along = jnp.hypot(y + 1.3, z)
     across += 0.025 * who["wave"] * jnp.sin(9.0 * along + 4.0 * x)
     thin, paint, lock = strands(who, across, along)
-    line = hairline(who, x, y)
-    long = who["hair_style"] > 0.55
-    sideburn = jnp.where(long, 0.9, 0.02 + 0.3 * (z < 0.0))
-    line = jnp.minimum(line, sideburn) + ramp(z - 0.05, 0.3) * jnp.minimum(
-        0.0, -0.15 - 0.5 * ramp(z - 0.30, 0.4) - line
-    )
-    feather = 0.16 - 0.08 * (who["fringe"] > 0.7)
-    density = ramp(line - y, feather) * (1.0 - 0.4 * who["age"] * who["masculine"] * bell((y + 1.0) / 0.25))
-    outline = ramp(edge + 0.030 * thin + 0.035 * lock, pixel + 0.05)
+    d = within(who, x, y, z)
+    feather = 0.14 - 0.06 * (who["fringe"] > 0.7)
+    density = ramp(d, feather) * (1.0 - 0.4 * who["age"] * who["masculine"] * bell((y + 1.0) / 0.25))
+    outline = ramp(cover - 0.45 + 0.22 * thin + 0.2 * lock, 0.5)
     grown = jnp.where(who["hair_style"] < 0.10, 0.12 * (who["beard"] > 0.2), 1.0)
-    paint *= (1.0 - 0.35 * ramp(0.10 - (line - y), 0.12))[..., None]  # roots lie in the shade of what hangs over them
+    paint *= (1.0 - 0.35 * ramp(0.10 - d, 0.12))[..., None]  # roots lie in the shade of what hangs over them
     return grown * outline * thinned(density, thin + 0.3 * lock, 0.7), paint, thin
 
 
-def forehead_shade(who, x, y):
+def forehead_shade(who, x, y, z):
     """How dark [h, w] the hair leaves the skin just below the hairline, 0 to 1."""
     falls = 0.25 + 0.30 * (who["fringe"] > 0.7)
-    return falls * (who["hair_style"] > 0.10) * ramp(hairline(who, x, y) + 0.13 - y, 0.26)
+    return falls * (who["hair_style"] > 0.10) * ramp(within(who, x, y, z) + 0.13, 0.26)
 
 
 def curtain(who, u, v, edge, pixel):
@@ -98,11 +107,11 @@ def sheen(normal, strand, lamp):
     return band * facing * (0.6 + 0.8 * jnp.clip(strand, -0.6, 1.0))
 
 
-def brows(who, relief, now, x, y, pixel, below):
+def brows(who, x, y, below):
     """Eyebrows over `below` [h, w, 3]: an arched, tapering band of hairs."""
-    side, eye = jnp.abs(x), relief[ROW["eye"]]
+    side, eye = jnp.abs(x), EYE
     along = (side - eye[0]) / 0.21  # -1 inner end, 1 outer end
-    middle = relief[ROW["brow_ridge"], 1] - who["brow_arch"] * (1.0 - 0.8 * (along - 0.15) ** 2) + 0.03
+    middle = -0.375 - who["brow_arch"] * (1.0 - 0.8 * (along - 0.15) ** 2) + 0.03
     half = (0.028 + 0.014 * who["masculine"]) * who["brow_weight"] * (1.0 - 0.45 * along)
     seed = stream(who, 6)
     lean = side + (0.9 - 0.5 * along) * (y - middle)  # hairs lean outwards
@@ -113,7 +122,7 @@ def brows(who, relief, now, x, y, pixel, below):
     return below + mask[..., None] * (tone - below)
 
 
-def beard(who, relief, x, y, lips, below):
+def beard(who, x, y, lips, below):
     """Shaved shadow, stubble, moustache, goatee or full beard over `below` [h, w, 3]: see `style`."""
     side = jnp.abs(x)
     grown = style(who)
@@ -123,8 +132,7 @@ def beard(who, relief, x, y, lips, below):
     jaw = ramp(y + ragged - 0.67 + 0.5 * jnp.maximum(side - 0.16, 0.0), 0.22)
     jaw = jnp.maximum(jaw, ramp(side + 2.0 * ragged - 0.52, 0.30) * ramp(y - 0.20, 0.5))
     point = ramp(y + ragged - 0.68, 0.16) * ramp(0.21 - side + ragged, 0.12)
-    upper = relief[ROW["upper_lip"], 1]
-    lip = ramp(0.060 - jnp.abs(y + 0.5 * ragged - upper + 0.045 - 0.25 * side * side), 0.06) * ramp(0.32 - side, 0.06)
+    lip = ramp(0.060 - jnp.abs(y + 0.5 * ragged - 0.425 - 0.25 * side * side), 0.06) * ramp(0.32 - side, 0.06)
     clear = 1.0 - lips
     place = {"moustache": lip, "goatee": jnp.maximum(point, lip), "full": jnp.maximum(jaw, lip)}
     density = sum(grown[name] * where for name, where in place.items())

@@ -16,28 +16,45 @@ import numpy as np
 
 from input_pipeline.simulate.build_head import COMPONENTS, EXPRESSION, MACRO, PATH, STEP, WEIGHTS
 
-with np.load(PATH) as _file:
-    MEAN = _file["mean"].astype(np.float32) * np.float32(STEP)  # [v, 3]
-    QUADS = _file["quads"].astype(np.int32)  # [q, 4]
-    REGION = _file["weights"].astype(np.float32) / np.float32(255)  # [v, 4], see WEIGHTS
-    OPEN = _file["open"].astype(np.float32) / np.float32(255)  # [v]
-    SHAPES = _file["shapes"].astype(np.float32) * np.float32(STEP)  # [n, v, 3]
-    RADIUS = float(_file["eye"])
+PLUG = np.array([[-0.36, 0.40], [0.36, 0.40], [0.36, 0.80], [-0.36, 0.80]], np.float32)  # x, y of a dark wall in the mouth
+
+
+def _load():
+    """Mean [v, 3], quads [q, 4], regions [v, 4], openness [v], shapes [n, v, 3] and the eyes' radius."""
+    with np.load(PATH) as file:
+        mean, shapes = (file[name].astype(np.float32) * np.float32(STEP) for name in ("mean", "shapes"))
+        region, opened = (file[name].astype(np.float32) / np.float32(255) for name in ("weights", "open"))
+        quads, radius = file["quads"].astype(np.int32), float(file["eye"])
+    wall = np.concatenate([PLUG, np.full((4, 1), 0.35, np.float32)], 1)
+    quads = np.concatenate([quads, [np.arange(4) + len(mean)]]).astype(np.int32)
+    more = [np.zeros((*a.shape[:axis], 4, *a.shape[axis + 1 :]), np.float32) for a, axis in ((region, 0), (shapes, 1))]
+    return (
+        np.concatenate([mean, wall]),
+        quads,
+        np.concatenate([region, more[0]]),
+        np.concatenate([opened, np.zeros(4, np.float32)]),
+        np.concatenate([shapes, more[1]], 1),
+        radius,
+    )
+
+
+MEAN, QUADS, REGION, OPEN, SHAPES, RADIUS = _load()
+EYES = (len(MEAN) - 6, len(MEAN) - 5)  # rows of the eyes' centres: right in the picture, left
 BUILD = len(MACRO) + COMPONENTS  # numbers of a person's shape
 LIDS = REGION[:, WEIGHTS.index("lids")]
 NEAREST, FARTHEST = 1.6, -2.4  # depths that a key can hold
 DEPTH_BITS, QUAD_BITS = 19, 12
 SLACK = 1.35  # windows against the quads of the mean head
-WINDOWS = (3, 5, 8, 13, 20, 32, 50, 80, 128)  # widths and heights in cells
+WINDOWS = (5, 10, 18, 36, 72, 144)  # widths and heights in cells
 
 
 def vertices(build, expression):
-    """A head [v, 3] of shape `build` [BUILD] under `expression` [len(EXPRESSION)]; the last two are the eyes' centres.
+    """A head [v, 3] of shape `build` [BUILD] under `expression` [len(EXPRESSION)], the eyes' centres in rows EYES.
 
     Lids that would run through an eye lie on it instead.
     """
     points = MEAN + jnp.einsum("n,nvc->vc", jnp.concatenate([build, expression]), SHAPES)
-    for eye in (points[-2], points[-1]):
+    for eye in (points[EYES[0]], points[EYES[1]]):
         away = points - eye
         reach = jnp.linalg.norm(away, axis=1, keepdims=True)
         lift = jnp.maximum(1.0, 1.05 * RADIUS / (reach + 1e-6)) * away
@@ -54,18 +71,18 @@ def normals(points, quads=QUADS):
     return total / (jnp.linalg.norm(total, axis=1, keepdims=True) + 1e-9)
 
 
-def project(points, distance, plane=0.4):
+def project(points, distance, plane):
     """Points [..., 3] as a camera at `distance` (head units) sees them: x and y are true to scale at depth `plane`."""
     return points[..., :2] * ((distance - plane) / (distance - points[..., 2:]))
 
 
-def windows(quads, cell) -> list:
+def windows(quads, cell, rows=slice(None)) -> list:
     """[(width, height, rows of `quads`)]: quads by the window in cells of side `cell` that they need.
 
-    That is what they span on the mean head or under any expression, and SLACK for other people, poses and framings.
+    `rows` are those of the mesh's vertices to which `quads` point. That is what they span on the mean head or under any expression, and SLACK for other people, poses and framings.
     """
     heads = MEAN + np.concatenate([np.zeros_like(SHAPES[:1]), SHAPES[1:2], 0.6 * SHAPES[BUILD:]])
-    corners = np.asarray(project(heads, 7.0))[:, quads]
+    corners = project(heads[:, rows], 7.0, 0.4)[:, quads]
     need = np.ceil(SLACK * (corners.max(2) - corners.min(2)).max(0) / cell) + 1  # [q, 2]
     sides = np.array(WINDOWS)[np.minimum(np.searchsorted(WINDOWS, need), len(WINDOWS) - 1)]
     return [(*map(int, side), np.flatnonzero((sides == side).all(1))) for side in np.unique(sides, axis=0)]
@@ -121,13 +138,13 @@ def interpolate(values, cells, quads, number, x, y):
 
     Points a little outside a quad take the value of its border.
     """
-    table = jnp.concatenate([cells, values], 1)[quads].reshape(len(quads), -1)[number]
+    corners = jnp.concatenate([cells, values], 1)[quads].reshape(len(quads), -1)
+    table = jax.lax.optimization_barrier(corners[number])  # else every use of it gathers again
     table = table.reshape(*number.shape, 4, -1)
     p = [[table[..., i, j] for j in (0, 1)] for i in range(4)]
     ab, bc, cd, da = (jnp.maximum(_cross(p[i], p[(i + 1) % 4], x, y), 0.0) for i in range(4))
     ac = _cross(p[0], p[2], x, y)
-    one, two = jnp.maximum(-ac, 0.0), jnp.maximum(ac, 0.0)
-    first = (ac <= 0)[..., None]
-    share = jnp.where(first, jnp.stack([bc, one, ab, 0 * ab], -1), jnp.stack([cd, 0 * ab, da, two], -1))
-    share /= share.sum(-1, keepdims=True) + 1e-9
-    return (share[..., None] * table[..., 2:]).sum(-2)
+    one, two, none = jnp.maximum(-ac, 0.0), jnp.maximum(ac, 0.0), jnp.zeros_like(ac)
+    share = [jnp.where(ac <= 0, a, b) for a, b in ((bc, cd), (one, none), (ab, da), (none, two))]
+    total = sum(share) + 1e-9
+    return sum((weight / total)[..., None] * table[..., i, 2:] for i, weight in enumerate(share))
