@@ -28,7 +28,8 @@ KEPT = np.array([0.45, 0.65, 0.80], np.float32)  # of the relief of light on ski
 def _scalp():
     """Quads [q, 4] of the mean head on which hair may grow."""
     x, y, z = head.MEAN.T
-    grows = ((y < -0.48) | ((z < 0.32) & (y < 0.3)) | ((z < -0.3) & (y < 0.8))) & (head.REGION[:, 2] < 0.3)
+    grows = ((y < -0.48) | ((z < 0.32) & (y < 0.3)) | ((z < -0.3) & (y < 0.45))) & (head.REGION[:, 2] < 0.3)
+    grows &= (head.OPEN > 0.25) & ~((y > -0.05) & (z > -0.45))  # not the throat, not round the ears
     rows = grows[head.QUADS].all(1) & (head.REGION[head.QUADS, 3].max(1) == 0)
     return head.QUADS[rows]
 
@@ -111,7 +112,9 @@ def skin_layer(points, now, size):
     found = lax.optimization_barrier(head.interpolate(values, cells, head.QUADS, number, x, y))
     normal = found[..., :3] / (jnp.linalg.norm(found[..., :3], axis=-1, keepdims=True) + 1e-6)
     layer = {"normal": normal, "place": found[..., 3:6], "open": found[..., 10], "cover": hit}
-    return keys, layer | {name: found[..., 6 + i] for i, name in enumerate(head.WEIGHTS)}
+    layer |= {name: found[..., 6 + i] for i, name in enumerate(head.WEIGHTS)}
+    bared = 0.04 + 0.5 * jnp.maximum(now["open_mouth"], 0.0) + 0.35 * jnp.maximum(now["smile"], 0.0)
+    return keys, layer | {"open": jnp.where(layer["teeth"] > 0.3, jnp.minimum(bared, 0.7), layer["open"])}
 
 
 def hair_layer(who, points, now, size):
@@ -163,7 +166,7 @@ def lighted(normal, depth, opened, cover, light, step):
     open_sky = clear[..., 2] * opened
     total = lighting.dome(normal, open_sky, light)
     for i, (direction, colour) in enumerate(lighting.lamps(light)):
-        total += lighting.toward(normal, direction) * (clear[..., i] * (0.4 + 0.6 * open_sky))[..., None] * colour
+        total += lighting.toward(normal, direction) * (clear[..., i] * jnp.clip(2.0 * opened, 0.0, 1.0) * (0.5 + 0.5 * open_sky))[..., None] * colour
     total = lax.optimization_barrier(total)
     spread = lighting.scatter(shrunk(total), flesh, coarse_step)
     return KEPT * total + (1.0 - KEPT) * jax.image.resize(spread, total.shape, "linear"), open_sky
@@ -179,11 +182,12 @@ def render(who: dict, now: dict, clothes: dict, light: dict, room, size: int):
     u, v, pixel = picture_grid(now, size)
     keys, skin = skin_layer(points, now, size)
     crop = hair_layer(who, points, now, size)
-    locks = hair.crop(who, crop[..., 0], crop[..., 1], crop[..., 2], crop[..., 7], pixel)
+    locks = hair.crop(who, crop, head.depth_of(keys), skin["cover"])
     shows, ball, eye_depth, *gaze = eye_layer(points, turn, now, keys, size)
     solid = jnp.maximum(head.depth_of(keys), jnp.where(shows > 0, eye_depth, BEHIND))
     solid = jnp.maximum(solid, jnp.where(locks[0] > 0.4, crop[..., 6], BEHIND))
-    cover, opened = jnp.maximum(skin["cover"], shows), jnp.maximum(skin["open"], 0.8 * shows)
+    solid_here = jnp.maximum((keys > 0).astype(jnp.float32), shows)
+    cover, opened = soften(solid_here[..., None])[..., 0], jnp.maximum(skin["open"], 0.8 * shows)
     normal = jnp.where(shows[..., None] > 0, ball, skin["normal"])
     arrived, open_sky = lighted(normal, solid, opened, cover, light, pixel)
     flesh = _skin(who, now, skin, light, arrived, open_sky, pixel)
@@ -194,9 +198,10 @@ def render(who: dict, now: dict, clothes: dict, light: dict, room, size: int):
 
     picture, curtain, where = _curtain(who, turn, u, v, pixel, light, room)
     picture = albedo.over(face, cover, picture)
-    picture = albedo.over(curtain, where * ramp(jnp.abs(u) - 0.56 - 0.1 * who["parting"] * u, 0.15) * ramp(v + 0.3, 0.4), picture)
+    beside = hair.beside(who, u - points[:, 0].mean(), v, pixel)
+    picture = albedo.over(curtain, where * beside, picture)
     dressed = _clothes(who, clothes, u, v, pixel, light, picture)
-    chin = ramp(1.12 - skin["place"][..., 1], 0.04) * skin["cover"]
+    chin = ramp(1.12 - skin["place"][..., 1], 0.04) * cover
     picture = albedo.over(picture, chin, dressed)
     return _crop(locks, crop, light, picture)
 
@@ -224,8 +229,9 @@ def _skin(who, now, layer, light, arrived, open_sky, pixel):
     paint = albedo.mouth(who, x, y, lips, layer["teeth"], paint)
     paint = hair.beard(who, x, y, ramp(lips - 0.3, 0.4), paint)
     paint = hair.brows(who, x, y, paint)
+    arrived = arrived * (1.0 - layer["teeth"] * (1.0 - jnp.clip(2.0 * layer["open"], 0.0, 1.0)))[..., None]
     bounced = paint ** (0.25 * (1.0 - layer["open"]))[..., None]  # light in folds has met skin before
-    depth = 0.0011 * rough * jnp.minimum(1.0, 0.012 / pixel)  # below a pixel pores average out
+    depth = 0.0006 * rough * jnp.minimum(1.0, 0.012 / pixel)  # below a pixel pores average out
     slope = [0.5 * (jnp.roll(depth, -1, axis) - jnp.roll(depth, 1, axis)) / pixel for axis in (1, 0)]
     bumped = layer["normal"] - jnp.stack([*slope, jnp.zeros_like(depth)], -1)
     main = light["direction"] * light["key"].mean() + jnp.array([0.0, -0.4, 0.3]) * light["ambient"].mean()
@@ -233,7 +239,7 @@ def _skin(who, now, layer, light, arrived, open_sky, pixel):
     arrived *= bounced * (1.0 - hair.forehead_shade(who, x, y, z))[..., None]
     oily = who["shine"] * (0.5 + 0.7 * bell(x / 0.22) * bell((y + 0.15) / 0.5)) * (1.0 + 0.25 * rough) + 0.6 * lips
     shine = lighting.gloss(bumped, light, 1.0 - 0.6 * lips, open_sky, arrived)
-    return paint * arrived + (jnp.clip(oily, 0.0) * layer["open"])[..., None] * shine
+    return paint * arrived + (jnp.clip(oily, 0.0) * layer["open"] * (1.0 - 0.8 * layer["lids"]))[..., None] * shine
 
 
 def _eye(who, light, normal, shows, gaze, arrived, pixel):
@@ -247,8 +253,8 @@ def _eye(who, light, normal, shows, gaze, arrived, pixel):
     for direction, lamp in lighting.lamps(light):
         half = direction + lighting.VIEW
         off = 1.0 - normal @ (half / jnp.linalg.norm(half))
-        spot = ramp(0.006 + 0.02 * light["size"] - off, 0.006 + 0.08 * pixel) * jnp.clip(direction[2] + 0.2, 0.0, 1.0)
-        colour += 1.2 * (spot * under)[..., None] * lamp
+        spot = ramp(0.002 + 0.007 * light["size"] - off, 0.003 + 0.05 * pixel) * jnp.clip(direction[2] + 0.2, 0.0, 1.0)
+        colour += 1.2 * (spot * under * ramp(0.42 - jnp.hypot(*gaze), 0.1))[..., None] * lamp
     return colour + 0.02 * light["ambient"]
 
 

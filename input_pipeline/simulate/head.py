@@ -44,7 +44,7 @@ BUILD = len(MACRO) + COMPONENTS  # numbers of a person's shape
 LIDS = REGION[:, WEIGHTS.index("lids")]
 NEAREST, FARTHEST = 1.6, -2.4  # depths that a key can hold
 DEPTH_BITS, QUAD_BITS = 19, 12
-SLACK = 1.35  # windows against the quads of the mean head
+SLACK = 1.3  # windows against the quads of the mean head
 WINDOWS = (5, 10, 18, 36, 72, 144)  # widths and heights in cells
 
 
@@ -79,13 +79,23 @@ def project(points, distance, plane):
 def windows(quads, cell, rows=slice(None)) -> list:
     """[(width, height, rows of `quads`)]: quads by the window in cells of side `cell` that they need.
 
-    `rows` are those of the mesh's vertices to which `quads` point. That is what they span on the mean head or under any expression, and SLACK for other people, poses and framings.
+    `rows` are those of the mesh's vertices to which `quads` point. The windows hold what the quads span on the mean
+    head, under any expression and turned, and SLACK for other people, poses and framings.
     """
-    heads = MEAN + np.concatenate([np.zeros_like(SHAPES[:1]), SHAPES[1:2], 0.6 * SHAPES[BUILD:]])
-    corners = project(heads[:, rows], 7.0, 0.4)[:, quads]
+    more = np.concatenate([np.zeros_like(SHAPES[:1]), SHAPES[1:2], 0.5 * SHAPES[BUILD:]])
+    heads = [*(MEAN + more), MEAN @ _turned(0.40), MEAN @ _turned(-0.40), MEAN @ _turned(0.25, 1)]
+    corners = project(np.stack(heads)[:, rows], 7.0, 0.4)[:, quads]
     need = np.ceil(SLACK * (corners.max(2) - corners.min(2)).max(0) / cell) + 1  # [q, 2]
     sides = np.array(WINDOWS)[np.minimum(np.searchsorted(WINDOWS, need), len(WINDOWS) - 1)]
     return [(*map(int, side), np.flatnonzero((sides == side).all(1))) for side in np.unique(sides, axis=0)]
+
+
+def _turned(angle, axis=0):
+    """A rotation [3, 3] that mixes depth with the axis."""
+    out = np.eye(3, dtype=np.float32)
+    out[[axis, 2], [axis, 2]] = np.cos(angle)
+    out[axis, 2], out[2, axis] = np.sin(angle), -np.sin(angle)
+    return out
 
 
 def _cross(a, b, x, y):

@@ -131,7 +131,7 @@ def gloss(normal, light, rough, open_sky, arrived):
 
     Shadows are taken from `arrived`, the irradiance [h, w, 3], against that of an open surface.
     """
-    facing = jnp.clip(normal[..., 2], 0.0, 1.0)
+    facing = jnp.clip(normal[..., 2], 0.2, 1.0)
     grazing = FRESNEL + (1.0 - FRESNEL) * (1.0 - facing) ** 5
     total = (0.45 * grazing * open_sky * (0.7 - 0.5 * normal[..., 1]))[..., None] * light["ambient"]
     for direction, colour in lamps(light):

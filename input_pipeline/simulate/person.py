@@ -82,7 +82,7 @@ def person(key) -> dict:
     who["make_up"] = who["make_up"] * ~man
     asian = (who["origin"] > 0.65) & (who["tone"] < 3.2)
     macro = {
-        "masculine": 0.9 * (who["masculine"] - 0.5),
+        "masculine": 1.35 * (who["masculine"] - 0.5),
         "age": 0.60 * who["age"] ** 1.5 - 0.05,
         "african": jnp.where(asian, -0.2, 0.8 * ramp(who["tone"] - 2.9, 1.8) - 0.2),
         "asian": jnp.where(asian, 0.8, -0.3),
@@ -111,9 +111,9 @@ def expression(now: dict):
     smile, brows = jnp.maximum(now["smile"], 0.0), now["brow_raise"]
     parted = jnp.maximum(now["open_mouth"], 0.0)
     amount = {
-        "jaw": 0.30 * parted,
-        "part": 0.25 * parted + 0.25 * smile * smile,
-        "smile": 0.60 * smile - 0.15 * jnp.maximum(-now["smile"], 0.0),
+        "jaw": 0.17 * parted,
+        "part": 0.10 * parted + 0.12 * smile * smile,
+        "smile": 0.06 + 0.50 * smile - 0.06 * jnp.maximum(-now["smile"], 0.0),
         "brow_raise": 0.5 * jnp.maximum(brows, 0.0),
         "frown": 0.35 * jnp.maximum(-brows, 0.0),
         "blink": 0.9 * jnp.clip(now["blink"], 0.0, 1.0),
