@@ -1,7 +1,8 @@
 """What the face is painted with: linear RGB reflectance of skin, lips, eyes and glasses, and the skin's fine relief.
 
 Every function takes arrays of coordinates on the mean head (see `head`) of one shape, so that landmarks are constants
-whatever a face's shape and expression, and the footprint of a pixel, with which edges are anti-aliased. Colours and shapes are our own choice [C]; colour tables are sRGB and converted once.
+whatever a face's shape and expression, and the footprint of a pixel, with which edges are anti-aliased. Colours and
+shapes are our own choice [C]; colour tables are sRGB and converted once.
 """
 
 import jax.numpy as jnp
@@ -96,7 +97,9 @@ def eyeball(who, u, v, pixel):
     iris = look_up(IRIS, jnp.minimum(who["iris"], 3.2 - who["tone"])) * ((1.0 + 0.35 * spokes) * ring)[..., None]
     iris *= (0.8 + 1.2 * jnp.clip(v, -0.2, 0.4))[..., None]  # light that crosses the cornea gathers below
     veins = 0.25 + 0.5 * value_noise(stream(who, 5), 14.0 * u, 60.0 * v)
-    ball = SCLERA * (1.0 - 0.25 * radius**2)[..., None] * jnp.exp(-(0.9 * radius**2 * jnp.abs(veins))[..., None] * BLOOD)
+    ball = (
+        SCLERA * (1.0 - 0.25 * radius**2)[..., None] * jnp.exp(-(0.9 * radius**2 * jnp.abs(veins))[..., None] * BLOOD)
+    )
     soft = pixel / 0.17
     ball = over(iris, ramp(0.35 - radius, soft + 0.05), ball)
     return over(DARK, ramp(0.135 - radius, soft + 0.04), ball)
@@ -124,7 +127,8 @@ def lids(who, x, y, lid, below):
 def glasses(who, x, y, pixel, below):
     """The frame of a pair of glasses over `below`, for those who wear one, and the mask [h, w] of the lenses.
 
-    The frame shades the skin just below it. x and y lie in the plane of the lenses, stretched so that the eyes are at EYE.
+    The frame shades the skin just below it. x and y lie in the plane of the lenses, stretched so that the eyes are at
+    EYE.
     """
     side, eye, worn = jnp.abs(x), EYE, who["glasses"] > 0.75
     power = who["lens"]

@@ -128,7 +128,9 @@ def aligned(mean, change, face):
     """`change` [n, 3] less the shift and the growth of the whole face (weights `face` [n]) that it brings."""
     moved, weight = mean + change, face[:, None] / face.sum()
     centres = [(weight * points).sum(0) for points in (mean, moved)]
-    spans = [np.sqrt((weight * (points - centre) ** 2).sum()) for points, centre in zip((mean, moved), centres)]
+    spans = [
+        np.sqrt((weight * (points - centre) ** 2).sum()) for points, centre in zip((mean, moved), centres, strict=True)
+    ]
     return (moved - centres[1]) * spans[0] / spans[1] + centres[0] - mean
 
 
@@ -169,7 +171,9 @@ def expressions(source):
     """The displacement [n, 3] of each of EXPRESSION, mean over the origins."""
     out = {}
     for name, units in UNITS.items():
-        names = [(u.replace("*", side), a) for u, a in units.items() for side in (("left", "right") if "*" in u else "_")]
+        names = [
+            (u.replace("*", side), a) for u, a in units.items() for side in (("left", "right") if "*" in u else "_")
+        ]
         out[name] = sum(a * source.target(f"expression/units/{o}/{u}") for u, a in names for o in ORIGINS) / 3.0
     return out
 
@@ -201,7 +205,7 @@ def openness(points, quads, eyes, radius, size=400, count=144):
     rank = np.arange(count) + 0.5
     height, turn = 1.0 - 2.0 * rank / count, np.pi * (1.0 + 5**0.5) * rank  # Fibonacci's sphere
     seen, total = np.zeros(len(points)), np.zeros(len(points))
-    for h, t in zip(height, turn):
+    for h, t in zip(height, turn, strict=True):
         toward = np.array([np.sqrt(1 - h * h) * np.cos(t), h, np.sqrt(1 - h * h) * np.sin(t)])
         side = np.cross(toward, [0.3, 0.5, 0.8])
         basis = np.stack([side / np.linalg.norm(side), np.cross(toward, side / np.linalg.norm(side))], 1)

@@ -27,15 +27,15 @@ KEPT = np.array([0.45, 0.65, 0.80], np.float32)  # of the relief of light on ski
 
 def _scalp():
     """Quads [q, 4] of the mean head on which hair may grow."""
-    x, y, z = head.MEAN.T
+    _, y, z = head.MEAN.T
     grows = ((y < -0.48) | ((z < 0.32) & (y < 0.3)) | ((z < -0.3) & (y < 0.45))) & (head.REGION[:, 2] < 0.3)
     grows &= (head.OPEN > 0.25) & ~((y > -0.05) & (z > -0.45))  # not the throat, not round the ears
     rows = grows[head.QUADS].all(1) & (head.REGION[head.QUADS, 3].max(1) == 0)
     return head.QUADS[rows]
 
 
-SCALP = _scalp()
-SCALP_VERTICES, SCALP_QUADS = (lambda kept, at: (kept, at.reshape(-1, 4)))(*np.unique(SCALP, return_inverse=True))
+SCALP_VERTICES, SCALP_QUADS = np.unique(_scalp(), return_inverse=True)
+SCALP_QUADS = SCALP_QUADS.reshape(-1, 4)
 
 
 def rotation(now):
@@ -118,7 +118,7 @@ def skin_layer(points, now, size):
 
 
 def hair_layer(who, points, now, size):
-    """The surface of the hair, found at half the resolution: place on the mean head, normal, depth and cover [.., 8]."""
+    """The surface of the hair, at half the resolution: place on the mean head, normal, depth, cover [h, w, 8]."""
     half = size // 2
     mean, out = head.MEAN[SCALP_VERTICES], head.normals(points)[SCALP_VERTICES]
     shell = points[SCALP_VERTICES] + hair.thickness(who, *mean.T)[:, None] * out
@@ -135,11 +135,14 @@ def hair_layer(who, points, now, size):
 
 
 def eye_layer(points, turn, now, keys, size):
-    """The nearer eye at every pixel: where it shows [h, w], its normal [h, w, 3], its depth, sines u, v off the pupil."""
+    """The nearer eye at every pixel: where it shows [h, w], normal [h, w, 3], depth, sines u, v off the pupil."""
     u, v, _ = picture_grid(now, size)
     eyes = points[jnp.array(head.EYES)]
     near = (now["distance"] - PLANE) / (now["distance"] - eyes[:, 2] - 0.1)
-    reach = [((u - f * e[0]) / (f * head.RADIUS), (v - f * e[1]) / (f * head.RADIUS)) for e, f in zip(eyes, near)]
+    reach = [
+        ((u - f * e[0]) / (f * head.RADIUS), (v - f * e[1]) / (f * head.RADIUS))
+        for e, f in zip(eyes, near, strict=True)
+    ]
     right = jnp.hypot(*reach[0]) < jnp.hypot(*reach[1])
     across, down = (jnp.where(right, a, b) for a, b in zip(*reach, strict=True))
     out = jnp.sqrt(jnp.maximum(1.0 - across**2 - down**2, 0.0))
@@ -166,7 +169,11 @@ def lighted(normal, depth, opened, cover, light, step):
     open_sky = clear[..., 2] * opened
     total = lighting.dome(normal, open_sky, light)
     for i, (direction, colour) in enumerate(lighting.lamps(light)):
-        total += lighting.toward(normal, direction) * (clear[..., i] * jnp.clip(2.0 * opened, 0.0, 1.0) * (0.5 + 0.5 * open_sky))[..., None] * colour
+        total += (
+            lighting.toward(normal, direction)
+            * (clear[..., i] * jnp.clip(2.0 * opened, 0.0, 1.0) * (0.5 + 0.5 * open_sky))[..., None]
+            * colour
+        )
     total = lax.optimization_barrier(total)
     spread = lighting.scatter(shrunk(total), flesh, coarse_step)
     return KEPT * total + (1.0 - KEPT) * jax.image.resize(spread, total.shape, "linear"), open_sky
@@ -200,7 +207,8 @@ def render(who: dict, now: dict, clothes: dict, light: dict, room, size: int):
     picture = albedo.over(face, cover, picture)
     beside = hair.beside(who, u - points[:, 0].mean(), v, pixel)
     picture = albedo.over(curtain, where * beside, picture)
-    dressed = _clothes(who, clothes, u, v, pixel, light, picture)
+    shoulder = jnp.minimum(skin["place"][..., 1] - 1.15, jnp.abs(skin["place"][..., 0]) - 0.62)
+    dressed = _clothes(who, clothes, u, v, pixel, light, picture, jnp.where(keys > 0, shoulder, -1.0))
     chin = ramp(1.12 - skin["place"][..., 1], 0.04) * cover
     picture = albedo.over(picture, chin, dressed)
     return _crop(locks, crop, light, picture)
@@ -246,7 +254,7 @@ def _eye(who, light, normal, shows, gaze, arrived, pixel):
     """The eyes [h, w, 3] under the lids' shade, with the lamps mirrored in the wet cornea."""
     lit = soften(shows[..., None])[..., 0]
     under = lighting.shift(lit, jnp.float32(0.0), -0.035 / pixel)
-    colour = albedo.eyeball(who, *gaze, pixel) * arrived * (0.40 + 0.60 * under)[..., None]
+    colour = albedo.eyeball(who, *gaze, pixel) * arrived * (0.55 + 0.45 * under)[..., None]
     bulge = jnp.stack([gaze[0], gaze[1], jnp.sqrt(jnp.maximum(1.0 - gaze[0] ** 2 - gaze[1] ** 2, 0.0))], -1)
     normal = normal + 0.35 * bulge * ramp(0.4 - jnp.hypot(*gaze), 0.1)[..., None]  # the cornea is rounder
     normal /= jnp.linalg.norm(normal, axis=-1, keepdims=True)
@@ -281,7 +289,7 @@ def _glasses(who, points, turn, now, light, u, v, pixel, below):
     eye, lamp = albedo.EYE, light["direction"]
     a, b = jnp.abs(x) - eye[0] - 0.10 * jnp.sign(x) * lamp[0], y - eye[1] - 0.10 * lamp[1] - 0.03
     patch = ramp(0.065 - jnp.abs(a + 0.5 * b), 0.02 + pixel) * ramp(0.07 - jnp.abs(b), 0.03 + pixel)
-    veil = (0.22 * patch + 0.015) * jnp.clip(who["shine"] + 0.1, 0.0, 1.0)
+    veil = (0.15 * patch + 0.015) * jnp.clip(who["shine"] + 0.1, 0.0, 1.0)
     return below * (1.0 - 0.10 * lens)[..., None] + (lens * veil)[..., None] * (light["key"] + light["ambient"])
 
 
@@ -294,11 +302,15 @@ def _lit(colour, normal, light, open_sky):
     return colour * total
 
 
-def _clothes(who, clothes, u, v, pixel, light, below):
-    """A garment with folds over `below`: round-necked or an open shirt collar, plain or striped."""
+def _clothes(who, clothes, u, v, pixel, light, below, shoulder):
+    """A garment with folds over `below`: round-necked or an open shirt collar, plain or striped.
+
+    `shoulder` [h, w] is above 0 on shoulders, which are covered whatever the collar.
+    """
     opening = jnp.where(clothes["open"] > 0.6, 0.55 * jnp.maximum(0.40 - jnp.abs(u), 0.0), 0.16 * bell(u / 0.3))
     collar = clothes["collar"] + opening - 0.05
     edge = jnp.minimum(v - collar, 0.3 * (v - 1.12 - 0.10 * jnp.abs(u) ** 1.6))
+    edge = jnp.maximum(edge, shoulder)
     seed = albedo.stream(who, 22)
     crumple = value_noise(seed, 2.5 * u + 1.5 * v, 5.0 * v) + 0.5 * value_noise(seed + 1, 7.0 * u + 4.0 * v, 9.0 * v)
     crumple *= clothes["folds"]

@@ -41,7 +41,7 @@ def strands(who, across, along, number=20):
 
 
 def hairline(who, x, y, tufts=0.0):
-    """Height [h, w] of the hairline at head coordinates: hair grows above it (y is down)."""
+    """Height [h, w] of the hairline on the mean head, ragged by the noise `tufts`: hair grows above it (y is down)."""
     side = jnp.abs(x)
     fringe = who["fringe"] > 0.7
     hang = fringe * (0.30 + 0.06 * tufts) * bell((x - 0.5 * who["parting"]) / 0.45)
@@ -52,7 +52,7 @@ def hairline(who, x, y, tufts=0.0):
 
 
 def within(who, x, y, z, tufts=0.0):
-    """How far inside the hairline points of the mean head lie: above the forehead, behind the temples, below 0 outside."""
+    """How far inside the hairline points of the mean head lie: above the forehead, behind the temples."""
     long = who["hair_style"] > 0.55
     low = jnp.where(z < -0.36, 0.40, jnp.where(long, 0.5, 0.06 + 0.10 * who["masculine"]))  # the nape; before the ear
     temple = 0.16 + 0.10 * bell((y + 0.55) / 0.12) - 0.10 * ramp(y + 0.15, 0.5)
@@ -69,8 +69,8 @@ def thickness(who, x, y, z):
 def crop(who, layer, skin, cover):
     """Hair on the skull: opacity [h, w], reflectance [h, w, 3], strand noise [h, w].
 
-    `layer` [h, w, 8] is the hair's surface (place on the mean head, normal, depth, cover); `skin` and `cover` [h, w] are
-    the depth of the skin and how much of a pixel it covers.
+    `layer` [h, w, 8] is the hair's surface (place on the mean head, normal, depth, cover); `skin` and `cover` [h, w]
+    are the depth of the skin and how much of a pixel it covers.
     """
     x, y, z, depth, hit = (layer[..., i] for i in (0, 1, 2, 6, 7))
     across = jnp.arctan2(x - 0.35 * who["parting"], -(y - 0.6)) * 1.2
@@ -106,7 +106,7 @@ def beside(who, u, v, pixel):
     """Where long hair hangs before the cheeks [h, w], at picture coordinates: its inner border, made of strands."""
     side = jnp.abs(u)
     tufts = value_noise(stream(who, 26), 9.0 * u, 1.3 * v) + 0.6 * value_noise(stream(who, 27), 45.0 * u, 2.0 * v)
-    inner = 0.63 - 0.10 * who["parting"] * u + 0.07 * jnp.sin(2.3 * v + 9.0 * who["wave"] + 2.0 * jnp.sign(u))
+    inner = 0.63 - 0.10 * who["parting"] * u + 0.05 * jnp.sin(2.3 * v + 9.0 * who["wave"] + 1.0 * jnp.sign(u))
     inner += 0.25 * (1.0 - ramp(v + 0.20, 0.5))  # it comes down from behind the temples
     return ramp(side - inner + 0.07 * tufts, pixel + 0.05)
 

@@ -8,15 +8,16 @@ quad into one uint32 by scatter-max. A picture is rasterised finer than its pixe
 pixel is covered, and the nearest of them is interpolated at the pixel's centre.
 """
 
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline.simulate.build_head import COMPONENTS, EXPRESSION, MACRO, PATH, STEP, WEIGHTS
+from input_pipeline.simulate.build_head import COMPONENTS, MACRO, PATH, STEP, WEIGHTS
+from input_pipeline.simulate.build_head import EXPRESSION as EXPRESSION
 
-PLUG = np.array([[-0.36, 0.40], [0.36, 0.40], [0.36, 0.80], [-0.36, 0.80]], np.float32)  # x, y of a dark wall in the mouth
+PLUG = np.array(
+    [[-0.36, 0.40], [0.36, 0.40], [0.36, 0.80], [-0.36, 0.80]], np.float32
+)  # x, y of a dark wall in the mouth
 
 
 def _load():
@@ -106,8 +107,8 @@ def _cross(a, b, x, y):
 def rasterise(cells, depth, quads, groups, size):
     """The nearest quad at every cell: keys [size, size] uint32, 0 where there is none.
 
-    `cells` [v, 2] are the vertices in units of cells, the first cell's centre at 0; `depth` [v] grows towards the viewer.
-    A quad counts where its corners run clockwise (with y down). See `quad_of` and `depth_of`.
+    `cells` [v, 2] are the vertices in units of cells, the first cell's centre at 0; `depth` [v] grows towards the
+    viewer. A quad counts where its corners run clockwise (with y down). See `quad_of` and `depth_of`.
     """
     level = (depth - FARTHEST) * ((1 << DEPTH_BITS) / (NEAREST - FARTHEST))
     keys, places = [], []

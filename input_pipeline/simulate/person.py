@@ -1,7 +1,8 @@
 """Who is in the picture, and what the face does in one frame: every parameter of a head, drawn from a key.
 
 Head coordinates: x to the right of the picture, y down, z towards the viewer, the origin between the eyes and the tip
-of the nose; the chin is at y = 1 for the mean person, so that a unit is about 96 mm. Shapes are those of a mesh (`head`); how far people differ in them, and all ranges, are our choice [C].
+of the nose; the chin is at y = 1 for the mean person, so that a unit is about 96 mm. Shapes are those of a mesh
+(`head`); how far people differ in them, and all other ranges, are our own choice [C].
 """
 
 import jax.numpy as jnp
@@ -67,7 +68,7 @@ CLOTHES = {
 
 
 def person(key) -> dict:
-    """One identity: the values of PERSON, the shape `build` [head.BUILD] of the head and a uint32 seed of skin and hair.
+    """One identity: the values of PERSON, the shape `build` [head.BUILD] and a uint32 seed of skin and hair.
 
     Hair and age go together as they do in people: darker skin has darker hair, women seldom go bald, and beards and
     make-up are left to one half (`beard` and `make_up` are 0 on the other). So do tone and features, loosely.
@@ -85,7 +86,7 @@ def person(key) -> dict:
         "masculine": 1.35 * (who["masculine"] - 0.5),
         "age": 0.60 * who["age"] ** 1.5 - 0.05,
         "african": jnp.where(asian, -0.2, 0.8 * ramp(who["tone"] - 2.9, 1.8) - 0.2),
-        "asian": jnp.where(asian, 0.8, -0.3),
+        "asian": jnp.where(asian, 0.6, -0.3),
         "fat": 0.35 * white(fold(key, 3), ()) + 0.1,
     }
     own = VARIETY * jnp.clip(white(fold(key, 0), (head.COMPONENTS,)), -2.2, 2.2)
@@ -116,7 +117,7 @@ def expression(now: dict):
         "smile": 0.06 + 0.50 * smile - 0.06 * jnp.maximum(-now["smile"], 0.0),
         "brow_raise": 0.5 * jnp.maximum(brows, 0.0),
         "frown": 0.35 * jnp.maximum(-brows, 0.0),
-        "blink": 0.9 * jnp.clip(now["blink"], 0.0, 1.0),
+        "blink": 0.9 * jnp.clip(now["blink"], 0.0, 1.0) - 0.06,
         "squint": 0.25 * smile,
     }
     return jnp.stack([amount[name] for name in head.EXPRESSION])
