@@ -52,9 +52,9 @@ def test_identity_belongs_to_the_user_alone():
     draw = jax.jit(lambda *n: scene.parameters(*n, seed=0)["who"])
     first, again, other = draw(7, 1, 1, 1, 0), draw(7, 4, 3, 5, 9), draw(8, 1, 1, 1, 0)
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    for name in ("warp", "seed", "tone", "jaw", "lip_fullness"):  # shape and paint
+    for name in ("seed", "tone", "lip_red"):  # paint
         assert not np.any(first[name] == other[name]), name
-    assert np.mean(first["relief"] == other["relief"]) < 0.1
+    assert np.mean(first["build"] == other["build"]) < 0.1
 
 
 def test_the_source_of_a_print_stands_still_and_of_a_replay_moves():

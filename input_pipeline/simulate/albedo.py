@@ -1,14 +1,14 @@
 """What the face is painted with: linear RGB reflectance of skin, lips, eyes and glasses, and the skin's fine relief.
 
-Every function takes arrays of head coordinates (see `person`) of one shape and the footprint of a pixel there, with
-which edges are anti-aliased. Colours and shapes are our own choice [C]; colour tables are sRGB and converted once.
+Every function takes arrays of coordinates on the mean head (see `head`) of one shape, so that landmarks are constants
+whatever a face's shape and expression, and the footprint of a pixel, with which edges are anti-aliased. Colours and
+shapes are our own choice [C]; colour tables are sRGB and converted once.
 """
 
 import jax.numpy as jnp
 import numpy as np
 
 from input_pipeline.simulate.noise import bell, fold, ramp, value_noise
-from input_pipeline.simulate.person import ROW
 
 
 def table(*srgb):
@@ -18,6 +18,7 @@ def table(*srgb):
 
 SKIN = table((236, 200, 180), (224, 183, 156), (203, 158, 125), (166, 120, 90), (122, 84, 62), (84, 58, 46))
 IRIS = table((40, 24, 14), (82, 54, 30), (84, 96, 62), (90, 120, 140))
+EYE, CHEEK = (0.32, -0.20), (0.44, 0.06)  # landmarks of the mean head: |x|, y
 LIP = np.array([0.82, 0.44, 0.46], np.float32)  # lips over skin
 ROUGE = np.array([0.80, 0.24, 0.28], np.float32)  # made-up lips over skin
 BLOOD = np.array([0.25, 1.0, 0.8], np.float32)  # absorption of the redder patches of skin
@@ -41,9 +42,9 @@ def stream(who, number: int):
     return fold(who["seed"], number)
 
 
-def wrinkles(who, relief, now, x, y):
+def wrinkles(who, now, x, y):
     """Depth [h, w] of the lines that years and expressions draw: forehead, glabella, eye corners, bags, smile folds."""
-    side, eye, age = jnp.abs(x), relief[ROW["eye"]], who["age"]
+    side, eye, age = jnp.abs(x), EYE, who["age"]
     wander = value_noise(stream(who, 4), 5.0 * x, 5.0 * y)
     forehead = jnp.sin(34.0 * y + 2.5 * wander + 1.2 * bell(x / 0.3)) ** 8 * bell((y + 0.64) / 0.11) * bell(x / 0.34)
     corner_x, corner_y = side - eye[0] - 0.15, y - eye[1]
@@ -63,22 +64,22 @@ def wrinkles(who, relief, now, x, y):
     )
 
 
-def skin(who, relief, now, x, y):
+def skin(who, now, x, y, z):
     """Bare skin [h, w, 3] and its fine relief [h, w] in about [-1, 1]: blotches, pores, freckles, moles, wrinkles."""
-    side = jnp.abs(x)
+    side, eye, cheek = jnp.abs(x), EYE, CHEEK
+    across = 0.9 * jnp.arctan2(x, jnp.maximum(z, -0.2) + 0.35)  # along the skin round the sides
     knots = jnp.array([3.0, 8.0, 9.0, 21.0, 40.0, 75.0])[:, None, None]  # a head unit
-    coarse, middle, spots, patch, pore, fine = value_noise(stream(who, 1), knots * x, knots * y)
+    coarse, middle, spots, patch, pore, fine = value_noise(stream(who, 1), knots * across, knots * y)
     blotch = coarse + 0.6 * middle
     fleck = jnp.maximum(patch + 0.4 * pore - 0.55, 0.0) * who["freckles"] ** 2 * bell(side / 0.45)
     fleck *= bell((y - 0.05) / 0.25)
     mole = ramp(spots - 0.97, 0.06)
-    cheek, eye = relief[ROW["cheekbone"]], relief[ROW["eye"]]
     flush = bell((side - cheek[0] + 0.06) / 0.2) * bell((y - cheek[1] - 0.14) / 0.17)
     flush = (1.0 + 0.8 * who["make_up"]) * flush + 0.9 * bell(x / 0.13) * bell((y - 0.24) / 0.12)
     flush += 0.4 * bell(x / 0.2) * bell((y - 0.86) / 0.12)
     tired = bell((side - eye[0] + 0.05) / 0.14) * bell((y - eye[1] - 0.12) / 0.055) * (0.12 + 0.30 * who["age"])
     socket = bell((side - eye[0]) / 0.2) * bell((y - eye[1] + 0.06) / 0.08)
-    lines = wrinkles(who, relief, now, x, y)
+    lines = wrinkles(who, now, x, y)
     age_spots = jnp.maximum(middle * patch - 0.35, 0.0) * 1.5 * jnp.maximum(who["age"] - 0.5, 0.0)
     blood = who["mottle"] * (0.08 * blotch + 0.05 * patch) + 0.19 * flush * (1.0 - 0.12 * who["tone"]) + 0.08 * socket
     melanin = who["mottle"] * (0.05 * patch + 0.045 * pore + 0.03 * fine + 0.05 * blotch)
@@ -88,93 +89,48 @@ def skin(who, relief, now, x, y):
     return base * jnp.exp(-blood[..., None] * BLOOD - melanin[..., None] * MELANIN), rough
 
 
-def eyes(who, relief, now, x, y, pixel, below):
-    """Eyes over `below`, and the mask [h, w] of what is wet: sclera, iris, pupil, lids, lashes, crease, tear duct."""
-    side, sign, eye = jnp.abs(x), jnp.sign(x), relief[ROW["eye"]]
-    width = 0.155 * who["eye_size"]
-    u = (side - eye[0]) / width
-    v = (y - eye[1]) / width + who["eye_tilt"] * u
-    arch = jnp.maximum(1.0 - (u + 0.12 * (1.0 - u * u)) ** 2, 0.0)  # highest a little towards the nose
-    opening = who["eye_open"] * (1.0 - jnp.clip(now["blink"], 0.0, 1.0) - 0.25 * jnp.maximum(now["smile"], 0.0))
-    lid = -(opening + 0.10 * now["brow_raise"].clip(0.0)) * arch**0.75
-    lower = (0.23 - 0.05 * jnp.maximum(now["smile"], 0.0) + 0.09 * (u > 0) * u) * arch
-    soft = pixel / width
-    inside = ramp(jnp.minimum(v - lid, lower - v), soft + 0.03) * (jnp.abs(u) < 1.0)
-    turned = u + 0.05 - sign * now["gaze_x"] / width  # irises lie a little towards the nose
-    radius = jnp.hypot(turned, v + 0.05 - now["gaze_y"] / width)
-    spokes = value_noise(stream(who, 7), 2.5 * jnp.arctan2(v, turned + 1e-6) + 9.0, 3.0 * radius)
-    ring = 1.0 - 0.65 * ramp(radius - 0.34, 0.10)
+def eyeball(who, u, v, pixel):
+    """An eye [h, w, 3] at u, v (sines of the angles off the pupil, v down; u grows to the right of the picture)."""
+    radius = jnp.hypot(u, v)
+    spokes = value_noise(stream(who, 7), 2.5 * jnp.arctan2(v, u + 1e-6) + 9.0, 9.0 * radius)
+    ring = 1.0 - 0.60 * ramp(radius - 0.30, 0.09)
     iris = look_up(IRIS, jnp.minimum(who["iris"], 3.2 - who["tone"])) * ((1.0 + 0.35 * spokes) * ring)[..., None]
-    iris *= (0.75 + 0.8 * jnp.maximum(v, 0.0))[..., None]  # light that crosses the cornea gathers below
-    red = (0.5 * jnp.abs(u) ** 3)[..., None] * BLOOD
-    ball = SCLERA * (1.0 - 0.30 * u * u)[..., None] * jnp.exp(-red)
-    ball = over(jnp.array([0.45, 0.20, 0.17]), ramp(-u - 0.84, 0.12), ball)  # tear duct
-    ball = over(iris, ramp(0.40 - radius, soft + 0.06), ball)
-    ball = over(DARK, ramp(0.16 - radius, soft + 0.05), ball)
-    ball = ball * (0.30 + 0.70 * ramp(v - lid - 0.14, 0.34))[..., None]  # the lid's shadow
-    makeup = who["make_up"] ** 2
-    crease = bell((v - lid + 0.17 + 0.05 * u) / 0.05) * bell(u / 0.75) * (jnp.abs(u) < 1.2)
-    shadow = bell((v - lid + 0.12) / 0.12) * bell(u / 0.8) * makeup
-    rim = bell((v - lower - 0.02) / 0.05) * (jnp.abs(u) < 1.0)
-    furrow = bell((v - lower - 0.10) / 0.08) * bell(u / 0.8)
-    out = below * (1.0 - 0.50 * crease - 0.3 * shadow - 0.16 * furrow)[..., None]
-    out = over(below * jnp.array([0.85, 0.62, 0.60]), 0.6 * rim, out)
-    out = over(ball, inside, out)
-    length = 0.05 + 0.03 * (1.0 - who["masculine"]) + 0.05 * makeup
-    thick = length * (0.65 + 0.5 * jnp.maximum(u, 0.0))
-    lashes = ramp(thick - jnp.abs(v - lid + 0.02), soft + 0.06) * ramp(1.08 - jnp.abs(u), 0.12)
-    lower_lashes = (0.25 + 0.4 * makeup) * bell((v - lower - 0.01) / 0.035) * ramp(u + 0.5, 0.6) * (jnp.abs(u) < 1.0)
-    return over(DARK, jnp.maximum(0.80 * lashes, lower_lashes), out), inside
+    iris *= (0.8 + 1.2 * jnp.clip(v, -0.2, 0.4))[..., None]  # light that crosses the cornea gathers below
+    veins = 0.25 + 0.5 * value_noise(stream(who, 5), 14.0 * u, 60.0 * v)
+    ball = (
+        SCLERA * (1.0 - 0.25 * radius**2)[..., None] * jnp.exp(-(0.9 * radius**2 * jnp.abs(veins))[..., None] * BLOOD)
+    )
+    soft = pixel / 0.17
+    ball = over(iris, ramp(0.35 - radius, soft + 0.05), ball)
+    return over(DARK, ramp(0.135 - radius, soft + 0.04), ball)
 
 
-def mouth(who, relief, now, x, y, pixel, below):
-    """Lips, and teeth behind parted lips, over `below`; also the mask [h, w] of the lips."""
-    smile = jnp.maximum(now["smile"], 0.0)
-    width = who["mouth_width"] * (1.0 + 0.20 * smile)
-    u = x / width
-    arch = jnp.maximum(1.0 - u * u, 0.0)
-    gap = 0.06 * jnp.maximum(now["open_mouth"], 0.0) * (1.0 + smile)
-    waver = value_noise(stream(who, 8), 6.0 * x, jnp.zeros_like(y))
-    line = relief[ROW["lips"], 1] - (0.06 * now["smile"] + 0.01) * u * u
-    line += (0.005 * jnp.cos(8.0 * u) + 0.003 * waver) * arch
-    bow = 1.0 - 0.26 * bell(u / 0.13) + 0.16 * bell((jnp.abs(u) - 0.28) / 0.18)
-    full = who["lip_fullness"] * (1.0 - 0.25 * smile) * (1.0 - 0.25 * who["age"])
-    top = line - gap * arch - 0.088 * full * bow * arch**0.75
-    bottom = line + gap * arch + 0.120 * full * arch**0.8
-    ends = ramp(1.0 - jnp.abs(u), 0.10)
-    lips = ramp(jnp.minimum(y - top, bottom - y) - 0.004, pixel + 0.030) * ends  # a soft border
+def mouth(who, x, y, lips, teeth, below):
+    """Lips where their weight is, and teeth, over `below`."""
     creases = value_noise(stream(who, 8), 70.0 * x, 9.0 * y)
     pigment = LIP + (ROUGE - LIP) * ramp(who["make_up"] - 0.6, 0.5)
     red = below * (1.0 + who["lip_red"] * (pigment - 1.0)) * (0.95 + 0.08 * creases)[..., None]
-    red *= (1.0 - 0.18 * ramp(line - y, 0.03))[..., None]  # the upper lip is darker
-    out = over(red, 0.92 * lips, below)
-    inner = ramp(gap * arch - jnp.abs(y - line), pixel + 0.006) * ends
-    teeth = ramp(0.45 * gap * arch - (y - line + 0.3 * gap), pixel + 0.012) * ramp(0.75 - jnp.abs(u), 0.3)
-    grooves = 1.0 - 0.35 * bell((jnp.abs(jnp.mod(x, 0.062) - 0.031) - 0.031) / 0.005)
-    hollow = over(jnp.array([0.36, 0.31, 0.24]), 0.9 * teeth * grooves, jnp.full(below.shape, 0.02) * LIP)
-    seam = bell((y - line) / (0.009 + 0.5 * pixel)) * ends * (1.0 - inner)
-    out = over(0.16 * below, 0.75 * seam, over(hollow, inner, out))
-    dimple = bell((jnp.abs(u) - 1.03) / 0.07) * bell((y - line + 0.055 * now["smile"]) / 0.03)
-    return out * (1.0 - 0.35 * dimple)[..., None], lips * (1.0 - inner)
+    red *= (1.0 - 0.15 * ramp(0.56 - y, 0.03))[..., None]  # the upper lip is darker
+    out = over(red, 0.92 * ramp(lips - 0.45, 0.5), below)
+    grooves = 1.0 - 0.35 * bell((jnp.abs(jnp.mod(x, 0.078) - 0.039) - 0.039) / 0.006)
+    return over(jnp.array([0.52, 0.46, 0.37]) * grooves[..., None], teeth, out)
 
 
-def nostrils(relief, x, y, pixel, below):
-    """Dark nostrils and the grooves round the wings of the nose over `below`."""
-    wing = relief[ROW["nose_wing"]]
-    reach = jnp.hypot((jnp.abs(x) - 0.52 * wing[0]) / 0.050, (y - wing[1] - 0.062 + 0.25 * (jnp.abs(x) - 0.06)) / 0.022)
-    groove = bell((jnp.hypot(jnp.abs(x) - wing[0] + 0.005, y - wing[1]) - 0.068) / 0.016)
-    groove *= ramp(jnp.abs(x) - wing[0] + 0.01, 0.06) * ramp(y - wing[1] + 0.05, 0.08)
-    under = bell(x / 0.11) * bell((y - wing[1] - 0.075) / 0.02)
-    dark = 0.80 * ramp(1.0 - reach, 0.8 + pixel / 0.024)
-    return below * ((1.0 - dark) * (1.0 - 0.32 * groove) * (1.0 - 0.18 * under))[..., None]
+def lids(who, x, y, lid, below):
+    """Lids over `below`: a rosier, thinner skin, painted where make-up is worn."""
+    side = jnp.abs(x)
+    shadow = lid * (y < EYE[1]) * who["make_up"] ** 2
+    shadow = shadow + 0.5 * who["make_up"] ** 2 * bell((y - EYE[1] + 0.09) / 0.04) * bell((side - EYE[0]) / 0.12)
+    return below * (1.0 - 0.10 * lid - 0.30 * shadow)[..., None] * jnp.exp(-0.18 * lid[..., None] * BLOOD)
 
 
-def glasses(who, relief, x, y, pixel, below):
+def glasses(who, x, y, pixel, below):
     """The frame of a pair of glasses over `below`, for those who wear one, and the mask [h, w] of the lenses.
 
-    The frame shades the skin just below it.
+    The frame shades the skin just below it. x and y lie in the plane of the lenses, stretched so that the eyes are at
+    EYE.
     """
-    side, eye, worn = jnp.abs(x), relief[ROW["eye"]], who["glasses"] > 0.75
+    side, eye, worn = jnp.abs(x), EYE, who["glasses"] > 0.75
     power = who["lens"]
 
     def reach(drop):

@@ -1,8 +1,8 @@
 """A head in front of a room, as light reaches a camera: linear RGB, one image at a time (use `jax.vmap`).
 
-The head is a smooth union of ellipsoids met by parallel rays, with Gaussian relief (`person.RELIEF`) on top. Shape,
-shadows, occlusion and the light under the skin are smooth, so they are found on a coarse grid (`light`); silhouettes,
-paint (`albedo`, `hair`), pores and gloss at every pixel.
+The head is a mesh (`head`), its hair a second surface off the scalp. Shadows, occlusion and the light under the skin
+are smooth, so they are found on a coarse grid (`light`); outlines, normals, paint (`albedo`, `hair`), pores and gloss
+at every pixel. Eyes are spheres behind the lids.
 """
 
 import jax
@@ -10,26 +10,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from input_pipeline.simulate import albedo, hair
+from input_pipeline.simulate import albedo, hair, head
 from input_pipeline.simulate import light as lighting
 from input_pipeline.simulate.noise import bell, ramp, value_noise
-from input_pipeline.simulate.person import ROW, landmarks
+from input_pipeline.simulate.person import expression
 
-COARSE = 96  # largest side of the grid for shape and light
+COARSE = 96  # largest side of the grid for light
 HALF = 1.17  # half the picture's side in head units: 1.3 x a face box of 1.8
 CENTRE_Y = 0.12  # of the face box, in head units
-HEAD = np.array(  # centre and radii of the ellipsoids that blend into a head: skull, face, jaw, chin
-    [
-        [0.0, -0.36, -0.30, 0.76, 0.92, 0.98],
-        [0.0, 0.00, -0.06, 0.71, 0.80, 0.72],
-        [0.0, 0.36, -0.02, 0.59, 0.48, 0.60],
-        [0.0, 0.70, 0.10, 0.33, 0.31, 0.45],
-    ],
-    np.float32,
-)
-NECK = np.array([0.0, 1.45, -0.45, 0.44, 1.3, 0.42], np.float32)
-EAR = np.array([0.735, 0.02, -0.28, 0.10, 0.21, 0.16], np.float32)
-CURTAIN = np.array([0.0, -0.1, -0.5, 0.80, 0.95, 0.5], np.float32)  # long hair
+PLANE = 0.4  # depth at which a head unit is one of the picture
+BEHIND = -1.2  # depth of what is not head
+GLASSES = 0.86  # depth of the plane of the lenses, before the head is turned
+CURTAIN = np.array([0.0, -0.1, -0.5, 0.84, 0.95, 0.5], np.float32)  # long hair: centre and radii
+KEPT = np.array([0.45, 0.65, 0.80], np.float32)  # of the relief of light on skin, by channel; the rest is scattered
+
+
+def _scalp():
+    """Quads [q, 4] of the mean head on which hair may grow."""
+    _, y, z = head.MEAN.T
+    grows = ((y < -0.48) | ((z < 0.32) & (y < 0.3)) | ((z < -0.3) & (y < 0.45))) & (head.REGION[:, 2] < 0.3)
+    grows &= (head.OPEN > 0.25) & ~((y > -0.05) & (z > -0.45))  # not the throat, not round the ears
+    rows = grows[head.QUADS].all(1) & (head.REGION[head.QUADS, 3].max(1) == 0)
+    return head.QUADS[rows]
+
+
+SCALP_VERTICES, SCALP_QUADS = np.unique(_scalp(), return_inverse=True)
+SCALP_QUADS = SCALP_QUADS.reshape(-1, 4)
 
 
 def rotation(now):
@@ -62,71 +68,115 @@ def meet(turn, shape, u, v):
     return depth, 0.5 * inside * jnp.minimum(radii[0], radii[1])
 
 
-def head_shapes(who, now):
-    """The ellipsoids of a person's head [4, 6]; jaw and chin drop as the mouth opens."""
-    jaw = 0.06 * jnp.maximum(now["open_mouth"], 0.0)
-    shapes = jnp.asarray(HEAD).at[:, 3].multiply(who["width"]).at[2:, 3].multiply(who["jaw"])
-    shapes = shapes.at[2:, 1].add(jaw * jnp.array([0.5, 1.5]))
-    return shapes.at[0, 4].multiply(who["crown"])
-
-
-def bare_head(turn, shapes, u, v):
-    """The blended head without relief: depth, outline distance, and the blend's weights [4, h, w]."""
-    depths, inside = zip(*(meet(turn, shape, u, v) for shape in shapes), strict=True)
-    depths = jnp.stack([d - 6.0 * jnp.maximum(-i, 0.0) for d, i in zip(depths, inside, strict=True)])
-    scaled = depths / 0.07
-    weights = jax.nn.softmax(scaled, axis=0)
-    outline = 0.03 * jax.nn.logsumexp(jnp.stack(inside) / 0.03, axis=0)
-    return 0.07 * jax.nn.logsumexp(scaled, axis=0), outline, weights
-
-
 def to_head(turn, u, v, w):
     """Picture coordinates to head coordinates, each [h, w]."""
     return tuple(turn[0, i] * u + turn[1, i] * v + turn[2, i] * w for i in range(3))
 
 
-def uneven(who, x, y):
-    """Head coordinates under a person's warp: the halves of no face are alike."""
-    lean, sway = who["warp"]
-    across = x + (lean[0] * y + lean[1] * jnp.sin(3.0 * y + lean[3])) * bell(x / 0.5)
-    return across, y + sway[0] * x + sway[1] * jnp.sin(4.0 * x + sway[3])
+def placed(who, now):
+    """The head as it is turned: vertices [v, 3] in the picture's directions, and the rotation [3, 3]."""
+    turn = rotation(now)
+    return head.vertices(who["build"], expression(now)) @ turn.T, turn
 
 
-def relief_at(relief, x, y):
-    """Height of the relief and its slopes along x and y, each [h, w]."""
-    side = jnp.abs(x)[..., None]
-    du, dv = (side - relief[:, 0]) / relief[:, 2], (y[..., None] - relief[:, 1]) / relief[:, 3]
-    bumps = relief[:, 4] * jnp.exp(-0.5 * (du * du + dv * dv))
-    slope_x = -(bumps * du / relief[:, 2]).sum(-1) * jnp.sign(x)
-    return bumps.sum(-1), slope_x, -(bumps * dv / relief[:, 3]).sum(-1)
+def to_cells(points, now, size):
+    """Where points [v, 3] appear, in pixels of a picture of `size`: [v, 2]."""
+    step = 2.0 * HALF / (size * now["zoom"])
+    origin = jnp.stack([now["shift_x"], now["shift_y"] + CENTRE_Y])
+    return (head.project(points, now["distance"], PLANE) - origin) / step + 0.5 * (size - 1)
 
 
-def smooth_shape(who, now, turn, shapes, relief, light, size):
-    """Relief height, normal [3], light on skin [3] and openness to the sky, [size, size, 8], on the coarse grid."""
-    u, v, step = picture_grid(now, size)
-    base, outline, weights = bare_head(turn, shapes, u, v)
-    x, y, z = to_head(turn, u, v, base)
-    height, slope_x, slope_y = relief_at(relief, *uneven(who, x, y))
-    x, y, z = to_head(turn, u, v, base + 0.8 * height)
-    height, slope_x, slope_y = relief_at(relief, *uneven(who, x, y))
-    # The normal in head coordinates: the ellipsoids' gradients, blended, then tilted by the relief.
-    gradient = [
-        sum(weights[k] * (p - s[i]) / s[i + 3] ** 2 for k, s in enumerate(shapes)) for i, p in enumerate((x, y, z))
+def soften(mask):
+    """A picture [h, w, c] of zeros and ones blurred by 1 2 1 both ways: outlines without stairs."""
+    for axis in (0, 1):
+        edge = [(1, 1) if i == axis else (0, 0) for i in range(3)]
+        wide = jnp.pad(mask, edge, mode="edge")
+        low, mid, high = (lax.slice_in_dim(wide, i, i + mask.shape[axis], axis=axis) for i in range(3))
+        mask = 0.25 * low + 0.5 * mid + 0.25 * high
+    return mask
+
+
+def skin_layer(points, now, size):
+    """The mesh at every pixel: keys [size, size] of the rasteriser, and a dict of what is there.
+
+    `normal` [3], `place` [3] on the mean head, `lips`, `lids`, `ears`, `teeth`, `open` and `cover` (antialiased).
+    """
+    cells = to_cells(points, now, size)
+    groups = head.windows(head.QUADS, 2.0 * HALF / size)
+    keys = lax.optimization_barrier(head.rasterise(cells, points[:, 2], head.QUADS, groups, size))
+    values = jnp.concatenate([head.normals(points), head.MEAN, head.REGION, head.OPEN[:, None]], 1)
+    hit = soften((keys > 0)[..., None].astype(jnp.float32))[..., 0]
+    widened = lax.reduce_window(keys, jnp.uint32(0), lax.max, (3, 3), (1, 1), "SAME")  # under the soft outline
+    number = head.quad_of(jnp.where(keys > 0, keys, widened))
+    y, x = (a.astype(jnp.float32) for a in jnp.mgrid[:size, :size])
+    found = lax.optimization_barrier(head.interpolate(values, cells, head.QUADS, number, x, y))
+    normal = found[..., :3] / (jnp.linalg.norm(found[..., :3], axis=-1, keepdims=True) + 1e-6)
+    layer = {"normal": normal, "place": found[..., 3:6], "open": found[..., 10], "cover": hit}
+    layer |= {name: found[..., 6 + i] for i, name in enumerate(head.WEIGHTS)}
+    bared = 0.04 + 0.5 * jnp.maximum(now["open_mouth"], 0.0) + 0.35 * jnp.maximum(now["smile"], 0.0)
+    return keys, layer | {"open": jnp.where(layer["teeth"] > 0.3, jnp.minimum(bared, 0.7), layer["open"])}
+
+
+def hair_layer(who, points, now, size):
+    """The surface of the hair, at half the resolution: place on the mean head, normal, depth, cover [h, w, 8]."""
+    half = size // 2
+    mean, out = head.MEAN[SCALP_VERTICES], head.normals(points)[SCALP_VERTICES]
+    shell = points[SCALP_VERTICES] + hair.thickness(who, *mean.T)[:, None] * out
+    cells = (to_cells(shell, now, size) + 0.5) * (half / size) - 0.5
+    groups = head.windows(SCALP_QUADS, 2.0 * HALF / half, SCALP_VERTICES)
+    keys = lax.optimization_barrier(head.rasterise(cells, shell[:, 2], SCALP_QUADS, groups, half))
+    values = jnp.concatenate([jnp.asarray(mean), head.normals(shell, SCALP_QUADS), shell[:, 2:]], 1)
+    y, x = (a.astype(jnp.float32) for a in jnp.mgrid[:half, :half])
+    found = head.interpolate(values, cells, SCALP_QUADS, head.quad_of(keys), x, y)
+    hit = (keys > 0)[..., None].astype(jnp.float32)
+    both = jnp.concatenate([found * hit, hit], -1)
+    both = jax.image.resize(soften(both), (size, size, 8), "linear")
+    return lax.optimization_barrier(jnp.concatenate([both[..., :7] / (both[..., 7:] + 1e-4), both[..., 7:]], -1))
+
+
+def eye_layer(points, turn, now, keys, size):
+    """The nearer eye at every pixel: where it shows [h, w], normal [h, w, 3], depth, sines u, v off the pupil."""
+    u, v, _ = picture_grid(now, size)
+    eyes = points[jnp.array(head.EYES)]
+    near = (now["distance"] - PLANE) / (now["distance"] - eyes[:, 2] - 0.1)
+    reach = [
+        ((u - f * e[0]) / (f * head.RADIUS), (v - f * e[1]) / (f * head.RADIUS))
+        for e, f in zip(eyes, near, strict=True)
     ]
-    length = jnp.sqrt(sum(g * g for g in gradient))
-    front = jnp.maximum(gradient[2] / length, 0.0)
-    tilted = [gradient[0] / length - front * slope_x, gradient[1] / length - front * slope_y, gradient[2] / length]
-    length = jnp.sqrt(sum(t * t for t in tilted))
-    normal = jnp.stack([sum(turn[j, i] * tilted[i] for i in range(3)) / length for j in range(3)], -1)
-    on_head = ramp(outline, 2.0 * step)
-    neck, inside = meet(turn, NECK, u, v)
-    depth = jnp.maximum(-1.2 + on_head * (base + height + 1.2), jnp.where(inside > 0.0, neck, -1.2))
-    across = jnp.clip(u / 0.48, -0.9, 0.9)
-    throat = jnp.stack([across, 0.15 * jnp.ones_like(u), jnp.sqrt(1.0 - across**2)], -1)
-    normal = throat + on_head[..., None] * (normal - throat)
-    arrived, open_sky = lighting.irradiance(normal, depth, light, step)
-    flesh = jnp.maximum(on_head, ramp(inside, 2.0 * step))
-    return jnp.concatenate([height[..., None], normal, lighting.scatter(arrived, flesh, step), open_sky[..., None]], -1)
+    right = jnp.hypot(*reach[0]) < jnp.hypot(*reach[1])
+    across, down = (jnp.where(right, a, b) for a, b in zip(*reach, strict=True))
+    out = jnp.sqrt(jnp.maximum(1.0 - across**2 - down**2, 0.0))
+    depth = jnp.where(right, eyes[0, 2], eyes[1, 2]) + head.RADIUS * out
+    shows = ((out > 0.1) & (depth > head.depth_of(keys))).astype(jnp.float32)
+    normal = jnp.stack([across, down, out], -1)
+    inward = jnp.where(right, -0.05, 0.05)  # irises lie a little towards the nose, as eyes that look at a camera do
+    x, y, _ = to_head(turn, across, down, out)
+    return shows, normal, depth, x - inward - 4.0 * now["gaze_x"], y - 4.0 * now["gaze_y"] - 0.03
+
+
+def lighted(normal, depth, opened, cover, light, step):
+    """Light [h, w, 3] that arrives on skin, and its openness [h, w]: shadows and scattering on the coarse grid."""
+    size = depth.shape[0]
+    low = min(COARSE, size)
+
+    def shrunk(a):
+        return jax.image.resize(a, (low, low, *a.shape[2:]), "linear")
+
+    coarse_step, flesh = step * size / low, shrunk(cover)
+    clear = [lighting.visible(shrunk(depth), lamp, light["size"], coarse_step) for lamp, _ in lighting.lamps(light)]
+    clear = jnp.stack([*clear, lighting.openness(shrunk(depth), coarse_step)], -1)
+    clear = lax.optimization_barrier(jax.image.resize(clear, (size, size, 3), "linear"))
+    open_sky = clear[..., 2] * opened
+    total = lighting.dome(normal, open_sky, light)
+    for i, (direction, colour) in enumerate(lighting.lamps(light)):
+        total += (
+            lighting.toward(normal, direction)
+            * (clear[..., i] * jnp.clip(2.0 * opened, 0.0, 1.0) * (0.5 + 0.5 * open_sky))[..., None]
+            * colour
+        )
+    total = lax.optimization_barrier(total)
+    spread = lighting.scatter(shrunk(total), flesh, coarse_step)
+    return KEPT * total + (1.0 - KEPT) * jax.image.resize(spread, total.shape, "linear"), open_sky
 
 
 def render(who: dict, now: dict, clothes: dict, light: dict, room, size: int):
@@ -135,77 +185,111 @@ def render(who: dict, now: dict, clothes: dict, light: dict, room, size: int):
     `who` and `now` come from `person.person` and `person.moment`, `clothes` holds the values of `person.CLOTHES`,
     `light` comes from `light.draw_light`; `room` is the picture behind the head (`room.backdrop`).
     """
-    turn, relief, shapes = rotation(now), landmarks(who, now), head_shapes(who, now)
-    coarse = smooth_shape(who, now, turn, shapes, relief, light, min(COARSE, size))
-    fine = lax.optimization_barrier(jax.image.resize(coarse, (size, size, 8), "linear"))
-    height, normal, arrived, open_sky = fine[..., 0], fine[..., 1:4], fine[..., 4:7], fine[..., 7]
+    points, turn = placed(who, now)
     u, v, pixel = picture_grid(now, size)
-    base, outline = lax.optimization_barrier(bare_head(turn, shapes, u, v)[:2])
-    head = _skin(who, now, turn, relief, light, (u, v, base + height), normal, arrived, open_sky, pixel)
+    keys, skin = skin_layer(points, now, size)
+    crop = hair_layer(who, points, now, size)
+    locks = hair.crop(who, crop, head.depth_of(keys), skin["cover"])
+    shows, ball, eye_depth, *gaze = eye_layer(points, turn, now, keys, size)
+    solid = jnp.maximum(head.depth_of(keys), jnp.where(shows > 0, eye_depth, BEHIND))
+    solid = jnp.maximum(solid, jnp.where(locks[0] > 0.4, crop[..., 6], BEHIND))
+    solid_here = jnp.maximum((keys > 0).astype(jnp.float32), shows)
+    cover, opened = soften(solid_here[..., None])[..., 0], jnp.maximum(skin["open"], 0.8 * shows)
+    normal = jnp.where(shows[..., None] > 0, ball, skin["normal"])
+    arrived, open_sky = lighted(normal, solid, opened, cover, light, pixel)
+    flesh = _skin(who, now, skin, light, arrived, open_sky, pixel)
+    eye = _eye(who, light, ball, shows, gaze, arrived, pixel)
+    wet = soften(shows[..., None])[..., 0]
+    face = albedo.over(eye, wet, _lashes(who, wet, pixel, flesh))
+    face = _glasses(who, points, turn, now, light, u, v, pixel, face)
 
-    picture, locks, where = _curtain(who, turn, u, v, pixel, light, room)
-    bare = albedo.look_up(albedo.SKIN, who["tone"]) * jnp.array([0.96, 0.90, 0.88])
-    _, neck_edge = meet(turn, NECK, u, v)
-    folds = 1.0 + 0.10 * value_noise(albedo.stream(who, 25), 2.0 * u, 9.0 * v)
-    picture = albedo.over(bare * folds[..., None] * arrived, ramp(neck_edge, pixel + 0.02), picture)
-    picture = _clothes(who, clothes, u, v, pixel, light, picture)
-    picture = albedo.over(locks, where * ramp(jnp.abs(u) - 0.50 - 0.1 * who["parting"] * u, 0.15), picture)
-    picture = _ears(who, turn, u, v, pixel, light, picture)
-    picture = albedo.over(head, ramp(outline, pixel + 0.01), picture)
-    return _crop(who, turn, shapes, u, v, pixel, light, picture)
+    picture, curtain, where = _curtain(who, turn, u, v, pixel, light, room)
+    picture = albedo.over(face, cover, picture)
+    beside = hair.beside(who, u - points[:, 0].mean(), v, pixel)
+    picture = albedo.over(curtain, where * beside, picture)
+    shoulder = jnp.minimum(skin["place"][..., 1] - 1.15, jnp.abs(skin["place"][..., 0]) - 0.62)
+    dressed = _clothes(who, clothes, u, v, pixel, light, picture, jnp.where(keys > 0, shoulder, -1.0))
+    chin = ramp(1.12 - skin["place"][..., 1], 0.04) * cover
+    picture = albedo.over(picture, chin, dressed)
+    return _crop(locks, crop, light, picture)
 
 
 def eye_holes(who: dict, now: dict, size: int):
     """Where holes for the eyes would be cut into a picture of a face: [size, size, 1], 1 inside, soft-edged."""
-    turn, relief = rotation(now), landmarks(who, now)
+    points, turn = placed(who, now)
     u, v, pixel = picture_grid(now, size)
-    x, y = uneven(who, *to_head(turn, u, v, bare_head(turn, head_shapes(who, now), u, v)[0])[:2])
-    eye = relief[ROW["eye"]]
-    reach = jnp.hypot((jnp.abs(x) - eye[0]) / 0.19, (y - eye[1]) / 0.10)
-    return ramp(1.0 - reach, 0.1 + pixel / 0.10)[..., None]
+    centres = head.project(points[jnp.array(head.EYES)], now["distance"], PLANE)
+    reach = []
+    for centre in centres:
+        x, y, _ = to_head(turn, u - centre[0], v - centre[1], 0.0)
+        reach.append(jnp.hypot(x / 0.19, y / 0.10))
+    return ramp(1.0 - jnp.minimum(*reach), 0.1 + pixel / 0.10)[..., None]
 
 
-def _skin(who, now, turn, relief, light, point, normal, arrived, open_sky, pixel):
-    """The face [h, w, 3]: paint under the light that arrives, pores and gloss on it, wet eyes, glass."""
-    x, y, _ = to_head(turn, *point)
-    hung = hair.forehead_shade(who, x, y)
-    x, y = lax.optimization_barrier(uneven(who, x, y))  # else every texture finds them again
-    paint, rough = albedo.skin(who, relief, now, x, y)
-    paint, lips = albedo.mouth(who, relief, now, x, y, pixel, paint)
-    paint = albedo.nostrils(relief, x, y, pixel, paint)
-    paint = hair.beard(who, relief, x, y, lips, paint)
-    paint, wet = albedo.eyes(who, relief, now, x, y, pixel, paint)
-    paint = hair.brows(who, relief, now, x, y, pixel, paint)
-    paint, lens = albedo.glasses(who, relief, x, y, pixel, paint)
-    depth = 0.0011 * rough * (1.0 - wet) * jnp.minimum(1.0, 0.012 / pixel)  # below a pixel pores average out
+def _skin(who, now, layer, light, arrived, open_sky, pixel):
+    """Face, neck and ears [h, w, 3]: paint under the light that arrives, pores and gloss on it."""
+    x, y, z = (layer["place"][..., i] for i in range(3))
+    lips = layer["lips"]
+    paint, rough = albedo.skin(who, now, x, y, z)
+    rough = rough * (1.0 - layer["teeth"])
+    paint = albedo.lids(who, x, y, layer["lids"], paint)
+    paint = paint * jnp.exp(-0.35 * layer["ears"][..., None] * albedo.BLOOD)
+    paint = albedo.mouth(who, x, y, lips, layer["teeth"], paint)
+    paint = hair.beard(who, x, y, ramp(lips - 0.3, 0.4), paint)
+    paint = hair.brows(who, x, y, paint)
+    arrived = arrived * (1.0 - layer["teeth"] * (1.0 - jnp.clip(2.0 * layer["open"], 0.0, 1.0)))[..., None]
+    bounced = paint ** (0.25 * (1.0 - layer["open"]))[..., None]  # light in folds has met skin before
+    depth = 0.0006 * rough * jnp.minimum(1.0, 0.012 / pixel)  # below a pixel pores average out
     slope = [0.5 * (jnp.roll(depth, -1, axis) - jnp.roll(depth, 1, axis)) / pixel for axis in (1, 0)]
-    bumped = normal - jnp.stack([*slope, jnp.zeros_like(depth)], -1)
+    bumped = layer["normal"] - jnp.stack([*slope, jnp.zeros_like(depth)], -1)
     main = light["direction"] * light["key"].mean() + jnp.array([0.0, -0.4, 0.3]) * light["ambient"].mean()
     arrived = arrived * jnp.clip(1.0 - 1.3 * (slope[0] * main[0] + slope[1] * main[1]) / main[2], 0.4, 1.6)[..., None]
-    arrived *= (1.0 - hung)[..., None]
+    arrived *= bounced * (1.0 - hair.forehead_shade(who, x, y, z))[..., None]
     oily = who["shine"] * (0.5 + 0.7 * bell(x / 0.22) * bell((y + 0.15) / 0.5)) * (1.0 + 0.25 * rough) + 0.6 * lips
     shine = lighting.gloss(bumped, light, 1.0 - 0.6 * lips, open_sky, arrived)
-    head = paint * arrived + jnp.clip(oily * (1.0 - wet), 0.0)[..., None] * shine
-    return _glass(who, relief, light, x, y, lens, pixel, head + _catchlight(relief, light, x, y, wet, pixel))
+    return paint * arrived + (jnp.clip(oily, 0.0) * layer["open"] * (1.0 - 0.8 * layer["lids"]))[..., None] * shine
 
 
-def _catchlight(relief, light, x, y, wet, pixel):
-    """The lamps mirrored by the wet eyes [h, w, 3]: a small bright window off the pupil, towards each lamp."""
-    eye, total = relief[ROW["eye"]], 0.0
-    for direction, colour in lighting.lamps(light):
-        du = jnp.abs(x) - eye[0] - 0.045 * direction[0] * jnp.sign(x)
-        dv = y - eye[1] - 0.045 * direction[1] + 0.005
-        spot = ramp(0.006 - jnp.maximum(jnp.abs(du), 0.8 * jnp.abs(dv)), 0.012 + pixel)
-        total += (wet * spot * jnp.clip(direction[2] + 0.2, 0.0, 1.0))[..., None] * colour
-    return 0.8 * total + 0.02 * wet[..., None] * light["ambient"]
+def _eye(who, light, normal, shows, gaze, arrived, pixel):
+    """The eyes [h, w, 3] under the lids' shade, with the lamps mirrored in the wet cornea."""
+    lit = soften(shows[..., None])[..., 0]
+    under = lighting.shift(lit, jnp.float32(0.0), -0.035 / pixel)
+    colour = albedo.eyeball(who, *gaze, pixel) * arrived * (0.55 + 0.45 * under)[..., None]
+    bulge = jnp.stack([gaze[0], gaze[1], jnp.sqrt(jnp.maximum(1.0 - gaze[0] ** 2 - gaze[1] ** 2, 0.0))], -1)
+    normal = normal + 0.35 * bulge * ramp(0.4 - jnp.hypot(*gaze), 0.1)[..., None]  # the cornea is rounder
+    normal /= jnp.linalg.norm(normal, axis=-1, keepdims=True)
+    for direction, lamp in lighting.lamps(light):
+        half = direction + lighting.VIEW
+        off = 1.0 - normal @ (half / jnp.linalg.norm(half))
+        spot = ramp(0.002 + 0.007 * light["size"] - off, 0.003 + 0.05 * pixel) * jnp.clip(direction[2] + 0.2, 0.0, 1.0)
+        colour += 1.2 * (spot * under * ramp(0.42 - jnp.hypot(*gaze), 0.1))[..., None] * lamp
+    return colour + 0.02 * light["ambient"]
 
 
-def _glass(who, relief, light, x, y, lens, pixel, below):
-    """Lenses over `below`: they dim a little and mirror the lamp as a slanted patch."""
-    eye, lamp = relief[ROW["eye"]], light["direction"]
-    u, v = jnp.abs(x) - eye[0] - 0.10 * jnp.sign(x) * lamp[0], y - eye[1] - 0.10 * lamp[1] - 0.03
-    patch = ramp(0.065 - jnp.abs(u + 0.5 * v), 0.02 + pixel) * ramp(0.07 - jnp.abs(v), 0.03 + pixel)
-    veil = (0.22 * patch + 0.015) * jnp.clip(who["shine"] + 0.1, 0.0, 1.0)
+def _lashes(who, wet, pixel, below):
+    """The lashes over `below`: a dark line along the upper lid, thinner along the lower."""
+    strong = 0.55 + 0.25 * (1.0 - who["masculine"]) + 0.20 * who["make_up"]
+    length = 0.014 + 0.010 * who["make_up"] + 0.004 * (1.0 - who["masculine"])
+    upper = lighting.shift(wet, jnp.float32(0.0), length / pixel)
+    lower = lighting.shift(wet, jnp.float32(0.0), -0.5 * length / pixel)
+    line = jnp.maximum(strong * upper, (0.25 + 0.3 * who["make_up"]) * lower)
+    return below * (1.0 - 0.9 * jnp.clip(line, 0.0, 1.0))[..., None]
+
+
+def _glasses(who, points, turn, now, light, u, v, pixel, below):
+    """Glasses over `below`, in a plane before the eyes: a frame, and lenses that dim a little and mirror the lamp."""
+    eyes = points[jnp.array(head.EYES)] @ turn  # as they are before the head is turned
+    near = (now["distance"] - PLANE) / (now["distance"] - GLASSES)
+    u, v = u / near, v / near
+    depth = (eyes[:, 2].mean() + GLASSES - 0.55 - turn[0, 2] * u - turn[1, 2] * v) / turn[2, 2]
+    x, y, _ = to_head(turn, u, v, depth)
+    wide = 2.0 * albedo.EYE[0] / (eyes[0, 0] - eyes[1, 0])
+    x, y = (x - eyes[:, 0].mean()) * wide, y - eyes[:, 1].mean() + albedo.EYE[1]
+    below, lens = albedo.glasses(who, x, y, pixel, below)
+    eye, lamp = albedo.EYE, light["direction"]
+    a, b = jnp.abs(x) - eye[0] - 0.10 * jnp.sign(x) * lamp[0], y - eye[1] - 0.10 * lamp[1] - 0.03
+    patch = ramp(0.065 - jnp.abs(a + 0.5 * b), 0.02 + pixel) * ramp(0.07 - jnp.abs(b), 0.03 + pixel)
+    veil = (0.15 * patch + 0.015) * jnp.clip(who["shine"] + 0.1, 0.0, 1.0)
     return below * (1.0 - 0.10 * lens)[..., None] + (lens * veil)[..., None] * (light["key"] + light["ambient"])
 
 
@@ -218,26 +302,15 @@ def _lit(colour, normal, light, open_sky):
     return colour * total
 
 
-def _ears(who, turn, u, v, pixel, light, below):
-    """Both ears over `below`: a rim, a hollow and a lobe, redder than the cheek."""
-    bare = albedo.look_up(albedo.SKIN, who["tone"]) * jnp.array([0.95, 0.76, 0.74])
-    for side in (-1.0, 1.0):
-        shape = jnp.asarray(EAR).at[0].multiply(side * who["width"])
-        _, edge = meet(turn, shape, u, v)
-        y = to_head(turn, u, v, -0.28)[1]
-        hollow = bell((edge - 0.030) / 0.010) * bell((y + 0.02) / 0.13)
-        rim = 1.0 - 0.55 * hollow - 0.25 * ramp(edge - 0.035, 0.03)
-        n = jnp.stack([side * 0.6 + 0.0 * u, -0.2 + 0.5 * (y - 0.02), 0.7 + 0.0 * u], -1)
-        ear = _lit(bare * rim[..., None], n, light, jnp.full(u.shape, 0.75))
-        below = albedo.over(ear, ramp(edge, pixel + 0.012), below)
-    return below
+def _clothes(who, clothes, u, v, pixel, light, below, shoulder):
+    """A garment with folds over `below`: round-necked or an open shirt collar, plain or striped.
 
-
-def _clothes(who, clothes, u, v, pixel, light, below):
-    """A garment with folds over `below`: round-necked or an open shirt collar, plain or striped."""
+    `shoulder` [h, w] is above 0 on shoulders, which are covered whatever the collar.
+    """
     opening = jnp.where(clothes["open"] > 0.6, 0.55 * jnp.maximum(0.40 - jnp.abs(u), 0.0), 0.16 * bell(u / 0.3))
     collar = clothes["collar"] + opening - 0.05
-    edge = jnp.minimum(v - collar, 0.3 * (v - 0.98 - 0.30 * jnp.abs(u) ** 1.6))
+    edge = jnp.minimum(v - collar, 0.3 * (v - 1.12 - 0.10 * jnp.abs(u) ** 1.6))
+    edge = jnp.maximum(edge, shoulder)
     seed = albedo.stream(who, 22)
     crumple = value_noise(seed, 2.5 * u + 1.5 * v, 5.0 * v) + 0.5 * value_noise(seed + 1, 7.0 * u + 4.0 * v, 9.0 * v)
     crumple *= clothes["folds"]
@@ -273,16 +346,12 @@ def _curtain(who, turn, u, v, pixel, light, below):
     return albedo.over(locks, where, below), locks, where
 
 
-def _crop(who, turn, shapes, u, v, pixel, light, below):
+def _crop(locks, layer, light, below):
     """The hair on the skull over `below`."""
-    shell = shapes[0].at[3:].add(who["hair_volume"] * jnp.array([0.55, 1.0, 0.5]))
-    depth, edge = meet(turn, shell, u, v)
-    x, y, z = lax.optimization_barrier(to_head(turn, u, v, depth))
-    mask, paint, thin = hair.crop(who, x, y, z, edge, pixel)
-    n = jnp.stack([turn[j, 0] * x + turn[j, 1] * (y + 0.36) + turn[j, 2] * (z + 0.3) for j in range(3)], -1)
-    n /= jnp.linalg.norm(n, axis=-1, keepdims=True) + 1e-6
-    locks = _lit(paint, n, light, jnp.full(u.shape, 0.85))
+    mask, paint, thin = locks
+    n = layer[..., 3:6] / (jnp.linalg.norm(layer[..., 3:6], axis=-1, keepdims=True) + 1e-6)
+    lit = _lit(paint, n, light, jnp.full(mask.shape, 0.85))
     for direction, lamp in lighting.lamps(light):
         shine = hair.sheen(n, thin, direction)[..., None] * lamp
-        locks += (0.10 * paint / (paint.mean(-1, keepdims=True) + 0.05) + 0.035) * shine
-    return albedo.over(locks, mask, below)
+        lit += (0.10 * paint / (paint.mean(-1, keepdims=True) + 0.05) + 0.035) * shine
+    return albedo.over(lit, mask, below)

@@ -8,9 +8,8 @@ right angles to the strands.
 
 import jax.numpy as jnp
 
-from input_pipeline.simulate.albedo import look_up, stream, table
+from input_pipeline.simulate.albedo import EYE, look_up, stream, table
 from input_pipeline.simulate.noise import bell, fold, ramp, value_noise
-from input_pipeline.simulate.person import ROW
 
 HAIR = table((12, 11, 11), (30, 22, 18), (62, 42, 29), (104, 73, 46), (165, 132, 88))
 GREY = table((158, 154, 150))[0]
@@ -32,52 +31,67 @@ def strands(who, across, along, number=20):
     seed = stream(who, number)
     lock = value_noise(seed, 9.0 * across, 1.2 * along)
     across = across + 0.02 * lock
-    thin = 0.55 * value_noise(fold(seed, 1), 62.0 * across, 2.6 * along) + 0.45 * value_noise(
-        fold(seed, 2), 24.0 * across, 1.6 * along
+    fine, middle, broad = (
+        value_noise(fold(seed, i), knots * across, length * along)
+        for i, (knots, length) in enumerate(((150.0, 3.5), (70.0, 2.6), (26.0, 1.6)), 1)
     )
-    tint = 1.0 + 0.40 * thin + 0.18 * lock
+    thin = 0.45 * fine + 0.35 * middle + 0.25 * broad
+    tint = 1.0 + 0.42 * thin + 0.14 * lock
     return thin, colour(who) * jnp.maximum(tint, 0.15)[..., None], lock
 
 
-def hairline(who, x, y):
-    """Height [h, w] of the hairline at head coordinates: hair grows above it (y is down)."""
+def hairline(who, x, y, tufts=0.0):
+    """Height [h, w] of the hairline on the mean head, ragged by the noise `tufts`: hair grows above it (y is down)."""
     side = jnp.abs(x)
-    tufts = value_noise(stream(who, 21), 7.0 * x, 1.5 * y) + 0.5 * value_noise(stream(who, 23), 22.0 * x, 2.0 * y)
     fringe = who["fringe"] > 0.7
     hang = fringe * (0.30 + 0.06 * tufts) * bell((x - 0.5 * who["parting"]) / 0.45)
     peak = 0.05 * bell((x - who["parting"]) / 0.25) * who["fringe"]
     receding = 0.14 * who["age"] * who["masculine"] * (bell((side - 0.36) / 0.16) + 0.4)
-    temples = 0.30 * jnp.maximum(side - 0.30, 0.0) + 5.0 * jnp.maximum(side - 0.585, 0.0)
+    temples = 0.30 * jnp.maximum(side - 0.30, 0.0)
     return who["hairline"] + hang + peak - receding + temples + 0.035 * tufts
 
 
-def crop(who, x, y, z, edge, pixel):
-    """Hair on the skull at points x, y, z of its shell: opacity [h, w], reflectance [h, w, 3], strand noise [h, w].
+def within(who, x, y, z, tufts=0.0):
+    """How far inside the hairline points of the mean head lie: above the forehead, behind the temples."""
+    long = who["hair_style"] > 0.55
+    low = jnp.where(z < -0.36, 0.40, jnp.where(long, 0.5, 0.06 + 0.10 * who["masculine"]))  # the nape; before the ear
+    temple = 0.16 + 0.10 * bell((y + 0.55) / 0.12) - 0.10 * ramp(y + 0.15, 0.5)
+    return jnp.maximum(hairline(who, x, y, tufts) - y, jnp.minimum(temple - z, low - y))
 
-    `edge` is the distance inside the shell's outline.
+
+def thickness(who, x, y, z):
+    """How far hair stands off the mean head's points."""
+    d = within(who, x, y, z)
+    grown = jnp.where(who["hair_style"] < 0.10, 0.0, 1.0)
+    return 0.012 + grown * (0.02 * ramp(d, 0.1) + 1.15 * who["hair_volume"] * ramp(d - 0.16, 0.36))
+
+
+def crop(who, layer, skin, cover):
+    """Hair on the skull: opacity [h, w], reflectance [h, w, 3], strand noise [h, w].
+
+    `layer` [h, w, 8] is the hair's surface (place on the mean head, normal, depth, cover); `skin` and `cover` [h, w]
+    are the depth of the skin and how much of a pixel it covers.
     """
+    x, y, z, depth, hit = (layer[..., i] for i in (0, 1, 2, 6, 7))
     across = jnp.arctan2(x - 0.35 * who["parting"], -(y - 0.6)) * 1.2
     along = jnp.hypot(y + 1.3, z)
     across += 0.025 * who["wave"] * jnp.sin(9.0 * along + 4.0 * x)
     thin, paint, lock = strands(who, across, along)
-    line = hairline(who, x, y)
-    long = who["hair_style"] > 0.55
-    sideburn = jnp.where(long, 0.9, 0.02 + 0.3 * (z < 0.0))
-    line = jnp.minimum(line, sideburn) + ramp(z - 0.05, 0.3) * jnp.minimum(
-        0.0, -0.15 - 0.5 * ramp(z - 0.30, 0.4) - line
-    )
-    feather = 0.16 - 0.08 * (who["fringe"] > 0.7)
-    density = ramp(line - y, feather) * (1.0 - 0.4 * who["age"] * who["masculine"] * bell((y + 1.0) / 0.25))
-    outline = ramp(edge + 0.030 * thin + 0.035 * lock, pixel + 0.05)
+    tufts = value_noise(stream(who, 21), 7.0 * x, 1.5 * y) + 0.5 * value_noise(stream(who, 23), 22.0 * x, 2.0 * y)
+    d = within(who, x, y, z, tufts)
+    feather = 0.14 - 0.06 * (who["fringe"] > 0.7)
+    density = ramp(d, feather) * (1.0 - 0.4 * who["age"] * who["masculine"] * bell((y + 1.0) / 0.25))
+    density = jnp.maximum(1.25 * density, (1.0 - cover) * ramp(d - 0.02, 0.08))
+    outline = ramp(hit - 0.30 + 0.22 * thin + 0.2 * lock, 0.5) * ramp(hit - 0.15, 0.2) * (depth > skin - 0.06)
     grown = jnp.where(who["hair_style"] < 0.10, 0.12 * (who["beard"] > 0.2), 1.0)
-    paint *= (1.0 - 0.35 * ramp(0.10 - (line - y), 0.12))[..., None]  # roots lie in the shade of what hangs over them
+    paint *= (1.0 - 0.35 * ramp(0.10 - d, 0.12))[..., None]  # roots lie in the shade of what hangs over them
     return grown * outline * thinned(density, thin + 0.3 * lock, 0.7), paint, thin
 
 
-def forehead_shade(who, x, y):
+def forehead_shade(who, x, y, z):
     """How dark [h, w] the hair leaves the skin just below the hairline, 0 to 1."""
     falls = 0.25 + 0.30 * (who["fringe"] > 0.7)
-    return falls * (who["hair_style"] > 0.10) * ramp(hairline(who, x, y) + 0.13 - y, 0.26)
+    return falls * (who["hair_style"] > 0.10) * ramp(within(who, x, y, z) + 0.13, 0.26)
 
 
 def curtain(who, u, v, edge, pixel):
@@ -86,6 +100,15 @@ def curtain(who, u, v, edge, pixel):
     thin, paint, lock = strands(who, u + wave, v, 24)
     long = who["hair_style"] > 0.55
     return long * ramp(edge + 0.05 * lock + 0.04 * thin, pixel + 0.07), paint, thin
+
+
+def beside(who, u, v, pixel):
+    """Where long hair hangs before the cheeks [h, w], at picture coordinates: its inner border, made of strands."""
+    side = jnp.abs(u)
+    tufts = value_noise(stream(who, 26), 9.0 * u, 1.3 * v) + 0.6 * value_noise(stream(who, 27), 45.0 * u, 2.0 * v)
+    inner = 0.63 - 0.10 * who["parting"] * u + 0.05 * jnp.sin(2.3 * v + 9.0 * who["wave"] + 1.0 * jnp.sign(u))
+    inner += 0.25 * (1.0 - ramp(v + 0.20, 0.5))  # it comes down from behind the temples
+    return ramp(side - inner + 0.07 * tufts, pixel + 0.05)
 
 
 def sheen(normal, strand, lamp):
@@ -98,22 +121,22 @@ def sheen(normal, strand, lamp):
     return band * facing * (0.6 + 0.8 * jnp.clip(strand, -0.6, 1.0))
 
 
-def brows(who, relief, now, x, y, pixel, below):
+def brows(who, x, y, below):
     """Eyebrows over `below` [h, w, 3]: an arched, tapering band of hairs."""
-    side, eye = jnp.abs(x), relief[ROW["eye"]]
+    side, eye = jnp.abs(x), EYE
     along = (side - eye[0]) / 0.21  # -1 inner end, 1 outer end
-    middle = relief[ROW["brow_ridge"], 1] - who["brow_arch"] * (1.0 - 0.8 * (along - 0.15) ** 2) + 0.03
+    middle = -0.375 - who["brow_arch"] * (1.0 - 0.8 * (along - 0.15) ** 2) + 0.03
     half = (0.028 + 0.014 * who["masculine"]) * who["brow_weight"] * (1.0 - 0.45 * along)
     seed = stream(who, 6)
     lean = side + (0.9 - 0.5 * along) * (y - middle)  # hairs lean outwards
-    hairs = 0.7 * value_noise(seed, 55.0 * lean, 10.0 * y) + 0.3 * value_noise(fold(seed, 1), 20.0 * x, 30.0 * y)
+    hairs = 0.7 * value_noise(seed, 75.0 * lean, 12.0 * y) + 0.3 * value_noise(fold(seed, 1), 20.0 * x, 30.0 * y)
     density = ramp(half - jnp.abs(y - middle), half + 0.03) * ramp(1.08 - jnp.abs(along), 0.35)
     tone = 0.75 * look_up(HAIR, jnp.minimum(who["hair_tone"], 2.8)) + 0.25 * who["grey"] * GREY
-    mask = 0.72 * thinned(density, 0.8 * hairs, 1.2)
+    mask = 0.85 * thinned(1.1 * density, 0.9 * hairs, 1.3)
     return below + mask[..., None] * (tone - below)
 
 
-def beard(who, relief, x, y, lips, below):
+def beard(who, x, y, lips, below):
     """Shaved shadow, stubble, moustache, goatee or full beard over `below` [h, w, 3]: see `style`."""
     side = jnp.abs(x)
     grown = style(who)
@@ -121,10 +144,9 @@ def beard(who, relief, x, y, lips, below):
     hairs = 0.6 * value_noise(seed, 60.0 * x, 26.0 * y) + 0.4 * value_noise(fold(seed, 1), 24.0 * x, 9.0 * y)
     ragged = 0.035 * value_noise(stream(who, 10), 9.0 * x, 9.0 * y)
     jaw = ramp(y + ragged - 0.67 + 0.5 * jnp.maximum(side - 0.16, 0.0), 0.22)
-    jaw = jnp.maximum(jaw, ramp(side + 2.0 * ragged - 0.52, 0.30) * ramp(y - 0.20, 0.5))
+    jaw = jnp.maximum(jaw, ramp(side + 2.0 * ragged - 0.52, 0.30) * ramp(y - 0.20, 0.5)) * ramp(1.13 - y + ragged, 0.14)
     point = ramp(y + ragged - 0.68, 0.16) * ramp(0.21 - side + ragged, 0.12)
-    upper = relief[ROW["upper_lip"], 1]
-    lip = ramp(0.060 - jnp.abs(y + 0.5 * ragged - upper + 0.045 - 0.25 * side * side), 0.06) * ramp(0.32 - side, 0.06)
+    lip = ramp(0.060 - jnp.abs(y + 0.5 * ragged - 0.425 - 0.25 * side * side), 0.06) * ramp(0.32 - side, 0.06)
     clear = 1.0 - lips
     place = {"moustache": lip, "goatee": jnp.maximum(point, lip), "full": jnp.maximum(jaw, lip)}
     density = sum(grown[name] * where for name, where in place.items())

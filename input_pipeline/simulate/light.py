@@ -105,16 +105,16 @@ def openness(depth, step):
     return 1.0 / (1.0 + closed)
 
 
-def irradiance(normal, depth, light, step):
-    """Light [h, w, 3] that arrives on a surface with `normal` [h, w, 3] and `depth` [h, w]; and its openness [h, w]."""
-    open_sky = openness(depth, step)
-    dome = (0.60 - 0.40 * normal[..., 1] + 0.15 * normal[..., 2]) * open_sky
+def dome(normal, open_sky, light):
+    """Light [h, w, 3] of the sky and of the floor on a surface with `normal` [h, w, 3] that is open to `open_sky`."""
+    above = (0.60 - 0.40 * normal[..., 1] + 0.15 * normal[..., 2]) * open_sky
     floor = 0.10 * jnp.maximum(normal[..., 1], 0.0) * open_sky
-    total = dome[..., None] * light["ambient"] + floor[..., None] * light["key"]
-    for direction, colour in lamps(light):
-        toward = jnp.clip(((normal @ direction)[..., None] + WRAP) / (1.0 + WRAP), 0.0)
-        total += toward * (visible(depth, direction, light["size"], step) * (0.6 + 0.4 * open_sky))[..., None] * colour
-    return total, open_sky
+    return above[..., None] * light["ambient"] + floor[..., None] * light["key"]
+
+
+def toward(normal, direction):
+    """How much [h, w, 3] a surface with `normal` [h, w, 3] turns towards a lamp, by channel: red reaches round."""
+    return jnp.clip(((normal @ direction)[..., None] + WRAP) / (1.0 + WRAP), 0.0)
 
 
 def scatter(arrived, mask, step):
@@ -133,7 +133,7 @@ def gloss(normal, light, rough, open_sky, arrived):
 
     Shadows are taken from `arrived`, the irradiance [h, w, 3], against that of an open surface.
     """
-    facing = jnp.clip(normal[..., 2], 0.0, 1.0)
+    facing = jnp.clip(normal[..., 2], 0.2, 1.0)
     grazing = FRESNEL + (1.0 - FRESNEL) * (1.0 - facing) ** 5
     total = (0.45 * grazing * open_sky * (0.7 - 0.5 * normal[..., 1]))[..., None] * light["ambient"]
     for direction, colour in lamps(light):

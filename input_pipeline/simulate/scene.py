@@ -58,7 +58,7 @@ def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
     phone_camera |= {name: phone_camera[name] * factor for name, factor in errors.items()}
     return {
         "who": who,
-        "attacker": person(fold(seed, 3, user)) | {name: who[name] for name in ("relief", "warp", "eye_size")},
+        "attacker": person(fold(seed, 3, user)) | {"build": who["build"]},
         "clothes": draw(fold(home, 0), CLOTHES),
         "room": _room(seed, domain, session, fold(home, 1, phone)),
         "light": draw_light(fold(video, 1), kind),
