@@ -194,7 +194,7 @@ def test_attributes_say_what_is_drawn():
 @pytest.mark.parametrize(
     ("name", "value", "rows", "columns"),
     [
-        ("glasses", (0.5, 0.95), (24, 40), (12, 84)),  # around the eyes
+        ("glasses", (0.5, 0.95), (24, 48), (16, 80)),  # around the eyes
         ("grey", (0.0, 1.0), (0, 45), (16, 80)),  # hair and brows
         ("beard", (0.0, 1.0), (58, 84), (28, 68)),
         ("smile", (-0.3, 1.0), (48, 76), (24, 72)),

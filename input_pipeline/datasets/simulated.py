@@ -16,7 +16,7 @@ from input_pipeline.schema import LIVE, Frame, Presentation
 from input_pipeline.simulate import domains as families
 from input_pipeline.simulate import scene
 
-VERSION = "-r6"  # of the renderer: records of another one are not taken for these
+VERSION = "-r7"  # of the renderer: records of another one are not taken for these
 USERS, PHONES, SESSIONS = (tuple(range(1, n + 1)) for n in (scene.USERS, scene.PHONES, scene.SESSIONS))
 PEOPLE = tuple(range(1, scene.PEOPLE + 1))
 
