@@ -238,6 +238,7 @@ def _skin(who, now, layer, light, arrived, open_sky, pixel):
     paint = hair.beard(who, x, y, ramp(lips - 0.3, 0.4), paint)
     paint = hair.brows(who, x, y, paint)
     arrived = arrived * (1.0 - layer["teeth"] * (1.0 - jnp.clip(2.0 * layer["open"], 0.0, 1.0)))[..., None]
+    arrived *= jnp.clip(7.0 * layer["open"], 0.08, 1.0)[..., None]
     bounced = paint ** (0.25 * (1.0 - layer["open"]))[..., None]  # light in folds has met skin before
     depth = 0.0006 * rough * jnp.minimum(1.0, 0.012 / pixel)  # below a pixel pores average out
     slope = [0.5 * (jnp.roll(depth, -1, axis) - jnp.roll(depth, 1, axis)) / pixel for axis in (1, 0)]

@@ -63,7 +63,7 @@ def thickness(who, x, y, z):
     """How far hair stands off the mean head's points."""
     d = within(who, x, y, z)
     grown = jnp.where(who["hair_style"] < 0.10, 0.0, 1.0)
-    return 0.012 + grown * (0.02 * ramp(d, 0.1) + 1.15 * who["hair_volume"] * ramp(d - 0.16, 0.36))
+    return grown * (0.03 * ramp(d - 0.06, 0.1) + 1.15 * who["hair_volume"] * ramp(d - 0.16, 0.36))
 
 
 def crop(who, layer, skin, cover):
@@ -126,7 +126,7 @@ def brows(who, x, y, below):
     side, eye = jnp.abs(x), EYE
     along = (side - eye[0]) / 0.21  # -1 inner end, 1 outer end
     middle = -0.375 - who["brow_arch"] * (1.0 - 0.8 * (along - 0.15) ** 2) + 0.03
-    half = (0.028 + 0.014 * who["masculine"]) * who["brow_weight"] * (1.0 - 0.45 * along)
+    half = (0.028 + 0.014 * who["masculine"]) * who["brow_weight"] * (1.0 - 0.25 * along - 0.3 * along**2)
     seed = stream(who, 6)
     lean = side + (0.9 - 0.5 * along) * (y - middle)  # hairs lean outwards
     hairs = 0.7 * value_noise(seed, 75.0 * lean, 12.0 * y) + 0.3 * value_noise(fold(seed, 1), 20.0 * x, 30.0 * y)
