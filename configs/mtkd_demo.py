@@ -29,6 +29,8 @@ def get_config(argument: str = ""):
     recognition, spoof = recognition_demo.get_config(f"identities={PEOPLE}"), kdfas_demo.get_config()
     classes = recognition.model.classes + USERS[args.data]
     recognition.name, spoof.name = "teacher_mtkd_recognition", "teacher_mtkd_spoof"
+    spoof.train.update({"epochs": 12.0, "eval_epochs": 3.0})
+    spoof.optim.warmup_epochs = 2.0
     recognition.model.classes = classes
 
     config = common.base("mtkd_demo")

@@ -22,4 +22,5 @@ def get_config(argument: str = ""):
     config.data.augment.colour = 0.1
     config.train.epochs = 20.0
     config.train.eval_epochs = 4.0
+    config.optim.warmup_epochs = 2.0
     return config

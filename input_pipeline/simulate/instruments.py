@@ -35,11 +35,11 @@ COMMON = {
     "shine_y": (-1.3, 1.3),
     "shine_size": (0.3, 0.9),
     "streak": (-1.0, 1.0),  # sheen: a streak on the bend above 0.5, a spot above 0, none below
-    "edge": (0.55, 1.35),  # where the picture ends at one of its sides, the crop's own edge being 1
+    "edge": (0.50, 1.20),  # where the picture ends at one of its sides, the crop's own edge being 1
     "corner": (0.65, 2.2),  # and at the next side
     "side": (0.0, 4.0),
     "margin": (0.0, 0.25),  # white paper or bezel round the picture
-    "hand": (-1.0, 1.0),  # that holds the instrument: shown above 0, at both sides above 0.4
+    "hand": (-0.6, 1.0),  # that holds the instrument: shown above 0, at both sides above 0.4
     "hand_at": (-0.8, 0.6),
     "hand_reach": (0.45, 1.0),  # how near to the picture's middle its first finger comes
     "hand_tone": (0.0, 5.0),
@@ -81,7 +81,7 @@ DISPLAYS = {
     "bands": ((0.02, 0.08), (0.05, 0.18)),  # refresh
     "band_lines": ((0.5, 2.0), (0.7, 3.0)),
     "sheen": ((0.05, 0.45), (0.04, 0.35)),
-    "mirror": ((0.01, 0.04), (0.005, 0.03)),
+    "mirror": ((0.02, 0.08), (0.02, 0.07)),
 }
 
 
