@@ -3,8 +3,9 @@
     python main.py --config=configs/simulated_people.py
 
 7,200 pictures of 96 px to train on, one of each video, protocol 1 (test: other people in another session).
-Cost: on two busy cores 13 minutes to render 12,600 pictures, once, and 32 to train. Expect an AUC of 0.978 on test,
-where 20 people and as many pictures and steps gave 0.926 (docs/simulator.md).
+Cost: on two busy cores 13 minutes to render 12,600 pictures, once, and 32 to train. With the renderer
+before the mesh of heads: AUC 0.978 on test, where 20 people and as many pictures and steps gave 0.926
+(docs/simulator.md).
 """
 
 from configs.teachers import kdfas_demo

@@ -28,9 +28,9 @@ GOOD_LIGHT = 7  # kind of `light.LIGHT` in which the pictures that attacks show 
 # Errors of automatic exposure and white balance, factors on a camera's figures, for live faces and attacks alike. A
 # camera balances a whole scene, of which a crop holds mostly skin: part of the grey-world correction is missing.
 ERRORS = {
-    "red": (0.88, 1.12),
-    "blue": (0.82, 1.22),
-    "brightness": (0.62, 1.6),
+    "red": (0.93, 1.08),
+    "blue": (0.88, 1.14),
+    "brightness": (0.75, 1.35),
     "saturation": (0.92, 1.08),
     "contrast": (0.8, 1.24),
     "balance": (0.6, 1.0),
