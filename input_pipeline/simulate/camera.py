@@ -68,7 +68,7 @@ SOURCE = {
     "pedestal": (0.0, 0.005),
 }
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-SKIN_TINT = np.array([1.45, 0.90, 0.65], np.float32)  # what a crop of a face in white light averages to, relative
+SKIN_TINT = np.array([1.45, 0.90, 0.65], np.float32)  # about what a crop of a face averages to in white light [C]
 TO_YCC = np.array(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
 )  # ITU-T T.871

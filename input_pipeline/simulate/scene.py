@@ -25,8 +25,8 @@ CHUNK = 8  # pictures compiled together; results do not depend on how a request 
 REQUEST = 64  # pictures best asked for together: most chunks are full, of live faces and of attacks
 SMALLEST = 32  # side of a picture in pixels
 GOOD_LIGHT = 7  # kind of `light.LIGHT` in which the pictures that attacks show were taken
-# Errors of automatic exposure and white balance, factors on a camera's figures, for live faces and attacks alike. A
-# camera balances a whole scene, of which a crop holds mostly skin: part of the grey-world correction is missing.
+# Errors of automatic exposure and white balance, factors on a camera's figures, for live faces and attacks alike. Twice
+# as wide they make the set harder (docs/simulator.md).
 ERRORS = {
     "red": (0.93, 1.08),
     "blue": (0.88, 1.14),
