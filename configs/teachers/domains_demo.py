@@ -8,7 +8,8 @@ A ResNet of 0.7 M parameters that tells the simulated domains apart, trained on 
 default it learns all four; dev and test are other people of the same domains. Under a protocol across domains it
 learns the sources alone, and the target, which has no right answer, gives no test figure.
 Cost: four minutes on two busy cores, half of it rendering 5,040 pictures, once. OCI-M, seed 0, with
-the renderer before the mesh of heads: 90 % of other people's pictures from three sources are told right; what the attack leaves of that is in docs/results.md.
+the renderer before the mesh of heads: 90 % of other people's pictures from three sources are told
+right; what the attack leaves of that is in docs/results.md.
 """
 
 from configs import common

@@ -4,7 +4,7 @@ The mesh, its shapes and its masks are MakeHuman's, CC0 (`head.LICENSE.txt`; `bu
 Everything has static shapes, one picture at a time (use `jax.vmap`), and runs alike on CPU and GPU.
 
 The rasteriser: every quad tests the cells of a window that is large enough for it, and writes depth and number of
-quad into one uint32 by scatter-max; the winner is interpolated at the cell's centre. Outlines are softened by who draws.
+quad into one uint32 by scatter-max; the winner is interpolated at the cell's centre. Who draws softens the outline.
 """
 
 import jax
