@@ -64,6 +64,7 @@ def base(name: str) -> ml_collections.ConfigDict:
     data.augment = {
         "crop": 0.8,
         "flip": True,
+        "exposure": 0.0,
         "colour": 0.0,
         "randaugment": {"ops": 2, "magnitude": 9},
         "degrade": 0.0,

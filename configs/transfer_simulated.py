@@ -12,7 +12,7 @@ NUAA (docs/simulator.md says what it took).
 from configs import common
 
 MODEL = {"name": "vit", "patch": 12, "width": 128, "depth": 6, "heads": 4, "classes": 2}
-AUGMENT = {"crop": 0.6, "colour": 0.2, "degrade": 0.4, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+AUGMENT = {"crop": 0.6, "exposure": 1.5, "colour": 0.2, "degrade": 0.4, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
 
 
 def get_config(argument: str = ""):

@@ -14,6 +14,7 @@ ERASED_AREA = (0.02, 0.33)  # share of the image that a rectangle covers (Zhong 
 LOG_ASPECT = math.log(3 / 4), math.log(4 / 3)  # of a random crop
 GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB (ITU-R BT.601)
 KEEP, TO_GREY = np.eye(3), np.tile(GREY, (3, 1))  # of colours
+SHOULDER = 0.7  # of a camera's tone curve [C]
 FILL = 128  # beyond the border of a sheared, shifted or turned image
 SPREAD = 0.5  # deviation of RandAugment's magnitude, and its chance of leaving an operation out: timm's for DeiT
 SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13  # PIL's, which sharpness is defined by
@@ -39,6 +40,7 @@ class Augmentation:
 
     - `crop` a in (0, 1]: a random crop of area a..1 and aspect 3/4..4/3, resized back; 1 switches it off.
     - `flip`: a mirror image half of the time.
+    - `exposure` s: the light that a camera took in, up to s stops more or less; highlights burn out.
     - `colour` s: brightness moved by up to s / 2, contrast and saturation by up to s.
     - `randaugment` {ops, magnitude}: that many operations at magnitude 0..10 (Cubuk et al. 2020), each with timm's
       chance of one half, magnitude deviation of 0.5 and ranges.
@@ -48,7 +50,8 @@ class Augmentation:
     """
 
     def __init__(self, config):
-        self._crop, self._flip, self._colour = config.crop, config.flip, config.colour
+        self._crop, self._flip = config.crop, config.flip
+        self._exposure, self._colour = config.exposure, config.colour
         self._operations, self._magnitude = config.randaugment.ops, config.randaugment.magnitude
         self._degrade, self._erasing = config.degrade, config.erasing
         self._mixing = [(mix, alpha) for mix, alpha in ((_mixup, config.mixup), (_cutmix, config.cutmix)) if alpha]
@@ -58,7 +61,8 @@ class Augmentation:
         size = len(image)
         box = _random_crop(self._crop, size, rng) if self._crop < 1 else (0, 0, size, size)
         mirrored = self._flip and rng.random() < 0.5
-        tones = [_colour_jitter(self._colour, rng)] if self._colour else []
+        tones = [_expose(rng.uniform(-self._exposure, self._exposure))] if self._exposure else []
+        tones += [_colour_jitter(self._colour, rng)] if self._colour else []
         moved = None
         for _ in range(self._operations):
             if rng.random() < 0.5:
@@ -169,6 +173,14 @@ def _sharpness(factor: float):
 
 def _look_up(table: np.ndarray):
     return lambda image: cv2.LUT(image, table.astype(np.uint8))
+
+
+def _expose(stops: float):
+    """`stops` more light on the sensor: a gamma of 2.2 and a curve that takes light up to 1.8 times white [C]."""
+    level = (np.arange(256) / 255) ** 2.2
+    light = level / np.sqrt(1 - SHOULDER * level**2) * 2.0**stops
+    level = np.minimum(light / np.sqrt(1 + SHOULDER * light**2), 1)
+    return _look_up(np.round(255 * level ** (1 / 2.2)))
 
 
 def _posterize(level: float):

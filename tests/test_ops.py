@@ -9,8 +9,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from configs import common
 from input_pipeline import faces, ops
 
-OFF = {"crop": 1.0, "flip": False, "colour": 0.0, "degrade": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
-FULL = {"crop": 0.5, "flip": True, "colour": 0.3, "degrade": 0.5, "erasing": 1.0}
+OFF = {"crop": 1.0, "flip": False, "degrade": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}  # tones are by default
+FULL = {"crop": 0.5, "flip": True, "exposure": 1.0, "colour": 0.3, "degrade": 0.5, "erasing": 1.0}
 
 
 def augmentation(operations=0, **changes):
@@ -82,6 +82,23 @@ def test_colour_jitter_moves_the_mean_within_its_range(image):
     assert 0.75 < min(means) < 0.9
     assert 1.1 < max(means) < 1.25
     np.testing.assert_array_equal(augmentation(colour=1e-6).view(image, ops.generator(1)), image)
+
+
+def test_exposure_doubles_light_a_stop_and_burns_highlights_out():
+    tones = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    np.testing.assert_array_equal(ops._expose(0.0)(tones), tones)
+    brighter, darker = ops._expose(1.0)(tones), ops._expose(-1.0)(tones)
+    light = (np.array([20, brighter[0, 20, 0], darker[0, 20, 0]]) / 255) ** 2.2  # far below the curve's shoulder
+    np.testing.assert_allclose(light / light[0], [1.0, 2.0, 0.5], rtol=0.1)
+    assert (np.diff(brighter[0, :, 0].astype(int)) >= 0).all()
+    assert (brighter[0, 230:] == 255).all()
+    assert darker[0, 255, 0] < 230
+
+
+def test_exposure_goes_both_ways(image):
+    means = [augmentation(exposure=1.5).view(image, ops.generator(n)).mean() / image.mean() for n in range(100)]
+    assert min(means) < 0.75
+    assert max(means) > 1.25
 
 
 @pytest.mark.parametrize("factor", [0.3, 1.0, 1.7])

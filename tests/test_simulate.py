@@ -41,7 +41,7 @@ def test_face_and_room_of_a_picture_share_its_light(monkeypatch):
     rooms, heads, lit = scene._rooms, scene._heads, []
     monkeypatch.setattr(scene, "_rooms", lambda keys, light, size: lit.append(light) or rooms(keys, light, size))
     monkeypatch.setattr(scene, "_heads", lambda who, p, light, *rest: lit.append(light) or heads(who, p, light, *rest))
-    scene.render(1, 1, 1, [1, 2, 4], size=48)
+    scene.render(1, 1, 1, [1, 2, 4], size=32)
     (live_room, live_head, room, head, around) = lit
     for one, other in ((live_room, live_head), (room, head)):
         jax.tree.map(np.testing.assert_array_equal, one, other)
@@ -225,12 +225,12 @@ def test_render_names_a_number_out_of_range():
 @pytest.mark.slow
 def test_pictures_depend_on_their_name_and_seed_alone():
     access = np.arange(1, 6)
-    together = render(3, 2, 1, access, size=48)
-    alone = np.concatenate([render(3, 2, 1, a, size=48) for a in access[::-1]])[::-1]
+    together = render(3, 2, 1, access, size=32)
+    alone = np.concatenate([render(3, 2, 1, a, size=32) for a in access[::-1]])[::-1]
     np.testing.assert_array_equal(together, alone)
-    assert (together.shape, together.dtype) == ((5, 48, 48, 3), np.uint8)
-    assert np.abs(render(3, 2, 1, access, size=48, seed=1).astype(int) - together).mean() > 5
-    presentations = simulated.read(size=48, users=(3,), phones=(2,), sessions=(1,))
+    assert (together.shape, together.dtype) == ((5, 32, 32, 3), np.uint8)
+    assert np.abs(render(3, 2, 1, access, size=32, seed=1).astype(int) - together).mean() > 5
+    presentations = simulated.read(size=32, users=(3,), phones=(2,), sessions=(1,))
     np.testing.assert_array_equal([frame.image for p in presentations for frame in p.load()], together)
 
 
@@ -238,8 +238,8 @@ def test_pictures_depend_on_their_name_and_seed_alone():
 def test_without_cue_an_attack_is_a_face_before_the_phone():
     """With the full cue prints lose their black; without any they keep that of live faces, and their contrast."""
     users = np.arange(1, 41)
-    bare, full = (render(users, 1, 1, 3, size=48, cue=cue).mean(-1) for cue in (0.0, 1.0))
-    live = render(users, 1, 1, 1, size=48).mean(-1)
+    bare, full = (render(users, 1, 1, 3, size=32, cue=cue).mean(-1) for cue in (0.0, 1.0))
+    live = render(users, 1, 1, 1, size=32).mean(-1)
     black = [np.percentile(x, 1, axis=(1, 2)).mean() for x in (bare, full, live)]
     assert black[1] > 1.2 * black[0]
     assert abs(black[2] / black[0] - 1.0) < 0.15
@@ -250,7 +250,7 @@ def test_without_cue_an_attack_is_a_face_before_the_phone():
 def test_a_detector_finds_the_faces():
     mtcnn = pytest.importorskip("mtcnn")
     users = np.arange(1, 21)
-    images = render(users, users % 6 + 1, users % 3 + 1, 1, size=224)
+    images = render(users, users % 6 + 1, users % 3 + 1, 1, size=96)
     detector = mtcnn.MTCNN()
-    found = [bool(detector.detect_faces(np.pad(image, ((56, 56), (56, 56), (0, 0)), mode="edge"))) for image in images]
+    found = [bool(detector.detect_faces(np.pad(image, ((24, 24), (24, 24), (0, 0)), mode="edge"))) for image in images]
     assert np.mean(found) >= 0.9
