@@ -4,11 +4,9 @@ import copy
 import json
 from types import SimpleNamespace
 
-import jax
 import ml_collections
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from configs import common
 from kdfas_jax import evaluate, folds, report, teachers, train, workdir
@@ -203,24 +201,7 @@ def rehearsal(data_dir):
     return whole
 
 
-@pytest.fixture
-def compiled_once(tmp_path):
-    """The folds' steps are alike: JAX's cache spares compiling them anew."""
-    settings = {"jax_compilation_cache_dir": str(tmp_path / "xla"), "jax_persistent_cache_min_compile_time_secs": 0.0}
-    before = {name: getattr(jax.config, name) for name in settings}
-
-    def apply(values):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-
-    apply(settings)
-    yield
-    apply(before)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_once")
 def test_protocol_3_runs_six_folds_once(tmp_path, monkeypatch):
     """With the folds of the teacher; called again only what is not finished; a missing fold cannot be evaluated."""
     whole, folder = rehearsal(tmp_path / "data"), tmp_path / "run"
