@@ -52,7 +52,7 @@ def scores(videos: pd.DataFrame, threshold: float) -> str:
             accepted = values >= threshold
             right = accepted if name == metrics.LIVE else ~accepted
             for chosen, colour in ((right, RIGHT), (~right, WRONG)):
-                axes.hist(values[chosen], bins=edges, color=colour)
+                axes.stairs(np.histogram(values[chosen], edges)[0], edges, fill=True, color=colour)
             axes.axvline(threshold, color=INK, linestyle="--", linewidth=1)
             axes.set(yscale="symlog", xlim=(0, 1), yticks=(1, 10, 100, 1000), yticklabels=("1", "10", "100", "1000"))
             axes.set_ylim(0, max(2, 1.5 * np.histogram(values, edges)[0].max()))
