@@ -2,10 +2,10 @@
 
     python main.py --config=configs/simulated_people.py
 
-7,200 pictures of 96 px to train on, one of each video, protocol 1 (test: other people in another session).
-Cost: on two busy cores 13 minutes to render 12,600 pictures, once, and 32 to train. With the renderer
-before the mesh of heads: AUC 0.978 on test, where 20 people and as many pictures and steps gave 0.926
-(docs/simulator.md).
+7,200 pictures of 96 px to train on, one of each video, protocol 1 (test: other people in another session); with
+`:protocol=2` 6,480, and the test is other people before other instruments.
+Cost: on two busy cores 10 minutes to render 12,600 pictures, once, and 25 to train. AUC on test 0.942 in another
+session, 0.979 with other instruments (docs/simulator.md).
 """
 
 from configs.teachers import kdfas_demo
