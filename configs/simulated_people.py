@@ -1,9 +1,10 @@
 """A ViT of 2.8 M parameters on 120 simulated people: what more people, not more pictures of the same, are worth.
 
     python main.py --config=configs/simulated_people.py
+    python main.py --config=configs/simulated_people.py:protocol=2
 
-7,200 pictures of 96 px to train on, one of each video, protocol 1 (test: other people in another session); with
-`:protocol=2` 6,480, and the test is other people before other instruments.
+7,200 pictures of 96 px to train on, one of each video, protocol 1 (test: other people in another session); under
+protocol 2 it is 6,480, and the test is of other people on other instruments.
 Cost: on two busy cores 10 minutes to render 12,600 pictures, once, and 25 to train. AUC on test 0.942 in another
 session, 0.979 with other instruments (docs/simulator.md).
 """

@@ -23,7 +23,7 @@ def get_config(argument: str = ""):
     config.data.dataset = "simulated+nuaa"
     config.data.options = {"size": 112, "users": tuple(range(1, 36))}  # the others would go unused
     config.data.protocol = "cross:simulated-nuaa:all"
-    config.data.augment.exposure = 1.5  # wider than cameras of the set err
+    config.data.augment.exposure = 1.5  # stops, more than the cameras of the set err by
     config.train.epochs = args.steps / 28  # 1,800 pictures to train on, 64 a step
     config.train.eval_epochs = config.train.epochs / 4
     return config
