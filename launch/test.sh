@@ -6,4 +6,4 @@ export JAX_PLATFORMS=cpu
 ruff check .
 ruff format --check .
 lint-imports
-python -m pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
+python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
