@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Rehearses every config at its own sizes: two training steps of it and of its teachers, evaluation, prediction.
+# Arguments name some of them: ./launch/rehearse.sh dtda_ocim teachers/editor. Prints `ok NAME SECONDS` or
+# `FAIL NAME reason` each and ends with an error if any failed. All of them take about an hour on two cores and 24 GB of
+# memory, most of it kdfas_huge (ViT-H/14), and 25 GB of disk meanwhile.
+set -euo pipefail
+source "$(dirname "$0")/setup.sh"
+export JAX_PLATFORMS=cpu
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+[ $# -gt 0 ] || mapfile -t all < <(python -m kdfas_jax.rehearse --list)
+failed=0
+for name in "${@:-${all[@]}}"; do
+  start=$SECONDS
+  if python -m kdfas_jax.rehearse "$name" "$folder" >"$folder/log" 2>&1; then
+    echo "ok $name $((SECONDS - start))"
+  else
+    failed=$((failed + 1))
+    echo "FAIL $name $(grep -v '^ *$' "$folder/log" | tail -n 1)"
+  fi
+  find "$folder" -mindepth 1 -maxdepth 1 ! -name data -exec rm -rf {} +
+done
+[ "$failed" -eq 0 ]
