@@ -57,13 +57,7 @@ def evaluate(config, folder: str, *, faces: bool | None = None) -> dict:
         "protocol": config.data.protocol,
         **task.results(scored, data),
         "sources": data.sources,
-        "params": {
-            "student": models.count(config.model, config.data.image_size),
-            "teachers": {
-                name: models.count(teacher.config.model, config.data.image_size)
-                for name, teacher in config.teachers.items()
-            },
-        },
+        "params": teachers.parameters(config),
         "folds": [],
     }
     seen = {}

@@ -6,6 +6,7 @@ TEACHERS/<its config's name>-<digest>, so that every student of the same teacher
 """
 
 import os
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -58,6 +59,20 @@ def load(home: str, mesh, config=None) -> Teacher:
             variables = checkpoints.restore_variables(checkpoints.best(), abstract)
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(module.dtype)), variables["params"])
     return Teacher(module, {**variables, "params": params}, config.data.image_size)
+
+
+def parameters(config, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """Counts the parameters of the student of `config` and of its teachers `names` (all of them by default).
+
+    Returns {'student': n, 'teachers': {name: n}}, each model at the image size of its own config: the layers that span
+    the last feature map have parameters for one size only.
+    """
+    chosen = config.teachers if names is None else names
+    taught = {name: config.teachers[name].config for name in chosen}
+    return {
+        "student": models.count(config.model, config.data.image_size),
+        "teachers": {name: models.count(teacher.model, teacher.data.image_size) for name, teacher in taught.items()},
+    }
 
 
 def abstract_variables(module, image_size: int, mesh):
