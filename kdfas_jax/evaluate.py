@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from input_pipeline import pipeline, protocols
-from kdfas_jax import checkpoint, explain, folds, models, report, report_runs, sharding, step, teachers, workdir
+from kdfas_jax import checkpoint, explain, folds, models, optim, report, report_runs, sharding, step, teachers, workdir
 from kdfas_jax.report_parts import Looked, worst
 from kdfas_jax.tasks import TASKS
 
@@ -46,14 +46,17 @@ def evaluate(config, folder: str, *, faces: bool | None = None) -> dict:
     sharding.check_batch(mesh, {"config.eval.batch_size": config.eval.batch_size})
     module = models.create(config.model)
     with checkpoint.open_finished(folder) as checkpoints:
-        chosen = checkpoints.best()
+        chosen, latest = checkpoints.best(), checkpoints.latest()
         abstract = teachers.abstract_variables(module, config.data.image_size, mesh)
         variables = checkpoints.restore_variables(chosen, abstract)
     score = step.make_score(module, mesh, task.read)
     scored = {role: score_role(score, variables, data, role, config, mesh) for role in task.roles(data)}
+    total = optim.total_steps(config.train, data.count("train"))
     results = {
         "config": workdir.plain(config),
         "step": chosen,
+        "finished": latest == total,
+        "steps": {"trained": latest, "total": total},
         "protocol": config.data.protocol,
         **task.results(scored, data),
         "sources": data.sources,
@@ -118,5 +121,5 @@ def _write(config, folder: str, results: dict, scored: dict[str, pd.DataFrame], 
         seen=seen,
     )
     workdir.write_atomically(os.path.join(folder, "report", "index.html"), page)
-    # Last: its presence says that the run is finished.
+    # Last: where it says so, the run is finished.
     workdir.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(results, indent=2))

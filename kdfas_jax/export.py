@@ -24,7 +24,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from input_pipeline import pipeline
-from kdfas_jax import checkpoint, export_formats, models, predict, sharding, step, tasks, teachers, workdir
+from kdfas_jax import checkpoint, export_formats, models, predict, report_runs, sharding, step, tasks, teachers, workdir
 from kdfas_jax.export_formats import FORMATS, Run
 from kdfas_jax.verification import cosine
 
@@ -67,7 +67,7 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
     export_formats.check(formats)
     _check_output(output)
     predict.threshold_of(folder, config)  # refuses what has none
-    results = workdir.results(config, folder)
+    results = report_runs.read(folder).results
     data = pipeline.open_data(config.data)
     role = tasks.TASKS[config.data.target].roles(data)[0]  # that the threshold is from
     with jax.default_device(jax.devices("cpu")[0]):
@@ -241,7 +241,7 @@ def _describe(config, results: dict, role: str) -> dict:
         length = step.outputs(models.create(config.model), size)["embedding"].shape[-1]
         outputs["embedding"] = {"shape": ["batch", length], "meaning": ACCEPT}
     return {
-        "run": {"name": config.name, "step": results["step"], "protocol": results["protocol"]},
+        "run": {"name": config.name, **{key: results.get(key) for key in ("step", "finished", "protocol")}},
         "model": {**workdir.plain(config.model), "dtype": "float32", "parameters": results["params"]["student"]},
         "input": {
             "name": export_formats.INPUT,

@@ -98,7 +98,21 @@ def detects(results: dict) -> bool:
 
 
 def how(results: dict) -> str:
-    """Where threshold and checkpoint of results.json's content come from, in a sentence or two."""
+    """Where threshold and checkpoint of results.json's content come from, and what speaks against its figures."""
+    return " ".join([_chosen(results), *_reservations(results)])
+
+
+def _reservations(results: dict) -> list[str]:
+    """A sentence for each reason why the figures are not those of a whole and independent run."""
+    if results.get("finished", True):
+        return []
+    steps = results.get("steps")
+    where = "in one of its folds" if steps is None else f"at step {steps['trained']} of {steps['total']}"
+    return [f"Training has stopped {where}: this run is not finished."]
+
+
+def _chosen(results: dict) -> str:
+    """Where threshold and checkpoint come from, in a sentence or two."""
     threshold, step, folds = results["threshold"], results["step"], results["folds"]
     chosen = "chosen on dev" if results["dev"] else "the last"
     if not detects(results):

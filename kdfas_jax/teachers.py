@@ -5,7 +5,9 @@ of published weights if there is one already. Without it the teacher lives besid
 TEACHERS/<its config's name>-<digest>, so that every student of the same teacher finds the same one.
 """
 
+import json
 import os
+import shlex
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -33,9 +35,38 @@ def home(config, student_workdir: str) -> str:
     return os.path.join(parent, "teachers", f"{config.config.name}-{workdir.digest(config.config)}")
 
 
-def finished(folder: str) -> bool:
-    """Whether the run in `folder` has been trained and evaluated."""
-    return workdir.exists(os.path.join(folder, "eval", "results.json"))
+def finished(home: str) -> bool:
+    """Whether the teacher at `home` can be used: published weights, or a run that was trained to the last step of its
+    config and evaluated after that."""
+    return workdir.is_file(home) or bool(_evaluated(home).get("finished"))
+
+
+def check_finished(name: str, home: str) -> None:
+    """ValueError with the command that completes the run at `home`, given as teacher `name`, where it is not finished.
+
+    FileNotFoundError where there is no run.
+    """
+    if finished(home):
+        return
+    results, command = _evaluated(home), ["python", *workdir.read(home)["command"]]
+    found = "it has not been evaluated"
+    if "finished" in results:
+        found = "it stopped before its last step"
+        if "steps" in results:
+            found = f"it stopped at step {results['steps']['trained']} of {results['steps']['total']}"
+    elif results:
+        found = "its results.json does not say whether it was trained to its last step"
+        command = ["python", "main.py", "--mode=eval", f"--workdir={home}"]
+    raise ValueError(
+        f"config.teachers.{name}.checkpoint={home} is not a finished run: {found}; complete it with: "
+        f"{shlex.join(command)}"
+    )
+
+
+def _evaluated(home: str) -> dict[str, Any]:
+    """The contents of the eval/results.json of the run in `home`; {} where it has not been evaluated."""
+    path = os.path.join(home, "eval", "results.json")
+    return json.loads(workdir.read_text(path)) if workdir.exists(path) else {}
 
 
 def load(home: str, mesh, config=None) -> Teacher:
