@@ -24,7 +24,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from input_pipeline import pipeline
-from kdfas_jax import checkpoint, export_formats, models, predict, report_runs, sharding, step, tasks, teachers, workdir
+from kdfas_jax import export_formats, models, predict, report_runs, sharding, step, tasks, teachers, workdir
 from kdfas_jax.export_formats import FORMATS, Run
 from kdfas_jax.verification import cosine
 
@@ -119,10 +119,7 @@ def _check_output(output: str) -> None:
 
 def _variables(folder: str, config) -> dict:
     """The run's variables at its best step, fp32 NumPy arrays."""
-    module, mesh = models.create(config.model), sharding.make_mesh(config.mesh)
-    with checkpoint.open_finished(folder) as checkpoints:
-        abstract = teachers.abstract_variables(module, config.data.image_size, mesh)
-        return jax.device_get(checkpoints.restore_variables(checkpoints.best(), abstract))
+    return jax.device_get(teachers.load(folder, sharding.make_mesh(config.mesh)).variables)
 
 
 def _write(

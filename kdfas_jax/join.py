@@ -33,7 +33,7 @@ def join(folder: str, output: str) -> dict:
         loaded[name] = teachers.load(home, mesh, config.teachers[name].config)
     joined = copy.deepcopy(config)
     joined.name = f"{config.name}_teachers"
-    joined.model = {"name": "together", "dtype": "float32"}
+    joined.model = {"name": "together"}  # each network in its own dtype, in which the student's run read it
     for name in NETWORKS:
         joined.model[name] = config.teachers[name].config.model
         joined.model[f"{name}_size"] = loaded[name].image_size

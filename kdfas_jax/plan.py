@@ -205,7 +205,7 @@ def _unrolled(module):
 
 
 def _frozen(module, image_size: int, mesh):
-    """A teacher's abstract variables, with the parameters in the dtype that `teachers.load` casts them to."""
+    """A teacher's abstract variables, with the parameters in the dtype that `teachers.rounded` casts them to."""
     variables, dtype = teachers.abstract_variables(module, image_size, mesh), jnp.dtype(module.dtype)
     cast = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype, sharding=a.sharding), variables["params"])
     return {**variables, "params": cast}

@@ -20,11 +20,16 @@ from kdfas_jax.models import weights
 
 
 class Teacher(NamedTuple):
-    """A frozen model: `module.apply(variables, images)` -> (logits, named outputs), for images of `image_size` px."""
+    """A frozen model: `module.apply(variables, images)` -> (logits, named outputs), for images of `image_size` px.
+
+    `step` is the step of the checkpoint that was loaded, `trained` the run's last step; None for published weights.
+    """
 
     module: Any
     variables: Any
     image_size: int
+    step: int | None = None
+    trained: int | None = None
 
 
 def home(config, student_workdir: str) -> str:
@@ -70,10 +75,11 @@ def _evaluated(home: str) -> dict[str, Any]:
 
 
 def load(home: str, mesh, config=None) -> Teacher:
-    """The teacher at `home`: a run's variables at its best step on dev, or published weights for the model of `config`.
+    """Loads the model at `home`: a run at its best step on dev, or published weights for the model of `config`.
 
-    Parameters are cast once to the dtype that the model computes in; running statistics stay fp32, as batch norm
-    computes with them. ValueError or FileNotFoundError says what a run or a file lacks.
+    Whatever scores images loads a run by this function, with fp32 parameters as they were trained: in bf16, too, heads
+    and norms compute in fp32, and a rounded head decides some faces otherwise. ValueError or FileNotFoundError says
+    what a run or a file lacks.
     """
     published = workdir.is_file(home)
     if not published:
@@ -85,11 +91,20 @@ def load(home: str, mesh, config=None) -> Teacher:
         with workdir.local(home) as path:
             found, _ = weights.load(path, module, fresh)
         variables = jax.device_put(found, jax.tree.map(lambda leaf: leaf.sharding, abstract))
-    else:
-        with checkpoint.open_finished(home) as checkpoints:
-            variables = checkpoints.restore_variables(checkpoints.best(), abstract)
-    params = jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(module.dtype)), variables["params"])
-    return Teacher(module, {**variables, "params": params}, config.data.image_size)
+        return Teacher(module, variables, config.data.image_size)
+    with checkpoint.open_finished(home) as checkpoints:
+        chosen = checkpoints.best()
+        variables = checkpoints.restore_variables(chosen, abstract)
+        return Teacher(module, variables, config.data.image_size, chosen, checkpoints.latest())
+
+
+def rounded(teacher: Teacher) -> dict[str, Any]:
+    """The variables of `teacher` as a training step keeps them: parameters in the dtype that the model computes in.
+
+    This halves the memory of a bf16 teacher. Running statistics stay fp32, as batch norm computes with them.
+    """
+    dtype = jnp.dtype(teacher.module.dtype)
+    return {**teacher.variables, "params": jax.tree.map(lambda leaf: leaf.astype(dtype), teacher.variables["params"])}
 
 
 def parameters(config, names: Iterable[str] | None = None) -> dict[str, Any]:

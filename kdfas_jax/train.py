@@ -96,7 +96,8 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
         state = _restore(config, checkpoints, model, create, mesh, steps)
         start = int(state.step)
         readers = {name: step.reader(teacher.module, teacher.image_size) for name, teacher in frozen.items()}
-        frozen_variables = {name: teacher.variables for name, teacher in frozen.items()}
+        frozen_variables = {name: teachers.rounded(teacher) for name, teacher in frozen.items()}
+        del frozen  # and with it the unrounded parameters
         attack = perturb.make(config, readers)
         parts = config.optim.accumulate
         made = step.make(model, objective, readers, optimiser, config.seed, attack, steps, parts)

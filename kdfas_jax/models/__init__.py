@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from kdfas_jax.models import counting, iresnet, mobilefacenet, resnet, stargan, together, vit
 
 
-def _together(spoof, recognition, *, dtype="float32", **sizes):
-    """`together.Together` of the models that two configs name, both in `dtype`."""
-    networks = [create({**network, "dtype": dtype}) for network in (spoof, recognition)]
-    return together.Together(*networks, dtype=dtype, **sizes)
+def _together(spoof, recognition, *, dtype="", **sizes):
+    """`together.Together` of the models that two configs name; a `dtype` replaces that of both configs."""
+    common = {"dtype": dtype} if dtype else {}
+    return together.Together(*(create({**network, **common}) for network in (spoof, recognition)), **sizes)
 
 
 # name -> what builds it from the config's other keys, which it checks itself (ValueError lists the known ones).
