@@ -224,6 +224,7 @@ def _sha256(path: str) -> str:
 def _describe(config, results: dict, role: str) -> dict:
     """What the bundle says beside its files."""
     size, data = config.data.image_size, config.data
+    counted = models.parameters(config.model, size)
     versions = {}
     for package in PACKAGES:
         try:
@@ -239,7 +240,12 @@ def _describe(config, results: dict, role: str) -> dict:
         outputs["embedding"] = {"shape": ["batch", length], "meaning": ACCEPT}
     return {
         "run": {"name": config.name, **{key: results.get(key) for key in ("step", "finished", "protocol")}},
-        "model": {**workdir.plain(config.model), "dtype": "float32", "parameters": results["params"]["student"]},
+        "model": {
+            **workdir.plain(config.model),
+            "dtype": "float32",
+            "parameters": counted.deployed,
+            "training_only_parameters": counted.training_only,  # in none of the files
+        },
         "input": {
             "name": export_formats.INPUT,
             "dtype": "float32",

@@ -35,7 +35,7 @@ POINTS = {
     "apcer1": "At most 1 % of any species pass",
 }
 GROUPS = {"sensor": "phone or camera", "medium": "printer or display", "support": "how it was held"}
-COSTS = {"parameters": "of the whole model", "FLOPs": "of one image, two a multiply-accumulate"}
+COSTS = {"parameters": "that are deployed", "FLOPs": "of one image, two a multiply-accumulate"}
 LITERATURE = {
     "apcer_pooled": ("APCER, pooled", "all species together, threshold of dev"),
     "acer_pooled": ("ACER, pooled", "its mean with BPCER"),

@@ -110,15 +110,19 @@ def rounded(teacher: Teacher) -> dict[str, Any]:
 def parameters(config, names: Iterable[str] | None = None) -> dict[str, Any]:
     """Counts the parameters of the student of `config` and of its teachers `names` (all of them by default).
 
-    Returns {'student': n, 'teachers': {name: n}}, each model at the image size of its own config: the layers that span
-    the last feature map have parameters for one size only.
+    Returns {'student': n, 'teachers': {name: n}, 'training_only': the same two keys}: the parameters that are deployed,
+    and apart from them those that only the training of each model uses (`models.parameters`). Each model is counted at
+    the image size of its own config, as layers that span the last feature map have parameters for one size only.
     """
     chosen = config.teachers if names is None else names
     taught = {name: config.teachers[name].config for name in chosen}
-    return {
-        "student": models.count(config.model, config.data.image_size),
-        "teachers": {name: models.count(teacher.model, teacher.data.image_size) for name, teacher in taught.items()},
-    }
+    student = models.parameters(config.model, config.data.image_size)
+    found = {name: models.parameters(teacher.model, teacher.data.image_size) for name, teacher in taught.items()}
+    deployed, training_only = (
+        {"student": getattr(student, kind), "teachers": {name: getattr(of, kind) for name, of in found.items()}}
+        for kind in models.Parameters._fields
+    )
+    return {**deployed, "training_only": training_only}
 
 
 def abstract_variables(module, image_size: int, mesh):
