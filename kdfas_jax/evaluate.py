@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from input_pipeline import pipeline, protocols
-from kdfas_jax import checkpoint, explain, folds, models, report, report_runs, sharding, step, teachers, workdir
+from kdfas_jax import explain, folds, optim, report, report_runs, sharding, step, teachers, workdir
 from kdfas_jax.report_parts import Looked, worst
 from kdfas_jax.tasks import TASKS
 
@@ -44,32 +44,25 @@ def evaluate(config, folder: str, *, faces: bool | None = None) -> dict:
     data = pipeline.open_data(config.data)
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(mesh, {"config.eval.batch_size": config.eval.batch_size})
-    module = models.create(config.model)
-    with checkpoint.open_finished(folder) as checkpoints:
-        chosen = checkpoints.best()
-        abstract = teachers.abstract_variables(module, config.data.image_size, mesh)
-        variables = checkpoints.restore_variables(chosen, abstract)
-    score = step.make_score(module, mesh, task.read)
-    scored = {role: score_role(score, variables, data, role, config, mesh) for role in task.roles(data)}
+    loaded = teachers.load(folder, mesh)
+    score = step.make_score(loaded.module, mesh, task.read)
+    scored = {role: score_role(score, loaded.variables, data, role, config, mesh) for role in task.roles(data)}
+    total = optim.total_steps(config.train, data.count("train"))
     results = {
         "config": workdir.plain(config),
-        "step": chosen,
+        "step": loaded.step,
+        "finished": loaded.trained == total,
+        "steps": {"trained": loaded.trained, "total": total},
         "protocol": config.data.protocol,
         **task.results(scored, data),
         "sources": data.sources,
-        "params": {
-            "student": models.count(config.model, config.data.image_size),
-            "teachers": {
-                name: models.count(teacher.config.model, config.data.image_size)
-                for name, teacher in config.teachers.items()
-            },
-        },
+        "params": teachers.parameters(config),
         "folds": [],
     }
     seen = {}
     if faces and report.detects(results):
         wrong = pd.concat(worst(report.presentations(scored["test"]), results["threshold"]["value"]).values())
-        seen = look(module, variables, data, config.data, mesh, wrong)
+        seen = look(loaded.module, loaded.variables, data, config.data, mesh, wrong)
     if jax.process_index() == 0:
         _write(config, folder, results, scored, seen)
     return results
@@ -124,5 +117,5 @@ def _write(config, folder: str, results: dict, scored: dict[str, pd.DataFrame], 
         seen=seen,
     )
     workdir.write_atomically(os.path.join(folder, "report", "index.html"), page)
-    # Last: its presence says that the run is finished.
+    # Last: where it says so, the run is finished.
     workdir.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(results, indent=2))

@@ -24,7 +24,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from input_pipeline import pipeline
-from kdfas_jax import checkpoint, export_formats, models, predict, sharding, step, tasks, teachers, workdir
+from kdfas_jax import export_formats, models, predict, report_runs, sharding, step, tasks, teachers, workdir
 from kdfas_jax.export_formats import FORMATS, Run
 from kdfas_jax.verification import cosine
 
@@ -67,7 +67,7 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
     export_formats.check(formats)
     _check_output(output)
     predict.threshold_of(folder, config)  # refuses what has none
-    results = workdir.results(config, folder)
+    results = report_runs.read(folder).results
     data = pipeline.open_data(config.data)
     role = tasks.TASKS[config.data.target].roles(data)[0]  # that the threshold is from
     with jax.default_device(jax.devices("cpu")[0]):
@@ -119,10 +119,7 @@ def _check_output(output: str) -> None:
 
 def _variables(folder: str, config) -> dict:
     """The run's variables at its best step, fp32 NumPy arrays."""
-    module, mesh = models.create(config.model), sharding.make_mesh(config.mesh)
-    with checkpoint.open_finished(folder) as checkpoints:
-        abstract = teachers.abstract_variables(module, config.data.image_size, mesh)
-        return jax.device_get(checkpoints.restore_variables(checkpoints.best(), abstract))
+    return jax.device_get(teachers.load(folder, sharding.make_mesh(config.mesh)).variables)
 
 
 def _write(
@@ -227,6 +224,7 @@ def _sha256(path: str) -> str:
 def _describe(config, results: dict, role: str) -> dict:
     """What the bundle says beside its files."""
     size, data = config.data.image_size, config.data
+    counted = models.parameters(config.model, size)
     versions = {}
     for package in PACKAGES:
         try:
@@ -241,8 +239,13 @@ def _describe(config, results: dict, role: str) -> dict:
         length = step.outputs(models.create(config.model), size)["embedding"].shape[-1]
         outputs["embedding"] = {"shape": ["batch", length], "meaning": ACCEPT}
     return {
-        "run": {"name": config.name, "step": results["step"], "protocol": results["protocol"]},
-        "model": {**workdir.plain(config.model), "dtype": "float32", "parameters": results["params"]["student"]},
+        "run": {"name": config.name, **{key: results.get(key) for key in ("step", "finished", "protocol")}},
+        "model": {
+            **workdir.plain(config.model),
+            "dtype": "float32",
+            "parameters": counted.deployed,
+            "training_only_parameters": counted.training_only,  # in none of the files
+        },
         "input": {
             "name": export_formats.INPUT,
             "dtype": "float32",

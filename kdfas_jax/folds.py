@@ -13,7 +13,7 @@ import numpy as np
 from kdfas_jax import report, report_runs, workdir
 
 FIGURES = ("dev", "test", "literature")
-OF_A_FOLD = ("protocol", "step", "threshold", *FIGURES)
+OF_A_FOLD = ("protocol", "step", "finished", "threshold", *FIGURES)
 SUMMED = ("counts", "non_response")
 LEFT_OUT = ("ci95",)  # an interval within one fold; `deviation` says how the folds differ
 
@@ -52,6 +52,7 @@ def combine(config, results: Sequence[Mapping]) -> dict:
     return {
         "config": workdir.plain(config),
         "step": None,
+        "finished": all(result["finished"] for result in results),
         "protocol": config.data.protocol,
         "threshold": {"value": None, "source": f"EER of {role}, each fold its own"},
         **{part: _over_folds([result[part] for result in results]) for part in FIGURES},
@@ -95,6 +96,6 @@ def write(config, folder: str, results: Sequence[Mapping]) -> dict:
     if jax.process_index() == 0:
         page = report.page(combined, teachers=report_runs.teachers_of(config, folder))
         workdir.write_atomically(os.path.join(folder, "report", "index.html"), page)
-        # Last: its presence says that all folds are finished.
+        # Last: where it says so, all folds are finished.
         workdir.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(combined, indent=2))
     return combined

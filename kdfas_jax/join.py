@@ -26,18 +26,19 @@ def join(folder: str, output: str) -> dict:
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     if missing := [name for name in NETWORKS if name not in config.teachers]:
         raise ValueError(f"{folder} has no teacher {missing[0]!r}; expected a run of MTAKD, as of configs/mtkd_demo.py")
-    mesh = sharding.make_mesh(config.mesh)
-    loaded = {
-        name: teachers.load(teachers.home(config.teachers[name], folder), mesh, config.teachers[name].config)
-        for name in NETWORKS
-    }
+    mesh, loaded = sharding.make_mesh(config.mesh), {}
+    for name in NETWORKS:
+        home = teachers.home(config.teachers[name], folder)
+        teachers.check_finished(name, home)
+        loaded[name] = teachers.load(home, mesh, config.teachers[name].config)
     joined = copy.deepcopy(config)
     joined.name = f"{config.name}_teachers"
-    joined.model = {"name": "together", "dtype": "float32"}
+    joined.model = {"name": "together"}  # each network in its own dtype, in which the student's run read it
     for name in NETWORKS:
         joined.model[name] = config.teachers[name].config.model
         joined.model[f"{name}_size"] = loaded[name].image_size
     joined.teachers, joined.terms = {}, {}
+    joined.train.epochs = 0.0  # nothing is left to train: the run is finished as it is
     workdir.claim(joined, output, workdir.read(folder)["data_fingerprint"])
     variables = {
         of: {name: teacher.variables[of] for name, teacher in loaded.items() if teacher.variables[of]}

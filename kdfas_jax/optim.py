@@ -8,6 +8,14 @@ import optax
 WARMUP_START = 1e-6  # learning rate at step 0, as in DeiT
 
 
+def total_steps(config, examples: int) -> int:
+    """The number of steps of a whole run of `config.epochs` over so many training examples; `config`: config.train.
+
+    The remainder of an epoch that fills no batch is dropped.
+    """
+    return round(config.epochs * (examples // config.batch_size))
+
+
 def schedule(config, *, steps: int, steps_per_epoch: int, batch_size: int) -> optax.Schedule:
     """step -> learning rate. `config.lr` is per 512 examples and scales linearly with the batch.
 

@@ -51,7 +51,7 @@ def plan(config, topology: str) -> dict:
     lowered, model, frozen, state = lower(config, mesh)
     limit, peak = _memory_bytes(devices[0]), _peak(devices[0])
     compiled, arguments, temporaries = _compile(lowered, limit)
-    image_size, batch_size = config.data.image_size, config.train.batch_size
+    batch_size = config.train.batch_size
     analytic = batch_size * analytic_flops(config, model, frozen)
     flops = step_flops(config, mesh, compiled, (model, *frozen.values()))
     fits = compiled is not None and arguments + temporaries <= limit
@@ -60,13 +60,7 @@ def plan(config, topology: str) -> dict:
         "topology": topology,
         "devices": len(devices),
         "batch_size": batch_size,
-        "params": {
-            "student": models.count(config.model, image_size),
-            "teachers": {
-                name: models.count(config.teachers[name].config.model, config.teachers[name].config.data.image_size)
-                for name in frozen
-            },
-        },
+        "params": teachers.parameters(config, frozen),
         "per_device": {"argument_bytes": arguments, "temp_bytes": temporaries, "flops": flops},
         "analytic_flops": analytic,
         "flops_ratio": flops * len(devices) / analytic,
@@ -211,7 +205,7 @@ def _unrolled(module):
 
 
 def _frozen(module, image_size: int, mesh):
-    """A teacher's abstract variables, with the parameters in the dtype that `teachers.load` casts them to."""
+    """A teacher's abstract variables, with the parameters in the dtype that `teachers.rounded` casts them to."""
     variables, dtype = teachers.abstract_variables(module, image_size, mesh), jnp.dtype(module.dtype)
     cast = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype, sharding=a.sharding), variables["params"])
     return {**variables, "params": cast}

@@ -35,7 +35,7 @@ POINTS = {
     "apcer1": "At most 1 % of any species pass",
 }
 GROUPS = {"sensor": "phone or camera", "medium": "printer or display", "support": "how it was held"}
-COSTS = {"parameters": "of the whole model", "FLOPs": "of one image, two a multiply-accumulate"}
+COSTS = {"parameters": "that are deployed", "FLOPs": "of one image, two a multiply-accumulate"}
 LITERATURE = {
     "apcer_pooled": ("APCER, pooled", "all species together, threshold of dev"),
     "acer_pooled": ("ACER, pooled", "its mean with BPCER"),
@@ -98,7 +98,21 @@ def detects(results: dict) -> bool:
 
 
 def how(results: dict) -> str:
-    """Where threshold and checkpoint of results.json's content come from, in a sentence or two."""
+    """Where threshold and checkpoint of results.json's content come from, and what speaks against its figures."""
+    return " ".join([_chosen(results), *_reservations(results)])
+
+
+def _reservations(results: dict) -> list[str]:
+    """A sentence for each reason why the figures are not those of a whole and independent run."""
+    if results.get("finished", True):
+        return []
+    steps = results.get("steps")
+    where = "in one of its folds" if steps is None else f"at step {steps['trained']} of {steps['total']}"
+    return [f"Training has stopped {where}: this run is not finished."]
+
+
+def _chosen(results: dict) -> str:
+    """Where threshold and checkpoint come from, in a sentence or two."""
     threshold, step, folds = results["threshold"], results["step"], results["folds"]
     chosen = "chosen on dev" if results["dev"] else "the last"
     if not detects(results):

@@ -28,7 +28,10 @@ def train(config, folder: str) -> dict:
     used = dict.fromkeys((*perturb.classifiers(config), *objective.teachers))
     homes = {name: teachers.home(config.teachers[name], folder) for name in used}
     for name, home in homes.items():
-        if not config.teachers[name].checkpoint and not teachers.finished(home):
+        if config.teachers[name].checkpoint:
+            teachers.check_finished(name, home)
+    for name, home in homes.items():
+        if not teachers.finished(home):
             logger.info("teacher %s: training it first, in %s", name, home)
             train(config.teachers[name].config, home)
     if len(names) > 1:
@@ -74,7 +77,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
         raise ValueError(f"config.train.batch_size={batch_size}: only {data.count('train')} training examples")
     sizes = {"config.train.batch_size": batch_size / config.optim.accumulate}
     sharding.check_batch(mesh, sizes | {"config.eval.batch_size": config.eval.batch_size})
-    steps = round(config.train.epochs * per_epoch)
+    steps = optim.total_steps(config.train, data.count("train"))
     schedule = optim.schedule(config.optim, steps=steps, steps_per_epoch=per_epoch, batch_size=batch_size)
     optimiser = optim.make(config.optim, schedule)
     model, task = models.create(config.model), TASKS[config.data.target]
@@ -93,7 +96,8 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
         state = _restore(config, checkpoints, model, create, mesh, steps)
         start = int(state.step)
         readers = {name: step.reader(teacher.module, teacher.image_size) for name, teacher in frozen.items()}
-        frozen_variables = {name: teacher.variables for name, teacher in frozen.items()}
+        frozen_variables = {name: teachers.rounded(teacher) for name, teacher in frozen.items()}
+        del frozen  # and with it the unrounded parameters
         attack = perturb.make(config, readers)
         parts = config.optim.accumulate
         made = step.make(model, objective, readers, optimiser, config.seed, attack, steps, parts)

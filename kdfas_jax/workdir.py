@@ -137,7 +137,7 @@ def read(workdir: str) -> dict[str, Any]:
 
 
 def results(config, workdir: str) -> dict[str, Any] | None:
-    """What WORKDIR/eval/results.json holds where the run of `config` is finished there, else None.
+    """What WORKDIR/eval/results.json holds where the run of `config` was trained to its last step there, else None.
 
     ValueError where it is that of another config.
     """
@@ -147,7 +147,7 @@ def results(config, workdir: str) -> dict[str, Any] | None:
     found = json.loads(read_text(path))
     if lines := differences(found["config"], plain(config)):
         raise ValueError(f"{workdir} holds another run ({lines[0][0]} differs); remove it or give another --workdir")
-    return found
+    return found if found.get("finished") else None
 
 
 def differences(there: Any, here: Any, key: str = "config") -> list[tuple[str, Any, Any]]:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from input_pipeline import datasets, pipeline, protocols, schema
-from kdfas_jax import models, optim, perturb, step
+from kdfas_jax import export, models, optim, perturb, step, teachers
 from kdfas_jax.objective import Objective
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -240,15 +240,20 @@ def test_each_part_of_mtkd_is_switched_alone(variant, read):
 
 
 def test_mtkd_on_real_faces_is_a_thirtieth_of_its_teachers():
-    """The published ratio of sizes, without the class centres that serve in training alone."""
-    config = load("mtkd_celeba_spoof", "people=100")
-    teachers = [teacher.config for teacher in config.teachers.values()]
-    sizes = [
-        models.count({**of.model, "classes": 0 if "face" in of.model.name or of.model.name == "iresnet" else 2}, 112)
-        for of in (config, *teachers)
-    ]
-    assert sizes[0] == 2_060_546
-    assert sizes[0] < 0.03 * sum(sizes[1:])
+    """The published ratio of sizes: class centres, which nobody deploys, are counted apart."""
+    counted = teachers.parameters(load("mtkd_celeba_spoof"))
+    assert counted["student"] == 2_060_546
+    assert counted["training_only"]["student"] == 10_167_554 - 2_060_546
+    assert counted["training_only"]["teachers"] == {"recognition": 10_167_554 - 2_060_546, "spoof": 0}
+    assert 1 - counted["student"] / sum(counted["teachers"].values()) == pytest.approx(0.984, abs=5e-4)
+
+
+def test_a_bundle_states_what_is_deployed_and_what_only_training_used():
+    config = load("mtkd_celeba_spoof")
+    results = {"step": 1, "finished": True, "protocol": "intra_test", "threshold": {}}
+    model = export._describe(config, results, "dev")["model"]
+    assert model["parameters"] == 2_060_546
+    assert model["training_only_parameters"] == 8_107_008
 
 
 def test_the_domain_classifier_of_a_fold_learns_its_sources():
@@ -263,8 +268,8 @@ def test_the_recognition_recipe_is_the_published_one():
     assert (config.model.classes, config.data.raw_dir) == (70, "faces")
     assert (config.terms.arcface.s, config.terms.arcface.m, config.train.batch_size) == (64.0, 0.5, 512)
     assert (config.data.align, config.data.scale, config.data.image_size) == (True, 1.0, 112)
-    assert models.count({**config.model, "classes": 0}, 112) == models.count({"name": "iresnet", "variant": "50"}, 112)
-    assert models.count(config.model, 112) - models.count({**config.model, "classes": 0}, 112) == 70 * 512
+    counted = models.parameters(config.model, 112)
+    assert counted == (models.count({"name": "iresnet", "variant": "50"}, 112), 70 * 512)
 
 
 def test_reading_a_config_touches_no_device():

@@ -31,6 +31,7 @@ def fold(protocol, auc, hter, apcer, counts, dev=None):
     return {
         "config": {},
         "step": 7,
+        "finished": True,
         "protocol": protocol,
         "threshold": {"value": 0.25, "source": "EER of dev of siw"},
         "dev": dev or {},
@@ -107,7 +108,7 @@ def test_the_whole_keeps_each_fold_and_has_no_threshold_of_its_own(results):
     assert combined["threshold"] == {"value": None, "source": "EER of dev, each fold its own"}
     assert combined["sources"] == {"train": ["siw"], "dev": [], "test": ["siw:3.1", "siw:3.2"], "extra": []}
     assert combined["params"] == results[0]["params"]
-    kept = ("protocol", "step", "threshold", "dev", "test", "literature")
+    kept = ("protocol", "step", "finished", "threshold", "dev", "test", "literature")
     assert combined["folds"] == [{name: result[name] for name in kept} for result in results]
     json.dumps(combined)
 
@@ -176,6 +177,18 @@ def test_a_finished_run_of_another_config_is_refused(tmp_path, results):
     assert workdir.results(config(), str(tmp_path)) == combined
     with pytest.raises(ValueError, match=r"holds another run \(config\.data\.protocol differs\)"):
         workdir.results(config("siw:2"), str(tmp_path))
+
+
+def test_folds_of_which_one_was_interrupted_are_not_finished(tmp_path, results):
+    """They are evaluated as they are, which the page says, and a second call resumes them."""
+    results[1]["finished"] = False
+    combined = folds.write(config(), str(tmp_path), results)
+    assert not combined["finished"]
+    assert [fold["finished"] for fold in combined["folds"]] == [True, False]
+    assert workdir.results(config(), str(tmp_path)) is None
+    assert not teachers.finished(str(tmp_path))
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "Training has stopped in one of its folds: this run is not finished." in page
 
 
 def test_a_folder_whose_folds_have_checkpoints_is_not_taken_over(tmp_path):

@@ -1,15 +1,17 @@
 """The models by name: `create({'name': 'vit', 'variant': 'S/16', 'classes': 2})`."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from kdfas_jax.models import counting, iresnet, mobilefacenet, resnet, stargan, together, vit
 
 
-def _together(spoof, recognition, *, dtype="float32", **sizes):
-    """`together.Together` of the models that two configs name, both in `dtype`."""
-    networks = [create({**network, "dtype": dtype}) for network in (spoof, recognition)]
-    return together.Together(*networks, dtype=dtype, **sizes)
+def _together(spoof, recognition, *, dtype="", **sizes):
+    """`together.Together` of the models that two configs name; a `dtype` replaces that of both configs."""
+    common = {"dtype": dtype} if dtype else {}
+    return together.Together(*(create({**network, **common}) for network in (spoof, recognition)), **sizes)
 
 
 # name -> what builds it from the config's other keys, which it checks itself (ValueError lists the known ones).
@@ -22,6 +24,9 @@ REGISTRY = {
     "mobilefacenet": mobilefacenet.create,
     "together": _together,
 }
+
+# Parameters that only training uses: a recogniser's class centres; StarGAN's generator, which trains its discriminator.
+TRAINING_ONLY = ("centres", "generator")
 
 
 def create(config):
@@ -38,11 +43,29 @@ def create(config):
     return REGISTRY[name](**options)
 
 
-def count(config, image_size):
-    """Number of parameters of the model that `config` names, at `image_size` px; nothing is computed."""
+class Parameters(NamedTuple):
+    """Numbers of parameters: those that are `deployed` with a model, and those that only its training uses."""
+
+    deployed: int
+    training_only: int
+
+
+def parameters(config, image_size):
+    """Counts the parameters of the model that `config` names, at `image_size` px, without computing them.
+
+    Only training uses the parameters below a name in `TRAINING_ONLY`, at any depth: images are scored without them.
+    """
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     shapes = jax.eval_shape(create(config).init, jax.random.key(0), images)
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    sizes = {True: 0, False: 0}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes["params"]):
+        sizes[any(key.key in TRAINING_ONLY for key in path)] += leaf.size
+    return Parameters(deployed=sizes[False], training_only=sizes[True])
+
+
+def count(config, image_size):
+    """Number of parameters that are deployed with the model that `config` names (`parameters`)."""
+    return parameters(config, image_size).deployed
 
 
 def flops(model, image_size):

@@ -8,7 +8,8 @@ class Together(nn.Module):
     """A spoof model's logits and a recogniser's embedding of the same images, each read at its own size.
 
     `spoof` and `recognition` are the networks, `spoof_size` and `recognition_size` the sides of the images, in pixels,
-    that they read. Their parameters lie below the names of these two fields.
+    that they read. Their parameters lie below the names of these two fields. `dtype` is the dtype to which a training
+    step may round the parameters of both: fp32, which rounds none, as either network may compute in fp32.
     """
 
     spoof: nn.Module
