@@ -21,9 +21,9 @@ import pandas as pd
 import tqdm
 from PIL import Image, ImageDraw, ImageFont
 
-from input_pipeline import faces, inputs, media, ops, pipeline, protocols
+from input_pipeline import faces, inputs, media, ops, pipeline, protocols, tables
 from input_pipeline.schema import Frame
-from kdfas_jax import folds, sharding, step, teachers, workdir
+from kdfas_jax import folds, sharding, spreadsheet, step, teachers, workdir
 from kdfas_jax.tasks import TASKS
 from kdfas_jax.verification import cosine
 
@@ -140,7 +140,7 @@ def predict(
     seconds = time.perf_counter() - started
     table = pd.DataFrame(rows, columns=COLUMNS + COMPARED if reference else COLUMNS)
     table = table.astype({"frame": "Int64", "score": float})
-    workdir.write_atomically(output, table.to_csv(index=False))
+    workdir.write_atomically(output, tables.to_csv(spreadsheet.neutralised(table)))
     return Predicted(table, threshold, judge.reference, len(found), judge.frames, seconds, judge.detecting)
 
 

@@ -241,6 +241,17 @@ def test_two_hundred_hostile_files(run, detector, tmp_path):
     assert len(os.listdir(tmp_path / "copies")) == found.frames
 
 
+def test_a_name_forges_no_row_and_runs_in_no_spreadsheet(run, detector, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "=1+1\rforged.jpg,0,0,0,9,9,1.0,live,\r"
+    saved(format="PNG")(name)
+    found = predict.predict(run, [name])
+    assert found.table["input"].tolist() == [name]
+    table = pd.read_csv("scores.csv")
+    assert table["input"].tolist() == [f"'{name}"]
+    assert table["score"][0] == pytest.approx(found.table["score"][0])
+
+
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     values = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "grey.png")
