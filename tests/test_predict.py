@@ -269,6 +269,40 @@ def test_an_animated_image_is_taken_as_a_video(tmp_path):
     assert np.abs(first.astype(int) - np.asarray(picture(seed=0))).mean() < 12
 
 
+def gif(path, side=9_400, frames=200):
+    """A GIF of 23 bytes a frame: pixels of one corner change on a canvas of `side` x `side`."""
+
+    def frame(number):
+        pixel = 4 | (number % 2) << 3 | 5 << 6  # LZW: clear, the pixel, end; three bits each
+        place = struct.pack("<BHHHHB", 0x2C, number, number, 1, 1, 0)
+        return b"\x21\xf9\x04\x05\0\0\0\0" + place + bytes([2, 2, pixel & 255, pixel >> 8, 0])
+
+    head = b"GIF89a" + struct.pack("<HHBBB", side, side, 0xF0, 0, 0) + bytes([10, 10, 10, 90, 90, 90])
+    path.write_bytes(head + b"".join(map(frame, range(frames))) + b";")
+
+
+def test_an_input_that_takes_too_long_to_decode_is_refused_at_once(monkeypatch, tmp_path):
+    """5 kB that were 18 billion pixels, and more than a minute; frames after the last that is taken do not count."""
+    gif(tmp_path / "huge.gif")
+    ((frame, error),) = inputs.frames_of(inputs.find([str(tmp_path / "huge.gif")])[0])
+    assert frame is None
+    assert "188 frames of 9400 x 9400 pixels" in error
+    gif(tmp_path / "small.gif", side=10, frames=20)
+    write_video(tmp_path / "video.avi")
+    for name, limit, needed, last in (
+        ("small.gif", "ANIMATION_PIXELS", 11 * 100, "11 frames of 10 x 10"),
+        ("video.avi", "VIDEO_PIXELS", 13 * 64 * 96, "13 frames of 64 x 96"),
+    ):
+        (source,) = inputs.find([str(tmp_path / name)], 1)
+        monkeypatch.setattr(media, limit, needed)
+        assert [error for _, error in inputs.frames_of(source)] == [""]
+        monkeypatch.setattr(media, limit, needed - 1)
+        ((frame, error),) = inputs.frames_of(source)
+        assert frame is None
+        assert last in error
+        assert "scale it down or cut it" in error
+
+
 def test_inputs_are_found_below_folders_once_and_in_order(tmp_path):
     for name in ("b/2.jpg", "b/10.jpg", "a.jpg", ".hidden/x.jpg", "b/._2.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
