@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from input_pipeline import faces, inputs, media, parts
-from kdfas_jax import checkpoint, evaluate, models, predict, step, workdir
+from input_pipeline import faces, inputs, media, parts, tables
+from kdfas_jax import annotated, checkpoint, evaluate, models, predict, step, workdir
 from tests import tiny as tiny_module
 from tests.test_faces import draw_face
 from tests.video_files import cut_before, write_video
@@ -95,10 +95,82 @@ def test_annotated_copies(run, detector, tmp_path):
     )
     copy = np.asarray(Image.open(tmp_path / "copies" / "000000-grey.png.jpg")).astype(int)
     assert copy.shape == (120, 160, 3)
-    assert np.abs(copy[60, 0] - predict.COLOURS[found.table.loc[0, "decision"]]).max() < 40
+    assert np.abs(copy[60, 0] - annotated.COLOURS[found.table.loc[0, "decision"]]).max() < 40
     assert np.abs(copy[100, 80] - 90).max() < 10
     assert (tmp_path / "grey.png").read_bytes() == before
     assert os.listdir(tmp_path / "copies") == ["000000-grey.png.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"output": "file/scores.csv"}, "file/scores.csv cannot be written"),
+        ({"output": "folder"}, "folder is no file"),
+        ({"annotate": "file/copies"}, "--annotate=.*file/copies: cannot be written"),
+    ],
+)
+def test_where_nothing_can_be_written_nothing_is_scored(run, tmp_path, monkeypatch, options, words):
+    monkeypatch.setattr(predict, "_scorer", None)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    options = {"output": "scores.csv"} | options
+    with pytest.raises((OSError, ValueError), match=words):
+        predict.predict(run, ["x.jpg"], **{name: str(tmp_path / path) for name, path in options.items()})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_what_was_scored_before_a_kill_is_kept_and_the_last_table_stays(run, detector, tmp_path, monkeypatch):
+    """Rows are in OUTPUT.partial-PID as soon as they are known; OUTPUT is what the last whole call left."""
+    for number in range(5):
+        picture(seed=number).save(tmp_path / f"{number}.png")
+    output, detect_all, seen = tmp_path / "scores.csv", faces.detect_all, []
+    output.write_text("last")
+
+    def killed(images):
+        seen.append(len(images))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return detect_all(images)
+
+    monkeypatch.setattr(faces, "detect_all", killed)
+    images = [str(path) for path in sorted(tmp_path.glob("*.png"))]
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict(run, images, str(output), batch=2)
+    assert output.read_text() == "last"
+    partial = tmp_path / f"scores.csv.partial-{os.getpid()}"
+    kept = pd.read_csv(partial, keep_default_na=False)
+    assert [os.path.basename(name) for name in kept["input"]] == ["0.png", "1.png", "2.png", "3.png"]
+    whole = predict.predict(run, images, str(output), batch=2)
+    assert not partial.exists()
+    assert output.read_text() == tables.to_csv(whole.table)
+    pd.testing.assert_frame_equal(pd.read_csv(output, keep_default_na=False)[:4], kept, check_dtype=False)
+
+
+def test_one_pictures_failure_is_one_row(run, tmp_path, monkeypatch):
+    """A picture that takes the detector's memory costs no other its row; a copy that JPEG cannot hold, no score.
+
+    What the call itself writes below an input is no input.
+    """
+
+    def detect(images):
+        if any(len(image) == 70 for image in images):
+            raise MemoryError
+        return [[face_of(image[:, :10])] for image in images]
+
+    monkeypatch.setattr(faces, "detect_all", detect)
+    picture().save(tmp_path / "a.png")
+    picture(height=70).save(tmp_path / "b.png")
+    Image.new("RGB", (70_000, 10), (90, 90, 90)).save(tmp_path / "c.png")
+    output, copies = tmp_path / "out" / "scores.csv", tmp_path / "out" / "copies"
+    found = predict.predict(run, [str(tmp_path)], str(output), annotate=str(copies))
+    table = found.table.assign(name=found.table["input"].map(os.path.basename))
+    assert table["name"].tolist() == ["a.png", "b.png", "c.png", "c.png"]
+    assert table["score"].notna().tolist() == [True, False, True, False]
+    assert table["error"].tolist()[:3] == ["", "MemoryError", ""]
+    assert table["error"][3].startswith("annotated copy not written: 70000 x 10 pixels")
+    assert sorted(os.listdir(copies)) == ["000000-a.png.jpg", "000001-b.png.jpg"]
+    assert "1 unreadable inputs, 1 annotated copies not written" in found.summary()
+    assert len(pd.read_csv(output)) == 4
 
 
 def claimed(folder, config):
