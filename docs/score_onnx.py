@@ -7,15 +7,52 @@ it the image is a crop already, framed as those of training (`crop` of bundle.js
 that the face is compared with, where the model has an embedding.
 """
 
+import hashlib
 import io
 import json
 import pathlib
 import re
 import sys
+import warnings
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageOps
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of Pillow: others run programs, such as Ghostscript
+BOX = re.compile(r"(-?[\d.]+,){3}-?[\d.]+")
+
+
+def read(folder: str) -> tuple[dict, bytes]:
+    """bundle.json and the first ONNX file that it names; ValueError where that is not the file that was exported."""
+    bundle = json.loads(pathlib.Path(folder, "bundle.json").read_text(encoding="utf-8"))
+    name = next((name for name in bundle["files"] if name.endswith(".onnx")), None)
+    if name is None:
+        raise ValueError(f"{folder}: no ONNX file in bundle.json; export the run with --format=onnx")
+    model = pathlib.Path(folder, name).read_bytes()
+    if hashlib.sha256(model).hexdigest() != bundle["files"][name]["sha256"]:
+        raise ValueError(f"{folder}/{name}: its SHA-256 is not that of bundle.json; export the run again")
+    return bundle, model
+
+
+def decode(path: str) -> Image.Image:
+    """The image file at `path` in RGB, upright, as --mode=predict reads it: the first frame, 16 bits as the upper 8.
+
+    OSError or ValueError for a file that is not a picture of these `FORMATS` or has more than 89 million pixels.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path, formats=FORMATS) as file:
+                image = ImageOps.exif_transpose(file)  # a copy, decoded
+        except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ValueError(f"{path}: {error}") from error
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{path}: 32 bits a pixel do not say what is white; save it with 8 or 16")
+    if image.mode.startswith("I;16"):  # which Pillow clips at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns of a palette that goes to RGB at once
+    return image.convert("RGB")
 
 
 def square(image: Image.Image, box: list[float], scale: float) -> Image.Image:
@@ -35,9 +72,9 @@ def resize(image: Image.Image, size: int) -> Image.Image:
 
 def pixels(path: str, box: str, crop: dict) -> np.ndarray:
     """What the model reads of the face in the `box` of an image file: float32 [1, s, s, 3]."""
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     if box and crop["align"]:
-        sys.exit("this model reads faces aligned by their landmarks: give it a crop of such a face, without a box")
+        raise ValueError("this model reads faces aligned by landmarks: give it a crop of such a face, without a box")
+    image = decode(path)
     if box:
         image = square(image, [float(number) for number in box.split(",")], crop["scale"])
     stored = io.BytesIO()  # crops of training were JPEG files
@@ -45,19 +82,24 @@ def pixels(path: str, box: str, crop: dict) -> np.ndarray:
     return np.asarray(resize(Image.open(stored), crop["image_size"]), np.float32)[None] / 255
 
 
-def main(folder: str, *arguments: str) -> None:
+def main(*arguments: str) -> None:
     """Prints P(live) and the decision; with a reference also the cosine, whether it matches, and is accepted."""
-    bundle = json.loads(pathlib.Path(folder, "bundle.json").read_text(encoding="utf-8"))
-    file = next(name for name in bundle["files"] if name.endswith(".onnx"))
-    session, outputs = onnxruntime.InferenceSession(pathlib.Path(folder, file)), list(bundle["outputs"])
     pictures = []  # [path, box] of the face and of the reference
-    for argument in arguments:
-        if re.fullmatch(r"(-?[\d.]+,){3}-?[\d.]+", argument):
+    for argument in arguments[1:]:
+        if BOX.fullmatch(argument) and pictures:
             pictures[-1][1] = argument
-        else:
+        elif not BOX.fullmatch(argument) and argument[:1] != "-":
             pictures.append([argument, ""])
+        else:
+            sys.exit(__doc__)
+    if len(pictures) not in (1, 2):
+        sys.exit(__doc__)
+    import onnxruntime
+
+    bundle, model = read(arguments[0])
+    session, outputs = onnxruntime.InferenceSession(model), list(bundle["outputs"])
     if len(pictures) > 1 and "embedding" not in outputs:
-        sys.exit("this model has no embedding: it cannot compare with a reference")
+        raise ValueError("this model has no embedding: it cannot compare with a reference")
     inputs = ({bundle["input"]["name"]: pixels(*picture, bundle["crop"])} for picture in pictures)
     face, *reference = (dict(zip(outputs, session.run(outputs, each), strict=True)) for each in inputs)
     live = face["score"][0] >= bundle["threshold"]["value"]
@@ -70,4 +112,7 @@ def main(folder: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

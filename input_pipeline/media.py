@@ -25,6 +25,10 @@ FORMATS = (
     "WEBP",
 )  # of Pillow: others run programs, or are rarely tested [C]
 ANIMATED = ("GIF", "PNG", "WEBP")  # whose pages are a film; those of TIFF and of a phone's MPO are not
+# Most pixels of the frames that are decoded of one file, up to the last that is taken: files of a few kB may unfold to
+# hours of work. Two cores decode 0.3 billion a second of a GIF and 1 billion of a video. [C]
+ANIMATION_PIXELS = 2_000_000_000  # 33 seconds of 1080p at 30 frames a second
+VIDEO_PIXELS = 50_000_000_000  # 13 minutes of it
 FRAMES = 8  # of a video, by default (EVALUATION: n a video, evenly spaced)
 NEAR = 15  # a face stays near its annotated place for so many frames: half a second [C]
 
@@ -42,9 +46,14 @@ def load_image(path: str | Path) -> np.ndarray:
 
 
 def image_frames(path: str | Path, frames: int = FRAMES) -> Iterator[Frame]:
-    """The one frame of an image file, or `frames` of an animated one, spaced as of a video [C]; errors as above."""
+    """The one frame of an image file, or `frames` of an animated one, spaced as of a video [C].
+
+    Errors are those of `load_image`, and ValueError, before anything is decoded, for more than `ANIMATION_PIXELS`.
+    """
     with _opened(path) as image:
-        for number in evenly(image.n_frames if image.format in ANIMATED else 1, frames):
+        wanted = evenly(image.n_frames if image.format in ANIMATED else 1, frames)
+        _check_pixels(wanted, *image.size, ANIMATION_PIXELS)
+        for number in wanted:
             image.seek(number)
             yield Frame(number, _rgb(image))
 
@@ -84,6 +93,16 @@ def _rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
+def _check_pixels(wanted: tuple[int, ...], width: float, height: float, most: int) -> None:
+    """ValueError where the frames up to the last of `wanted`, in ascending order, have more than `most` pixels."""
+    frames = wanted[-1] + 1
+    if frames * width * height > most:
+        raise ValueError(
+            f"{frames} frames of {width:.0f} x {height:.0f} pixels would be decoded, {frames * width * height:.2g} "
+            f"pixels; expected at most {most:.2g}: scale it down or cut it"
+        )
+
+
 def image_frame(path: str | Path, annotation: Callable[[], Box | None] | None = None) -> Iterator[Frame]:
     """The one frame of an image file; `annotation()` returns its face box, or None."""
     image = load_image(path)
@@ -101,7 +120,8 @@ def video_frames(
     annotation: returns frame number -> face box; a frame gets the box of the nearest annotated frame within `NEAR`.
         A video that is turned gets none [C]: published boxes of such videos (six of MSU-MFSD) are in doubt whether
         they refer to the frame before or after it is turned.
-    FileNotFoundError for an absent file. ValueError, naming file and frame, where a frame cannot be decoded.
+    FileNotFoundError for an absent file. ValueError, naming file and frame, where a frame cannot be decoded; at once
+    where the frames up to the last one that is taken have more than `VIDEO_PIXELS`.
     """
     path = os.path.abspath(path)  # FFmpeg takes what precedes a colon for a protocol
     if not os.path.exists(path):
@@ -114,8 +134,13 @@ def video_frames(
         wanted = evenly(length, frames)
         if not wanted:
             raise ValueError(f"{path}: cannot be opened as a video; copy it anew")
-        if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > Image.MAX_IMAGE_PIXELS:
+        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if width * height > Image.MAX_IMAGE_PIXELS:
             raise ValueError(f"{path}: its frames have more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down")
+        try:
+            _check_pixels(wanted, width, height, VIDEO_PIXELS)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         turned = capture.get(cv2.CAP_PROP_ORIENTATION_META) % 360 != 0
         boxes = annotation() if annotation and not turned else {}
         for number in range(wanted[-1] + 1):

@@ -27,7 +27,7 @@ import pandas as pd
 import tqdm
 from etils import epath
 
-from input_pipeline import datasets, parts, records, runners
+from input_pipeline import datasets, parts, records, runners, tables
 from input_pipeline.schema import Presentation
 
 MAX_CORRUPT = 0.01  # share of files that may be unreadable before the copy is taken for broken [C]
@@ -166,7 +166,7 @@ def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, seconds: flo
     if not rows:
         raise BrokenCopyError("none of the data set's files exists or can be read; " + "; ".join(corrupt[:5]))
     table = pd.DataFrame(rows)[list(records.TABLE_TYPES)]
-    table.to_csv(unfinished / "metadata.csv", index=False)
+    (unfinished / "metadata.csv").write_bytes(tables.to_csv(table).encode())
     records.write_tfds_metadata(unfinished, [len(note["rows"]) for note in notes])
     counts = sum((Counter(note["counts"]) for note in notes), Counter(dict.fromkeys(parts.COUNTS, 0)))
     summary = {

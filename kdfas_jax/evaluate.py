@@ -10,9 +10,10 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from input_pipeline import pipeline, protocols
+from input_pipeline import pipeline, protocols, tables
 from kdfas_jax import explain, folds, optim, report, report_runs, sharding, step, teachers, workdir
 from kdfas_jax.report_parts import Looked, worst
+from kdfas_jax.spreadsheet import neutralised
 from kdfas_jax.tasks import TASKS
 
 
@@ -104,10 +105,17 @@ def evaluate_run(folder: str, *, faces: bool = False) -> dict:
     return folds.write(config, folder, [evaluate_run(home, faces=faces) for home in homes])
 
 
-def _write(config, folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: dict) -> None:
+def scores_csv(scored: dict[str, pd.DataFrame]) -> str:
+    """Returns the text of eval/scores.csv, which `report_runs.read` reads: the rows of {role: scored rows}.
+
+    Texts that a spreadsheet would run are neutralised.
+    """
     rows = pd.concat([rows.assign(split=role) for role, rows in scored.items()])
-    scores = rows[["split", *rows.columns.drop("split")]].to_csv(index=False)
-    workdir.write_atomically(os.path.join(folder, "eval", "scores.csv"), scores)
+    return tables.to_csv(neutralised(rows[["split", *rows.columns.drop("split")]]))
+
+
+def _write(config, folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: dict) -> None:
+    workdir.write_atomically(os.path.join(folder, "eval", "scores.csv"), scores_csv(scored))
     journal = os.path.join(folder, "metrics.csv")
     page = report.page(
         results,

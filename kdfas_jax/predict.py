@@ -9,7 +9,6 @@ reference, a picture of a person, a run of two tasks also says which of the face
 
 import json
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,11 +18,10 @@ import ml_collections
 import numpy as np
 import pandas as pd
 import tqdm
-from PIL import Image, ImageDraw, ImageFont
 
-from input_pipeline import faces, inputs, media, ops, pipeline, protocols
+from input_pipeline import faces, inputs, media, ops, pipeline, protocols, tables
 from input_pipeline.schema import Frame
-from kdfas_jax import folds, sharding, step, teachers, workdir
+from kdfas_jax import annotated, folds, sharding, spreadsheet, step, teachers, workdir
 from kdfas_jax.tasks import TASKS
 from kdfas_jax.verification import cosine
 
@@ -31,8 +29,8 @@ COLUMNS = ("input", "frame", "x", "y", "w", "h", "score", "decision", "error")
 COMPARED = ("similarity", "match", "accepted")  # with a reference
 TARGETS = ("label", pipeline.BOTH)  # of runs that tell live from attack
 NO_FACE = "no face found"
+NOT_COPIED = "annotated copy not written"
 PIXELS = 50_000_000  # of the frames held at once: 150 MB, where they are large photographs [C]
-COLOURS = {"live": (0, 150, 60), "attack": (215, 30, 30)}
 
 
 class Looked(NamedTuple):
@@ -75,11 +73,12 @@ class Predicted(NamedTuple):
     def summary(self) -> str:
         """Two lines for the screen, and two more of a reference."""
         decisions, errors = self.table["decision"], self.table["error"]
-        without = int((errors == NO_FACE).sum())
+        without, uncopied = (errors == NO_FACE).sum(), errors.str.startswith(NOT_COPIED).sum()
         lines = [
             f"{self.scored} faces in {self.inputs} inputs: {(decisions == 'live').sum()} live, "
             f"{(decisions == 'attack').sum()} attack at the threshold {_at(self.threshold)}; "
-            f"{without} images or frames without a face, {(errors != '').sum() - without} unreadable inputs",
+            f"{without} images or frames without a face, {(errors != '').sum() - without - uncopied} unreadable inputs"
+            + (f", {uncopied} annotated copies not written" if uncopied else ""),
             f"{self.frames / self.seconds:.1f} images a second end to end, "
             f"{self.detecting / self.seconds:.0%} of the time face detection",
         ]
@@ -115,13 +114,16 @@ def predict(
     frames: taken of a video. batch: images looked at together. cropped: the images are face crops already, such as
     rendered ones; the box is the whole image. annotate: a folder for copies of the images with boxes and scores, ''
     for none. reference: an image of the person that faces are compared with, cut out as they are, '' for none.
-    score is P(live), live at or above the threshold of RUN/eval/results.json. A frame without a face, or an input that
-    cannot be read, is a row with its `error`, without a score. x, y, w, h are pixels of the upright frame.
+    score is P(live), live at or above the threshold of RUN/eval/results.json. A frame without a face, an input that
+    cannot be read, a frame that cannot be scored, and a copy that cannot be written is a row with its `error`, without
+    a score. x, y, w, h are pixels of the upright frame.
+    Rows are in OUTPUT.partial-PID as soon as they are known, and stay there after an error or a kill; `output` appears,
+    or replaces an older file, at the end.
     similarity is the cosine of two embeddings, match 'yes' at or above the run's threshold for it, else 'no', accepted
     'yes' where a face is live and matches.
     ValueError where the run does not tell live from attack, consists of folds, or recognises nobody and there is a
     reference, and where that cannot be read or shows no face; FileNotFoundError where the run was not trained or
-    evaluated.
+    evaluated; OSError, before anything is scored, where `output` or `annotate` cannot be written.
     """
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     threshold = threshold_of(folder, config)
@@ -130,18 +132,27 @@ def predict(
             f"--reference={reference}: {folder} has config.data.target={config.data.target!r} and recognises nobody; "
             f"expected a run of {pipeline.BOTH!r}"
         )
-    judge = _Judge(config.data, _scorer(folder, config, batch), threshold, cropped, annotate)
-    found = inputs.find(paths, frames)
-    started = time.perf_counter()
-    if reference:
-        judge.enrol(reference)
-    # By map, as a loop's variable would keep large photographs while the next ones are decoded.
-    rows = [row for judged in map(judge, _groups(_frames(found), batch)) for row in judged]
-    seconds = time.perf_counter() - started
-    table = pd.DataFrame(rows, columns=COLUMNS + COMPARED if reference else COLUMNS)
-    table = table.astype({"frame": "Int64", "score": float})
-    workdir.write_atomically(output, table.to_csv(index=False))
+    found, pictures = inputs.find(paths, frames), inputs.find([reference], 1)  # before anything is written below them
+    if annotate:
+        annotated.check_folder(annotate)
+    with workdir.growing(output) as add:
+        judge = _Judge(config.data, _scorer(folder, config, batch), threshold, cropped, annotate)
+        rows = []
+        started = time.perf_counter()
+        if reference:
+            judge.enrol(reference, *pictures)
+        # By map, as a loop's variable would keep large photographs while the next ones are decoded.
+        for judged in map(judge, _groups(_frames(found), batch)):
+            add(tables.to_csv(spreadsheet.neutralised(_table(judged, reference)), header=not rows))
+            rows += judged
+        seconds = time.perf_counter() - started
+    table = _table(rows, reference)
     return Predicted(table, threshold, judge.reference, len(found), judge.frames, seconds, judge.detecting)
+
+
+def _table(rows: list[dict], reference: str) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=COLUMNS + COMPARED if reference else COLUMNS)
+    return table.astype({"frame": "Int64", "score": float})
 
 
 def threshold_of(folder: str, config) -> dict[str, Any]:
@@ -217,9 +228,9 @@ class _Judge:
         self._cropped, self._annotate = cropped, annotate
         self.frames, self.detecting, self.reference = 0, 0.0, None
 
-    def enrol(self, path: str) -> None:
-        """Compares from now on with the largest face [C] of the picture at `path`; ValueError where there is none."""
-        picture, *others = inputs.find([path], 1)
+    def enrol(self, path: str, picture: inputs.Input, *others: inputs.Input) -> None:
+        """Compares from now on with the largest face [C] of the `picture` at `path`; ValueError where there is none, or
+        where `others` are there, too."""
         (frame, error), *_ = inputs.frames_of(picture)
         found = next(self._find([frame.image])) if frame else []
         if others or not found:
@@ -229,18 +240,40 @@ class _Judge:
         self.reference = Reference(path, len(found), float(read[0]), read[1:])
 
     def __call__(self, group: Sequence[Looked]) -> list[dict]:
+        rows = []
+        for of, own in zip(group, self._rows(group), strict=True):
+            rows += own
+            if self._annotate and of.frame:
+                rows += self._copy(of, own)
+            self.frames += of.frame is not None
+        return rows
+
+    def _rows(self, group: Sequence[Looked]) -> list[list[dict]]:
+        """The rows of each of `group`. Where they fail together, one by one: a failure costs its own picture alone."""
+        try:
+            return self._scored(group)
+        except Exception as error:  # whatever a library raises, as for lack of memory
+            reason = _reason(error)
+        if len(group) == 1:
+            return [[_failure(group[0], reason)]]
+        return [self._rows([of])[0] for of in group]
+
+    def _scored(self, group: Sequence[Looked]) -> list[list[dict]]:
         found = self._find([of.frame.image for of in group if of.frame])
         looked = [of._replace(found=next(found)) if of.frame else of for of in group]
         read = iter(self._score([self._crop(of.frame.image, face) for of in looked for face in of.found]))
-        rows = []
-        for of in looked:
-            own = [self._row(of, face, next(read)) for face in of.found] or [_failure(of)]
-            if self._annotate and of.frame:
-                path = os.path.join(self._annotate, f"{self.frames:06d}-{_plain(of.name)}.jpg")
-                _annotate(path, of.frame.image, own)
-            self.frames += of.frame is not None
-            rows += own
-        return rows
+        return [
+            [self._row(of, face, next(read)) for face in of.found] or [_failure(of, of.error or NO_FACE)]
+            for of in looked
+        ]
+
+    def _copy(self, of: Looked, rows: list[dict]) -> list[dict]:
+        """Writes the annotated copy of a frame -> no row, or the one that says why there is none."""
+        try:
+            annotated.write(self._annotate, self.frames, of.name, of.frame.image, rows)
+        except Exception as error:
+            return [_failure(of, f"{NOT_COPIED}: {_reason(error)}")]
+        return []
 
     def _row(self, of: Looked, face: faces.Face, read: np.ndarray) -> dict:
         box = {name: round(float(value), 1) for name, value in zip("xywh", face.box, strict=True)}
@@ -275,8 +308,12 @@ def _whole(image: np.ndarray) -> faces.Face:
     return faces.Face((0, 0, width, height), np.full((5, 2), np.nan, np.float32), 1.0)
 
 
-def _failure(of: Looked) -> dict:
-    error = of.error or NO_FACE
+def _reason(error: Exception) -> str:
+    """What `error` says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _failure(of: Looked, error: str) -> dict:
     return {
         "input": _text(of.name),
         "frame": of.frame.number if of.frame else None,
@@ -298,33 +335,3 @@ def _at(threshold: Mapping[str, Any]) -> str:
 def _text(text: str) -> str:
     """`text` with the bytes that are no UTF-8, which names of files may have, written out: \\xe9."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _plain(name: str) -> str:
-    """The last part of a path in letters that every file system takes."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", os.path.basename(name))[:100]
-
-
-def _annotate(path: str, image: np.ndarray, rows: Sequence[dict]) -> None:
-    """Writes a copy of an image with the boxes, scores and decisions of `rows`, and whether they match.
-
-    A face that is compared has the colour of live only where it is accepted.
-    """
-    picture = Image.fromarray(image)
-    draw, line = ImageDraw.Draw(picture), max(2, min(picture.size) // 200)
-    font = ImageFont.load_default(size=max(10, min(picture.size) // 25))
-    for row in rows:
-        if row["error"]:
-            continue
-        x, y, w, h = (row[name] for name in "xywh")
-        colour, text = COLOURS[row["decision"]], f"{row['decision']} {row['score']:.3f}"
-        if "match" in row:
-            colour = COLOURS["live" if row["accepted"] == "yes" else "attack"]
-            text += f"\n{'match' if row['match'] == 'yes' else 'no match'} {row['similarity']:.3f}"
-        draw.rectangle((x, y, x + w, y + h), outline=colour, width=line)
-        place = (x + line, y + line)
-        draw.rectangle(draw.textbbox(place, text, font), fill=colour)
-        draw.text(place, text, (255, 255, 255), font)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    picture.save(f"{path}.tmp{os.getpid()}", format="JPEG", quality=90)
-    os.replace(f"{path}.tmp{os.getpid()}", path)

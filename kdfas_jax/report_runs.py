@@ -1,12 +1,11 @@
 """Evaluated runs, read back from their folders: teachers for a student's page, and runs to be compared."""
 
-import io
 import json
 import os
 
 import pandas as pd
 
-from kdfas_jax import report, teachers, workdir
+from kdfas_jax import report, spreadsheet, teachers, workdir
 from kdfas_jax.report_parts import Evaluated
 
 # Columns of scores.csv: those that may look like numbers, and those that are, but empty in rows of other kinds.
@@ -26,8 +25,9 @@ def read(folder: str) -> Evaluated:
     scores = os.path.join(folder, "eval", "scores.csv")
     if results["folds"] or not workdir.exists(scores):
         return Evaluated(results)
-    text = io.StringIO(workdir.read_text(scores))
-    rows = pd.read_csv(text, dtype=TEXT, keep_default_na=False, na_values={name: [""] for name in NUMBERS})
+    with workdir.local(scores) as path:  # not as text, which would turn a carriage return in a name into \n
+        rows = pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values={name: [""] for name in NUMBERS})
+    rows = spreadsheet.exact(rows)
     return Evaluated(results, report.presentations(rows[rows["split"] == "test"]))
 
 

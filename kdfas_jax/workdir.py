@@ -4,6 +4,7 @@ It lies on a local disk or on object storage (gs://BUCKET/...), which `etils.epa
 are strings; whoever asks for, reads or writes a file of a run does it by the functions here.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -11,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,6 +72,30 @@ def write_atomically(path: str, text: str) -> None:
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
     temporary.write_text(text)
     temporary.replace(path)
+
+
+@contextmanager
+def growing(path: str) -> Iterator[Callable[[str], None]]:
+    """Gives `add(text)`, by which the file `path` grows unseen; it appears, or replaces an older one, after the block.
+
+    Until then the texts are in PATH.partial-PID, and they stay there after an error or a kill. Folders above are made.
+    OSError before the block where the file cannot be written, ValueError where `path` is something else.
+    """
+    if exists(path) and not is_file(path):
+        raise ValueError(f"{path} is no file; expected the name of a file to write")
+    partial = epath.Path(f"{path}.partial-{os.getpid()}")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text("")
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error.strerror or error}); give another place") from error
+    try:
+        yield functools.partial(append, os.fspath(partial))
+    except BaseException:
+        if not partial.stat().length:
+            partial.unlink()
+        raise
+    partial.replace(path)
 
 
 @contextmanager

@@ -118,6 +118,24 @@ def test_detect_nothing():
     assert faces.detect([np.zeros((50, 40, 3), np.uint8)] * 2) == [None, None]
 
 
+@pytest.mark.parametrize(("size", "most"), [((300, 2400), 4), ((1080, 1920), faces.BATCH), ((480, 480), faces.BATCH)])
+def test_the_detector_sees_a_bounded_number_of_pixels_at_once(monkeypatch, size, most):
+    """Strips are 3,840 px long where their shorter side is 480: sixteen of them took 5 GB."""
+    seen = []
+
+    def detect_at(images, side):
+        seen.append((len(images), side))
+        return [[] for _ in images]
+
+    monkeypatch.setattr(faces, "_detect_at", detect_at)
+    frame = np.zeros((*size, 3), np.uint8)
+    assert faces.detect_all([frame] * 48) == [[]] * 48
+    at_480 = [number for number, side in seen if side == 480]
+    assert sum(at_480) == 48
+    assert max(at_480) <= most
+    assert most < faces.BATCH or set(at_480) == {faces.BATCH}
+
+
 def test_align_puts_landmarks_on_the_template():
     """Dots painted at the template's places, turned and zoomed, come back to where ArcFace expects them."""
     angle, zoom = np.deg2rad(25), 3.0

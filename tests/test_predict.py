@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from input_pipeline import faces, inputs, media, parts
-from kdfas_jax import checkpoint, evaluate, models, predict, step, workdir
+from input_pipeline import faces, inputs, media, parts, tables
+from kdfas_jax import annotated, checkpoint, evaluate, models, predict, step, workdir
 from tests import tiny as tiny_module
 from tests.test_faces import draw_face
 from tests.video_files import cut_before, write_video
@@ -95,10 +95,82 @@ def test_annotated_copies(run, detector, tmp_path):
     )
     copy = np.asarray(Image.open(tmp_path / "copies" / "000000-grey.png.jpg")).astype(int)
     assert copy.shape == (120, 160, 3)
-    assert np.abs(copy[60, 0] - predict.COLOURS[found.table.loc[0, "decision"]]).max() < 40
+    assert np.abs(copy[60, 0] - annotated.COLOURS[found.table.loc[0, "decision"]]).max() < 40
     assert np.abs(copy[100, 80] - 90).max() < 10
     assert (tmp_path / "grey.png").read_bytes() == before
     assert os.listdir(tmp_path / "copies") == ["000000-grey.png.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"output": "file/scores.csv"}, "file/scores.csv cannot be written"),
+        ({"output": "folder"}, "folder is no file"),
+        ({"annotate": "file/copies"}, "--annotate=.*file/copies: cannot be written"),
+    ],
+)
+def test_where_nothing_can_be_written_nothing_is_scored(run, tmp_path, monkeypatch, options, words):
+    monkeypatch.setattr(predict, "_scorer", None)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    options = {"output": "scores.csv"} | options
+    with pytest.raises((OSError, ValueError), match=words):
+        predict.predict(run, ["x.jpg"], **{name: str(tmp_path / path) for name, path in options.items()})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_what_was_scored_before_a_kill_is_kept_and_the_last_table_stays(run, detector, tmp_path, monkeypatch):
+    """Rows are in OUTPUT.partial-PID as soon as they are known; OUTPUT is what the last whole call left."""
+    for number in range(5):
+        picture(seed=number).save(tmp_path / f"{number}.png")
+    output, detect_all, seen = tmp_path / "scores.csv", faces.detect_all, []
+    output.write_text("last")
+
+    def killed(images):
+        seen.append(len(images))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return detect_all(images)
+
+    monkeypatch.setattr(faces, "detect_all", killed)
+    images = [str(path) for path in sorted(tmp_path.glob("*.png"))]
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict(run, images, str(output), batch=2)
+    assert output.read_text() == "last"
+    partial = tmp_path / f"scores.csv.partial-{os.getpid()}"
+    kept = pd.read_csv(partial, keep_default_na=False)
+    assert [os.path.basename(name) for name in kept["input"]] == ["0.png", "1.png", "2.png", "3.png"]
+    whole = predict.predict(run, images, str(output), batch=2)
+    assert not partial.exists()
+    assert output.read_text() == tables.to_csv(whole.table)
+    pd.testing.assert_frame_equal(pd.read_csv(output, keep_default_na=False)[:4], kept, check_dtype=False)
+
+
+def test_one_pictures_failure_is_one_row(run, tmp_path, monkeypatch):
+    """A picture that takes the detector's memory costs no other its row; a copy that JPEG cannot hold, no score.
+
+    What the call itself writes below an input is no input.
+    """
+
+    def detect(images):
+        if any(len(image) == 70 for image in images):
+            raise MemoryError
+        return [[face_of(image[:, :10])] for image in images]
+
+    monkeypatch.setattr(faces, "detect_all", detect)
+    picture().save(tmp_path / "a.png")
+    picture(height=70).save(tmp_path / "b.png")
+    Image.new("RGB", (70_000, 10), (90, 90, 90)).save(tmp_path / "c.png")
+    output, copies = tmp_path / "out" / "scores.csv", tmp_path / "out" / "copies"
+    found = predict.predict(run, [str(tmp_path)], str(output), annotate=str(copies))
+    table = found.table.assign(name=found.table["input"].map(os.path.basename))
+    assert table["name"].tolist() == ["a.png", "b.png", "c.png", "c.png"]
+    assert table["score"].notna().tolist() == [True, False, True, False]
+    assert table["error"].tolist()[:3] == ["", "MemoryError", ""]
+    assert table["error"][3].startswith("annotated copy not written: 70000 x 10 pixels")
+    assert sorted(os.listdir(copies)) == ["000000-a.png.jpg", "000001-b.png.jpg"]
+    assert "1 unreadable inputs, 1 annotated copies not written" in found.summary()
+    assert len(pd.read_csv(output)) == 4
 
 
 def claimed(folder, config):
@@ -241,6 +313,17 @@ def test_two_hundred_hostile_files(run, detector, tmp_path):
     assert len(os.listdir(tmp_path / "copies")) == found.frames
 
 
+def test_a_name_forges_no_row_and_runs_in_no_spreadsheet(run, detector, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "=1+1\rforged.jpg,0,0,0,9,9,1.0,live,\r"
+    saved(format="PNG")(name)
+    found = predict.predict(run, [name])
+    assert found.table["input"].tolist() == [name]
+    table = pd.read_csv("scores.csv")
+    assert table["input"].tolist() == [f"'{name}"]
+    assert table["score"][0] == pytest.approx(found.table["score"][0])
+
+
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     values = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "grey.png")
@@ -256,6 +339,40 @@ def test_an_animated_image_is_taken_as_a_video(tmp_path):
         assert np.abs(frame.image.astype(int) - np.asarray(picture(seed=frame.number))).mean() < 12
     first = media.load_image(tmp_path / "film.webp")
     assert np.abs(first.astype(int) - np.asarray(picture(seed=0))).mean() < 12
+
+
+def gif(path, side=9_400, frames=200):
+    """A GIF of 23 bytes a frame: pixels of one corner change on a canvas of `side` x `side`."""
+
+    def frame(number):
+        pixel = 4 | (number % 2) << 3 | 5 << 6  # LZW: clear, the pixel, end; three bits each
+        place = struct.pack("<BHHHHB", 0x2C, number, number, 1, 1, 0)
+        return b"\x21\xf9\x04\x05\0\0\0\0" + place + bytes([2, 2, pixel & 255, pixel >> 8, 0])
+
+    head = b"GIF89a" + struct.pack("<HHBBB", side, side, 0xF0, 0, 0) + bytes([10, 10, 10, 90, 90, 90])
+    path.write_bytes(head + b"".join(map(frame, range(frames))) + b";")
+
+
+def test_an_input_that_takes_too_long_to_decode_is_refused_at_once(monkeypatch, tmp_path):
+    """5 kB that were 18 billion pixels, and more than a minute; frames after the last that is taken do not count."""
+    gif(tmp_path / "huge.gif")
+    ((frame, error),) = inputs.frames_of(inputs.find([str(tmp_path / "huge.gif")])[0])
+    assert frame is None
+    assert "188 frames of 9400 x 9400 pixels" in error
+    gif(tmp_path / "small.gif", side=10, frames=20)
+    write_video(tmp_path / "video.avi")
+    for name, limit, needed, last in (
+        ("small.gif", "ANIMATION_PIXELS", 11 * 100, "11 frames of 10 x 10"),
+        ("video.avi", "VIDEO_PIXELS", 13 * 64 * 96, "13 frames of 64 x 96"),
+    ):
+        (source,) = inputs.find([str(tmp_path / name)], 1)
+        monkeypatch.setattr(media, limit, needed)
+        assert [error for _, error in inputs.frames_of(source)] == [""]
+        monkeypatch.setattr(media, limit, needed - 1)
+        ((frame, error),) = inputs.frames_of(source)
+        assert frame is None
+        assert last in error
+        assert "scale it down or cut it" in error
 
 
 def test_inputs_are_found_below_folders_once_and_in_order(tmp_path):

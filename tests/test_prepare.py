@@ -174,6 +174,23 @@ def test_fingerprint_is_the_contents(raw, tmp_path):
     assert run(raw, tmp_path / "c").fingerprint != first
 
 
+def test_names_with_a_carriage_return_are_read_back(tmp_path):
+    """macOS leaves files named `Icon\\r`; those are no images, but folders and images may be named so, too."""
+    for name in ("live/Icon\r/1.png", "live/photo\rforged.png", "spoof/Icon\r/2.png", "spoof/print/\r.png"):
+        (tmp_path / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (24, 20), (9, 9, 9)).save(tmp_path / "raw" / name)
+    (tmp_path / "raw" / "live" / "Icon\r" / "Icon\r").touch()
+    prepared = run(tmp_path / "raw", tmp_path)
+    assert sorted(prepared.table["video"]) == [
+        "live/Icon\r/1.png",
+        "live/photo\rforged.png",
+        "spoof/Icon\r/2.png",
+        "spoof/print/\r.png",
+    ]
+    assert set(prepared.table["species"]) == {"live", "Icon\r", "print"}
+    assert len(records.Reader(prepared.files, prepared.table).images(range(4))) == 4
+
+
 def test_options_get_records_of_their_own(raw, tmp_path):
     plain, named = run(raw, tmp_path), run(raw, tmp_path, options={"name": "office"})
     assert plain.builder_dir != named.builder_dir

@@ -224,6 +224,19 @@ def write(folder, run):
     return str(folder)
 
 
+def test_hostile_names_in_scores_are_neutral_there_and_exact_when_read_back(run, tmp_path):
+    """A spreadsheet runs none, a line break begins no row, and comparisons see the data set's own names."""
+    videos = run.videos.assign(species=run.videos["species"].replace("print1", "=1+1\r"))
+    text = evaluate.scores_csv({"test": videos})
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "scores.csv").write_bytes(text.encode())
+    (tmp_path / "eval" / "results.json").write_text(json.dumps(run.results))
+    assert '"\'=1+1\r"' in text
+    read = report_runs.read(str(tmp_path)).videos
+    assert read["species"].tolist() == videos["species"].tolist()
+    np.testing.assert_allclose(read["score"], videos["score"])
+
+
 def test_runs_are_compared_in_a_table_and_a_page(run, tmp_path):
     other = evaluated("other", 20)
     folders = [write(tmp_path / "a", run), write(tmp_path / "b", other)]

@@ -88,6 +88,16 @@ def test_files_are_written_read_and_found(bucket):
         pass
 
 
+def test_a_growing_file_appears_in_the_bucket_at_the_end(bucket):
+    bucket.put("out/scores.csv", b"last")
+    with workdir.growing("gs://bucket/out/scores.csv") as add:
+        add("a\n")
+        add("b\r\n")
+        assert bucket.objects["out/scores.csv"] == b"last"
+    assert bucket.under("out") == ["out/scores.csv"]
+    assert bucket.objects["out/scores.csv"] == b"a\nb\r\n"
+
+
 def test_a_folder_is_listed_beyond_the_first_page(bucket):
     for number in range(1100):
         bucket.put(f"pages/{number:04d}/file", b"")
