@@ -245,8 +245,9 @@ def train_batches(
     `config.target`; soft where mixed; none for 'identity') and what `TARGETS` names, domain and identity, int32 [b]
     (numbers of `classes`; -1 for none; mixing leaves them). Every epoch is a new order of the training examples, its
     remainder dropped; `config.balance` names columns of the table, such as 'domain+label', of whose combinations each
-    gets the same share of every epoch. The hosts' rows together are the batch of a single host, as long as each has an
-    even number of them.
+    gets the same share of every epoch. Augmentation is seeded by the draw, its place in the epoch's order, so that an
+    example drawn twice in an epoch is seen in two views. The hosts' rows together are the batch of a single host, as
+    long as each has an even number of them.
     """
     if "label" not in config.target and (config.attack.probability or config.attack.recapture):
         raise ValueError(f"config.data.attack makes attacks for target 'label', not {config.target!r}; set it to zero")
@@ -264,11 +265,12 @@ def train_batches(
 
     def piece(step: int, first: int, last: int) -> tuple[np.ndarray, ...]:
         epoch, number = divmod(step, per_epoch)
-        rows = order(epoch)[number * batch_size + first : number * batch_size + last]
+        draw = number * batch_size + first  # counted through the epoch
+        rows = order(epoch)[draw : draw + last - first]
         images = np.stack(
             [
-                augmentation.view(ops.decode(image, config.image_size), ops.generator(seed, VIEW, epoch, row))
-                for row, image in zip(rows.tolist(), reader.images(rows), strict=True)
+                augmentation.view(ops.decode(image, config.image_size), ops.generator(seed, VIEW, epoch, place))
+                for place, image in enumerate(reader.images(rows), draw)
             ]
         )
         return images, augmentation.mix(images, labels_of(rows), ops.generator(seed, MIX, step)), rows
@@ -277,7 +279,9 @@ def train_batches(
     stream = ({**batch, **{name: of[batch["index"]] for name, of in numbers.items()}} for batch in stream)
     if config.target == "identity":
         return ({name: value for name, value in batch.items() if name != "label"} for batch in stream)
-    return attacked.with_attacks(stream, config.attack, seed=seed, start=start)
+    host, hosts = shard
+    first = host * (batch_size // hosts)
+    return attacked.with_attacks(stream, config.attack, seed=seed, start=start, first=first)
 
 
 def test_batches(

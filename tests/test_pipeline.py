@@ -54,6 +54,20 @@ def test_an_example_gets_a_new_view_in_every_epoch(tiny, data):
     assert sum((views[0][i] != views[1][i]).any() for i in views[0]) > len(views[0]) // 2
 
 
+def test_an_example_drawn_twice_in_an_epoch_gets_two_views(tiny, data):
+    """Balanced, the five examples of a small domain are drawn again and again; each draw has a view of its own."""
+    tiny.data.augment.update(LIGHT)
+    tiny.data.balance = "domain"
+    data.table.loc[np.flatnonzero(data.has_face("train"))[:5], "domain"] = "elsewhere"
+    views = {}
+    for batch in batches(data, tiny, 0, 3):
+        for row, image in zip(batch["index"].tolist(), batch["image"], strict=True):
+            views.setdefault(row, []).append(image.tobytes())
+    repeated = [seen for seen in views.values() if len(seen) > 1]
+    assert sum(map(len, repeated)) >= 20
+    assert all(len(set(seen)) == len(seen) for seen in repeated)
+
+
 def test_labels_are_the_tables_and_zeros_where_unknown(tiny, data):
     tiny.data.augment.update(LIGHT)
     data.table.loc[data.table.index % 5 == 0, "label"] = -1
