@@ -45,6 +45,7 @@ def fold(protocol, auc, hter, apcer, counts, dev=None):
             "calibration": {"nll": hter, "ece": 0.0, "nll_calibrated": 0.0, "ece_calibrated": 0.0},
             "counts": {"subjects": 1, **counts},
             "non_response": 2,
+            "missing": {"absent": 1, "corrupt": 0},
         },
         "literature": {"apcer_pooled": hter},
         "sources": {"train": ["siw"], "dev": [], "test": [protocol], "extra": []},
@@ -85,7 +86,8 @@ def test_counts_and_non_responses_are_summed(results):
     test = folds.combine(config(), results)["test"]
     assert test["counts"] == {"subjects": 2, "videos": 8, "live": 2, "replay": 2, "print": 4}
     assert test["non_response"] == 4
-    assert not {"counts", "non_response"} & set(test["deviation"])
+    assert test["missing"] == {"absent": 2, "corrupt": 0}
+    assert not {"counts", "missing", "non_response"} & set(test["deviation"])
 
 
 def test_what_lies_deeper_is_averaged_too_and_a_part_over_the_folds_that_have_it(results):

@@ -1,5 +1,6 @@
 """The streams: pure in seed and step, the same on any number of hosts, balanced, every test example once. 15 s."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +253,22 @@ def test_a_video_without_a_face_is_a_non_response(data):
     table.loc[lost, "found"] = False
     assert data._replace(table=table).non_responses("test") == 2
     assert data._replace(table=table).count("test") == data.count("test") - 2
+
+
+def test_missing_files_are_counted_by_the_role_that_they_would_have(tiny, data, monkeypatch):
+    """None of them changes the role of another row; records of an earlier version do not know which they are."""
+    lost = [*np.flatnonzero(data.has_face("test"))[:3], *np.flatnonzero(data.has_face("train"))[:2]]
+    missing = data.table.iloc[lost].drop(columns="role").assign(reason=["absent", *["corrupt"] * 2, *["absent"] * 2])
+    known = records.Prepared("", data.files, data.table.drop(columns="role"), "", missing)
+    monkeypatch.setattr(pipeline, "_prepared", lambda _: [known])
+    found = pipeline.open_data(tiny.data)
+    assert found.missing_files("test") == {"absent": 1, "corrupt": 2}
+    assert found.missing_files("train") == {"absent": 2, "corrupt": 0}
+    assert found.missing_files("dev") == {"absent": 0, "corrupt": 0}
+    pd.testing.assert_series_equal(found.table["role"], data.table["role"])
+    earlier = dataclasses.replace(known, missing=None)
+    monkeypatch.setattr(pipeline, "_prepared", lambda _: [known, earlier])
+    assert pipeline.open_data(tiny.data).missing_files("test") == {}
 
 
 def test_several_sets_are_one_table(tiny, data, tmp_path):

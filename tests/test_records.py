@@ -8,12 +8,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from input_pipeline import faces, parts, prepare, records
+from input_pipeline import faces, parts, pipeline, prepare, records
+from kdfas_jax.tasks import TASKS, score_videos
 
+ROLES = ("dev", "test")
 FACE = faces.Face((4.0, 2.0, 10.0, 12.0), np.zeros((5, 2), np.float32), 0.99)
 
 
@@ -123,6 +126,20 @@ def test_records_of_an_earlier_version_load_with_one_line(raw, tmp_path, capsys)
     assert {prepared.fingerprint for prepared in found} == {first.fingerprint}
     (line,) = capsys.readouterr().err.splitlines()
     assert "were made by an earlier version: changed raw files and damage cannot be noticed" in line
+
+
+def test_an_unreadable_test_file_reaches_the_evaluation(tiny, faces_dir, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(faces_dir, raw)
+    (raw / "test/live/test3/1.png").write_bytes(b"broken")
+    tiny.data.update({"raw_dir": str(raw), "data_dir": str(tmp_path / "data")})
+    data = pipeline.open_data(tiny.data)
+    assert data.missing_files("test") == {"absent": 0, "corrupt": 1}
+    assert data.missing_files("dev") == {"absent": 0, "corrupt": 0}
+    scored = {role: score_videos(pd.DataFrame({0: 0.5}, data.table.index[data.has_face(role)]), data) for role in ROLES}
+    results = TASKS["label"].results(scored, data)
+    assert results["test"]["missing"] == {"absent": 0, "corrupt": 1}
+    assert results["test"]["counts"]["videos"] == 47
 
 
 def swap_rows(lines):
