@@ -234,6 +234,13 @@ def test_protocol_3_runs_six_folds_once(tmp_path, monkeypatch):
     assert train.train(rehearsal(tmp_path / "data"), str(folder)) == results
     assert [(name, protocol) for name, protocol, _ in fits] == [("student", "3.4")]
 
+    note = folder / "3.2" / "config.json"
+    own = note.read_text()
+    note.write_text(json.dumps(json.loads(own) | {"data_fingerprint": "of other data"}))
+    with pytest.raises(ValueError, match=r"data_fingerprint of other dat in .*3.2/config.json"):
+        train.train(rehearsal(tmp_path / "data"), str(folder))
+    note.write_text(own)
+
     assert evaluate.evaluate_run(str(folder)) == results
     (folder / "3.6").rename(tmp_path / "elsewhere")
     with pytest.raises(FileNotFoundError, match=r"run/3\.6 does not exist; train all folds first"):

@@ -14,6 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from input_pipeline import faces, parts, pipeline, prepare, records
+from kdfas_jax import confuse, edit, evaluate, workdir
 from kdfas_jax.tasks import TASKS, score_videos
 
 ROLES = ("dev", "test")
@@ -140,6 +141,21 @@ def test_an_unreadable_test_file_reaches_the_evaluation(tiny, faces_dir, tmp_pat
     results = TASKS["label"].results(scored, data)
     assert results["test"]["missing"] == {"absent": 0, "corrupt": 1}
     assert results["test"]["counts"]["videos"] == 47
+
+
+@pytest.mark.parametrize(
+    ("verb", "changes"),
+    [
+        (evaluate.evaluate_run, {}),
+        (confuse.confuse, {"data.target": "domain"}),
+        (edit.edit, {"model.name": "stargan"}),
+    ],
+)
+def test_a_run_is_not_judged_on_other_data_than_its_own(tiny, tmp_path, verb, changes):
+    tiny.update_from_flattened_dict(changes)
+    workdir.claim(tiny, str(tmp_path), fingerprint="0123456789abcdef")
+    with pytest.raises(ValueError, match=r"are not those that the run was made with .data_fingerprint 0123456789ab "):
+        verb(str(tmp_path))
 
 
 def swap_rows(lines):
