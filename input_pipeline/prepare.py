@@ -101,11 +101,14 @@ def prepare(
         except BrokenCopyError:
             shutil.rmtree(unfinished)  # what was skipped in it must be read again when it is mended
             raise
+        replaced = directory.with_name(f"{directory.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
         if directory.exists():  # empty, or its raw files have changed
-            shutil.rmtree(directory)
+            directory.rename(replaced)
         unfinished.rename(directory)
         records.sync(directory.parent)
         shutil.rmtree(directory / "parts")
+        shutil.rmtree(replaced, ignore_errors=True)
     return records.load(directory)
 
 
