@@ -11,7 +11,7 @@ ATTACK, LIVE = np.eye(2, dtype=np.float32)
 
 
 def with_attacks(
-    batches: Iterator[dict[str, np.ndarray]], config, *, seed: int, start: int
+    batches: Iterator[dict[str, np.ndarray]], config, *, seed: int, start: int, first: int = 0
 ) -> Iterator[dict[str, np.ndarray]]:
     """The batches from step `start` on, as `config` (data.attack) says:
 
@@ -19,7 +19,8 @@ def with_attacks(
       that mixup or cutmix have mixed are not live crops.
     - `recapture`: of every other crop, live or attack, to be taken through the same cameras without an instrument,
       label as it was: else the camera that follows a simulated instrument would tell the label.
-    What becomes of a row depends on the seed, the step and its example alone.
+    What becomes of a row depends on the seed, the step and its place in the batch of all hosts alone, so that an
+    example drawn twice does not become the same attack twice. `first` is the place of this host's first row.
     """
     if not (config.probability or config.recapture):
         yield from batches
@@ -27,7 +28,8 @@ def with_attacks(
     from input_pipeline.simulate import attack  # JAX's compiler: seconds, for those who ask for attacks
 
     for step, batch in enumerate(batches, start):
-        draws = [ops.generator(seed, SEEDED, step, int(index)).integers(1 << 32, size=3) for index in batch["index"]]
+        places = range(first, first + len(batch["index"]))
+        draws = [ops.generator(seed, SEEDED, step, place).integers(1 << 32, size=3) for place in places]
         keys, *chances = np.array(draws).T
         attacked = (batch["label"] == LIVE).all(1) & (chances[0] < config.probability * (1 << 32))
         recaptured = ~attacked & (chances[1] < config.recapture * (1 << 32))

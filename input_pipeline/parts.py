@@ -8,7 +8,6 @@ import collections
 import dataclasses
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -62,7 +61,11 @@ class Part:
         return self.note.exists()
 
     def read_note(self) -> dict:
-        """{rows: of the metadata table, counts: of `COUNTS`, corrupt: messages} of a finished part."""
+        """What is known of a finished part.
+
+        rows: of the metadata table. counts: of `COUNTS`. corrupt: messages. missing: the columns, without those that
+        are empty, of every presentation whose file is absent or corrupt, and the `reason`.
+        """
         return json.loads(self.note.read_text())
 
 
@@ -76,30 +79,33 @@ def split(presentations: Sequence[Presentation]) -> list[tuple[Presentation, ...
 
 def write(part: Part) -> None:
     """Makes the records of a part; each of its two files appears whole or not at all."""
-    counts, corrupt, rows = collections.Counter(dict.fromkeys(COUNTS, 0)), [], []
+    counts, corrupt, missing, rows = collections.Counter(dict.fromkeys(COUNTS, 0)), [], [], []
     unfinished = part.path.with_name(f"{part.path.name}.tmp")
     with records.Writer(unfinished) as writer:
-        frames = _frames(part.presentations, counts, corrupt)
+        frames = _frames(part.presentations, counts, corrupt, missing)
         while batch := list(itertools.islice(frames, faces.BATCH)):
             for columns, features in _crops(batch, part.crop, counts):
                 rows.append(columns | writer.write(columns | features))
-    os.replace(unfinished, part.path)
-    note = part.note.with_name(f"{part.note.name}.tmp")
-    note.write_text(json.dumps({"rows": rows, "counts": counts | {"frames": len(rows)}, "corrupt": corrupt}))
-    os.replace(note, part.note)
+    records.rename(unfinished, part.path)
+    note = {"rows": rows, "counts": counts | {"frames": len(rows)}, "corrupt": corrupt, "missing": missing}
+    records.write_atomically(part.note, json.dumps(note).encode())
 
 
 def _frames(
-    presentations: Iterable[Presentation], counts: collections.Counter, corrupt: list[str]
+    presentations: Iterable[Presentation], counts: collections.Counter, corrupt: list[str], missing: list[dict]
 ) -> Iterator[tuple[Presentation, Frame]]:
+    def note(presentation: Presentation, reason: str) -> None:
+        counts[f"{reason}_files"] += 1
+        missing.append({name: value for name, value in presentation.columns().items() if value} | {"reason": reason})
+
     for presentation in presentations:
         try:
             for frame in presentation.load():
                 yield presentation, frame
         except FileNotFoundError:
-            counts["absent_files"] += 1
+            note(presentation, "absent")
         except (OSError, ValueError) as error:
-            counts["corrupt_files"] += 1
+            note(presentation, "corrupt")
             corrupt.append(f"{presentation.path}: {error}")
 
 

@@ -34,13 +34,15 @@ ORDER, VIEW, MIX = range(3)  # what a generator is seeded for, beside the run's 
 class Data(NamedTuple):
     """Prepared sets under a protocol. `table` has the rows of all, with a column `role` (train, dev, test or '') and
     `file` counting through `files`; `sources` names the domains of each role (`protocols.sources`); `attributes` are
-    those that target 'attributes' asks for, in the order of its labels."""
+    those that target 'attributes' asks for, in the order of its labels; `missing` has the files without (all of) their
+    records, as of `records.Prepared`, with the role that they would have, or is None where records do not say."""
 
     table: pd.DataFrame
     files: Sequence[str]
     fingerprint: str  # of every example's metadata and image
     sources: dict[str, list[str]]
     attributes: tuple[str, ...] = ()
+    missing: pd.DataFrame | None = None
 
     def count(self, role: str) -> int:
         """Examples of a role that have a face."""
@@ -55,6 +57,13 @@ class Data(NamedTuple):
         """Videos of a role in which no frame has a face: they get no score, and are reported."""
         rows = self.table[self.table["role"] == role]
         return int((~rows.groupby(["dataset", "video"])["found"].any()).sum())
+
+    def missing_files(self, role: str) -> dict[str, int]:
+        """Files of a role that are 'absent', or 'corrupt', in whole or from some frame on; {} where nobody knows."""
+        if self.missing is None:
+            return {}
+        reasons = self.missing["reason"][self.missing["role"] == role]
+        return {reason: int((reasons == reason).sum()) for reason in ("absent", "corrupt")}
 
     def has_face(self, role: str) -> np.ndarray:
         """Which rows of the table have a role and a face, bool [n]."""
@@ -76,13 +85,15 @@ def open_data(config) -> Data:
         raise ValueError(f"config.data.target={config.target!r} is unknown; known: {', '.join(TARGETS)}")
     everything = gather(config)
     table = everything.table
-    roles = _roles(table, config)
-    if config.train_species:
-        roles = roles.mask((roles == "train") & ~table["species"].isin(config.train_species), "")
+    roles, missing = _roles(table, config), everything.missing
+    if missing is not None and len(missing):  # which are not to change the roles of the others
+        both = _roles(pd.concat([table, missing], ignore_index=True), config)
+        missing = missing.assign(role=both[len(table) :].to_numpy())
     data = everything._replace(
         table=table.assign(role=roles, domain=_domains(table, config.domain_by)),
         sources=protocols.sources(table, roles, tuple(config.extra_sources)),
         attributes=tuple(config.attributes) if config.target == "attributes" else (),
+        missing=missing,
     )
     for role in ("train", "test"):
         if not data.count(role):
@@ -109,7 +120,9 @@ def gather(config) -> Data:
         ignore_index=True,
     )
     fingerprint = hashlib.sha256("".join(p.fingerprint for p in prepared).encode()).hexdigest()
-    return Data(table.assign(role=""), [file for p in prepared for file in p.files], fingerprint, {})
+    known = all(p.missing is not None for p in prepared)
+    missing = pd.concat([p.missing for p in prepared], ignore_index=True).assign(role="") if known else None
+    return Data(table.assign(role=""), [file for p in prepared for file in p.files], fingerprint, {}, missing=missing)
 
 
 def _domains(table: pd.DataFrame, column: str) -> pd.Series:
@@ -121,7 +134,14 @@ def _domains(table: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _roles(table: pd.DataFrame, config) -> pd.Series:
-    """The role of each row under the protocol of `config` (config.data), as its target needs."""
+    """The role of each row under the protocol of `config` (config.data), as its target and `train_species` need."""
+    roles = _roles_of_all_species(table, config)
+    if config.train_species:
+        roles = roles.mask((roles == "train") & ~table["species"].isin(config.train_species), "")
+    return roles
+
+
+def _roles_of_all_species(table: pd.DataFrame, config) -> pd.Series:
 
     def assigned(rows: pd.DataFrame) -> pd.Series:
         extra, subjects = tuple(config.extra_sources), dict(config.subjects)
@@ -245,8 +265,9 @@ def train_batches(
     `config.target`; soft where mixed; none for 'identity') and what `TARGETS` names, domain and identity, int32 [b]
     (numbers of `classes`; -1 for none; mixing leaves them). Every epoch is a new order of the training examples, its
     remainder dropped; `config.balance` names columns of the table, such as 'domain+label', of whose combinations each
-    gets the same share of every epoch. The hosts' rows together are the batch of a single host, as long as each has an
-    even number of them.
+    gets the same share of every epoch. Augmentation is seeded by the draw, its place in the epoch's order, so that an
+    example drawn twice in an epoch is seen in two views. The hosts' rows together are the batch of a single host, as
+    long as each has an even number of them.
     """
     if "label" not in config.target and (config.attack.probability or config.attack.recapture):
         raise ValueError(f"config.data.attack makes attacks for target 'label', not {config.target!r}; set it to zero")
@@ -264,11 +285,12 @@ def train_batches(
 
     def piece(step: int, first: int, last: int) -> tuple[np.ndarray, ...]:
         epoch, number = divmod(step, per_epoch)
-        rows = order(epoch)[number * batch_size + first : number * batch_size + last]
+        draw = number * batch_size + first  # counted through the epoch
+        rows = order(epoch)[draw : draw + last - first]
         images = np.stack(
             [
-                augmentation.view(ops.decode(image, config.image_size), ops.generator(seed, VIEW, epoch, row))
-                for row, image in zip(rows.tolist(), reader.images(rows), strict=True)
+                augmentation.view(ops.decode(image, config.image_size), ops.generator(seed, VIEW, epoch, place))
+                for place, image in enumerate(reader.images(rows), draw)
             ]
         )
         return images, augmentation.mix(images, labels_of(rows), ops.generator(seed, MIX, step)), rows
@@ -277,7 +299,9 @@ def train_batches(
     stream = ({**batch, **{name: of[batch["index"]] for name, of in numbers.items()}} for batch in stream)
     if config.target == "identity":
         return ({name: value for name, value in batch.items() if name != "label"} for batch in stream)
-    return attacked.with_attacks(stream, config.attack, seed=seed, start=start)
+    host, hosts = shard
+    first = host * (batch_size // hosts)
+    return attacked.with_attacks(stream, config.attack, seed=seed, start=start, first=first)
 
 
 def test_batches(

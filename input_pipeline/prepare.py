@@ -2,6 +2,7 @@
 
     python -m input_pipeline.prepare --dataset=NAME --raw_dir=RAW [--data_dir=data] [--size=224] [--scale=1.3]
                                      [--align] [--boxes=mtcnn] [--option KEY=VALUE ...] [--workers=N | --runner=...]
+                                     [--changed=again]
 
 leaves the records (`input_pipeline.records`) in DATA_DIR/face_crops/NAME-SIZEpx-SCALEx[-...]/1.1.0. The work is cut
 into parts (`input_pipeline.parts`); until all are finished they lie beside it in 1.1.0.unfinished, and the same command
@@ -11,27 +12,33 @@ goes on from there. Who makes the parts (this process, N workers, Apache Beam) c
 import argparse
 import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import itertools
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import tqdm
 from etils import epath
 
-from input_pipeline import datasets, parts, records, runners, tables
+from input_pipeline import datasets, parts, raw, records, runners, tables
 from input_pipeline.schema import Presentation
 
 MAX_CORRUPT = 0.01  # share of files that may be unreadable before the copy is taken for broken [C]
-FORMAT = 1  # of parts; a change of what they hold must change it
+FORMAT = 2  # of parts; a change of what they hold must change it
+
+
+CHANGED = ("error", "again", "keep")  # what to do where the raw files are no longer those of the records
 
 
 class BrokenCopyError(ValueError):
@@ -45,48 +52,63 @@ def prepare(
     data_dir: str = "data",
     options: Mapping = {},
     max_corrupt: float = MAX_CORRUPT,
+    changed: str = "error",
     workers: int = 1,
     beam: Sequence[str] | None = None,
     **crop,
 ) -> records.Prepared:
     """The records of `dataset` (a name in `datasets.READERS`), made first where no finished ones exist.
 
-    options: the reader's own. crop: fields of `parts.Crop`: size, scale, boxes, align. workers: processes; 1 works in
-    this one. beam: the arguments of an Apache Beam pipeline instead, such as ['--runner=DirectRunner']; its workers
-    must see `raw_dir` and `data_dir`. Object storage has no renames and locks: records there are only read.
+    options: the reader's own. changed: what to do where files of `raw_dir` are new, removed or changed since the
+    records were made: 'error'; 'again', to prepare them anew; 'keep', to go on with the records as they are. crop:
+    fields of `parts.Crop`: size, scale, boxes, align. workers: processes; 1 works in this one. beam: the arguments of
+    an Apache Beam pipeline instead, such as ['--runner=DirectRunner']; its workers must see `raw_dir` and `data_dir`.
+    Object storage has no renames and locks: records there are only read.
     ValueError or OSError for missing or wrong raw data or options, or no records there; BrokenCopyError, after removing
     what was made, for a data set of which more than `max_corrupt` is unreadable. Stopped otherwise, it goes on when
     called again. A second process that prepares the same records waits for the first.
     """
+    if changed not in CHANGED:
+        raise ValueError(f"changed must be {', '.join(CHANGED[:-1])} or {CHANGED[-1]}, got {changed!r}")
     crop = parts.Crop(**crop)
     directory = builder_dir(dataset, data_dir, crop, options)
-    if finished := records.load(directory, raw_dir):
-        return finished
+    reader = datasets.get(dataset)
+    finished = functools.partial(
+        _finished, directory, reader, raw_dir, changed, _command(dataset, data_dir, crop, options)
+    )
+    if found := finished():
+        return found
     if records.is_remote(directory):
         raise ValueError(
             f"no records in {directory}: prepare them on a local disk (python -m input_pipeline.prepare "
             f"--dataset={dataset} ... --data_dir=data), then copy data/{records.NAME} to {data_dir}/{records.NAME}"
         )
     directory = Path(directory)
-    reader = datasets.get(dataset)
     datasets.check(reader, dataset, raw_dir, options)
+    files = _listing(reader, raw_dir, directory) if raw_dir else None
     presentations = list(reader.read(**({"raw_dir": raw_dir} if raw_dir else {}), **options))
     with _alone(directory):
-        if finished := records.load(directory, raw_dir):
-            return finished
+        if found := finished():
+            return found
         started = time.monotonic()
         unfinished = directory.with_name(f"{directory.name}.unfinished")
-        work = _plan(unfinished, presentations, crop)
+        work = _plan(unfinished, presentations, crop, files)
         pending = [part for part in work if not part.finished]
         runner = runners.with_workers(pending, workers) if beam is None else runners.with_beam(pending, beam)
         try:
             _watch(dataset, work, runner, max_corrupt)
-            _finish(unfinished, work, raw_dir, time.monotonic() - started)
+            _finish(unfinished, work, raw_dir, files, time.monotonic() - started)
         except BrokenCopyError:
             shutil.rmtree(unfinished)  # what was skipped in it must be read again when it is mended
             raise
+        replaced = directory.with_name(f"{directory.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        if directory.exists():  # empty, or its raw files have changed
+            directory.rename(replaced)
         unfinished.rename(directory)
+        records.sync(directory.parent)
         shutil.rmtree(directory / "parts")
+        shutil.rmtree(replaced, ignore_errors=True)
     return records.load(directory)
 
 
@@ -95,9 +117,12 @@ def load(
 ) -> records.Prepared | None:
     """Finished records for exactly these settings, or None.
 
-    `raw_dir` may be left out once the records exist. ValueError where it is given and they were made from another.
+    `raw_dir` may be left out once the records exist. ValueError where it is given and they were made from another, or
+    its files have changed since.
     """
-    return records.load(builder_dir(dataset, data_dir, parts.Crop(**crop), options), raw_dir)
+    crop = parts.Crop(**crop)
+    directory, command = builder_dir(dataset, data_dir, crop, options), _command(dataset, data_dir, crop, options)
+    return _finished(directory, datasets.get(dataset), raw_dir, "error", command)
 
 
 def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) -> epath.Path:
@@ -108,6 +133,48 @@ def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping)
     if options:
         config += "-" + hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode()).hexdigest()[:8]
     return epath.Path(data_dir, records.NAME, config, records.VERSION)
+
+
+def _finished(
+    directory: epath.Path, reader: ModuleType, raw_dir: str, changed: str, command: str
+) -> records.Prepared | None:
+    """The finished records, if they are still those of the raw files; where not, as `changed` says.
+
+    Records without a listing, and raw files that are not at hand, cannot be compared.
+    """
+    found = records.load(directory, raw_dir)
+    if not (found and found.raw and raw_dir and os.path.exists(raw_dir)):
+        return found
+    now = _listing(reader, raw_dir, directory)
+    if raw.digest(now) == found.raw:
+        return found
+    if changed == "error" or records.is_remote(directory):
+        what = raw.changes(raw.unpacked((directory / records.RAW_FILES).read_bytes()), now)
+        raise ValueError(
+            f"the raw files in {raw_dir} have changed since the records in {directory} were made: {what}; to prepare "
+            f"them anew: {command} --raw_dir={shlex.quote(raw_dir)} --changed=again; to go on with the records as they "
+            f"are: the same with --changed=keep"
+        )
+    if changed == "again":
+        return None
+    summary = records.read_summary(directory) | {"raw": raw.digest(now)}
+    records.write_atomically(Path(directory, records.RAW_FILES), raw.packed(now))
+    records.write_summary(Path(directory), summary)
+    return records.load(directory, raw_dir)
+
+
+def _listing(reader: ModuleType, raw_dir: str, directory: epath.Path) -> raw.Listing:
+    """The raw files as they are now, without records that lie among them."""
+    named = reader.files(raw_dir) if hasattr(reader, "files") else ()
+    return raw.listing(raw_dir, named, without=os.fspath(directory.parent.parent))
+
+
+def _command(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) -> str:
+    """The command that makes these records, but for the raw directory."""
+    flags = [f"--dataset={dataset}", f"--data_dir={data_dir}", f"--size={crop.size}", f"--scale={crop.scale:g}"]
+    flags += ["--align"] * crop.align + [f"--boxes={crop.boxes}"] * (crop.boxes != "annotation")
+    flags += [f"--option={name}={json.dumps(value)}" for name, value in options.items()]
+    return shlex.join(["python", "-m", "input_pipeline.prepare", *flags])
 
 
 @contextlib.contextmanager
@@ -123,10 +190,12 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _plan(unfinished: Path, presentations: Sequence[Presentation], crop: parts.Crop) -> list[parts.Part]:
+def _plan(
+    unfinished: Path, presentations: Sequence[Presentation], crop: parts.Crop, files: raw.Listing | None
+) -> list[parts.Part]:
     """The parts of a data set; what an earlier run finished of the very same plan is kept."""
     groups = parts.split(presentations)
-    facts = [FORMAT, crop, *((p.path, p.frames, p.columns()) for p in presentations)]
+    facts = [FORMAT, crop, files and raw.digest(files), *((p.path, p.frames, p.columns()) for p in presentations)]
     facts += [importlib.metadata.version(package) for package in ("mtcnn", "opencv-python-headless")]
     plan = hashlib.sha256(repr(facts).encode()).hexdigest()
     note = unfinished / "parts" / "plan"
@@ -158,7 +227,7 @@ def _watch(dataset: str, work: list[parts.Part], runner: Iterator[parts.Part], m
             bar.update(0 if part in finished else part.frames)
 
 
-def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, seconds: float) -> None:
+def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, files: raw.Listing | None, seconds: float) -> None:
     """From the notes of all parts: the table, TFDS's metadata and the summary."""
     notes = [part.read_note() for part in work]
     rows = [row | {"file": number} for number, note in enumerate(notes) for row in note["rows"]]
@@ -176,9 +245,15 @@ def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, seconds: flo
         "seconds": round(seconds, 1),  # of the last run
         "raw_dir": raw_dir and str(Path(raw_dir).resolve()),
         "corrupt": corrupt,
+        "missing": [row for note in notes for row in note["missing"]],
+        "raw": raw.digest(files) if files is not None else "",
     }
-    (unfinished / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    if files is not None:
+        records.write_atomically(unfinished / records.RAW_FILES, raw.packed(files))
     (unfinished / "summary.txt").write_text(_text(summary, table))
+    for path in unfinished.iterdir():
+        records.sync(path)
+    records.write_summary(unfinished, summary)
 
 
 def _text(summary: Mapping, table: pd.DataFrame) -> str:
@@ -212,6 +287,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--align", action="store_true", help="turn and fit MTCNN's landmarks to ArcFace's template")
     parser.add_argument("--option", type=_option, action="append", default=[], help="KEY=VALUE for the reader")
     parser.add_argument("--max_corrupt", type=float, default=MAX_CORRUPT, help="share of files (default: %(default)s)")
+    parser.add_argument("--changed", default="error", help="where raw files have: error, again (anew) or keep records")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--runner", help="an Apache Beam runner; what it needs beside goes after --")
     parser.add_argument("beam", nargs="*", help=argparse.SUPPRESS)
@@ -233,6 +309,7 @@ def main(argv: list[str] | None = None) -> None:
             boxes=flags.boxes,
             align=flags.align,
             max_corrupt=flags.max_corrupt,
+            changed=flags.changed,
             workers=flags.workers,
             beam=[f"--runner={flags.runner}", *flags.beam] if flags.runner else None,
         )

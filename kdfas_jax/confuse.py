@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from input_pipeline import pipeline
-from kdfas_jax import perturb, report, sharding, step, teachers, workdir
+from kdfas_jax import evaluate, perturb, report, sharding, step, teachers, workdir
 
 logger = logging.getLogger("kdfas_jax.confuse")  # run as a module, its name is __main__
 
@@ -32,7 +32,7 @@ def confuse(folder: str, *, steps: Sequence[int] = (1, 3, 5), eps: Sequence[floa
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     if config.data.target != "domain":
         raise ValueError(f"{folder} has config.data.target={config.data.target!r}; expected a run of 'domain'")
-    data = pipeline.open_data(config.data)
+    data = evaluate.open_data(config, folder)
     mesh = sharding.make_mesh(config.mesh)
     judge = teachers.load(folder, mesh)
     read = step.reader(judge.module, judge.image_size)

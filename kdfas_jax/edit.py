@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from input_pipeline import ops, pipeline
 from input_pipeline.records import Reader
-from kdfas_jax import checkpoint, models, sharding, teachers, workdir
+from kdfas_jax import checkpoint, evaluate, models, sharding, teachers, workdir
 
 HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # exclude each other [S, StarGAN's implementation]
 TILE = 1.0  # inches of a picture on the sheet
@@ -43,7 +43,7 @@ def edit(folder: str, faces: int = 8) -> Edits:
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     if config.model.name != "stargan":
         raise ValueError(f"{folder} has config.model.name={config.model.name!r}; expected a run of 'stargan'")
-    data = pipeline.open_data(config.data)
+    data = evaluate.open_data(config, folder)
     names, labels = pipeline.labels(data, config.data.target)
     rows = _spread(data, faces)
     has = labels(rows)

@@ -35,6 +35,24 @@ def score_role(score, variables, data: pipeline.Data, role: str, config, mesh) -
     return TASKS[config.data.target].scored(score_examples(score, variables, batches, mesh), data)
 
 
+def open_data(config, folder: str) -> pipeline.Data:
+    """The data of the run in `folder`; errors as of `pipeline.open_data` and `check_data`."""
+    data = pipeline.open_data(config.data)
+    check_data(folder, data.fingerprint)
+    return data
+
+
+def check_data(folder: str, fingerprint: str) -> None:
+    """ValueError where data of this `fingerprint` are not those that the run in `folder` was made with."""
+    made_with = workdir.read(folder)["data_fingerprint"]
+    if made_with != fingerprint:
+        raise ValueError(
+            f"the records of today are not those that the run was made with (data_fingerprint {made_with[:12]} in "
+            f"{folder}/config.json, {fingerprint[:12]} now): expected the same; copy those records to its "
+            f"config.data.data_dir, or train anew with another --workdir"
+        )
+
+
 def evaluate(config, folder: str, *, faces: bool | None = None) -> dict:
     """Evaluates the run in `folder` and writes eval/ and report/ there; -> what results.json holds.
 
@@ -42,7 +60,7 @@ def evaluate(config, folder: str, *, faces: bool | None = None) -> dict:
     """
     faces = config.report.faces if faces is None else faces
     task = TASKS[config.data.target]
-    data = pipeline.open_data(config.data)
+    data = open_data(config, folder)
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(mesh, {"config.eval.batch_size": config.eval.batch_size})
     loaded = teachers.load(folder, mesh)

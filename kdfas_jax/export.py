@@ -24,7 +24,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from input_pipeline import pipeline
-from kdfas_jax import export_formats, models, predict, report_runs, sharding, step, tasks, teachers, workdir
+from kdfas_jax import evaluate, export_formats, models, predict, report_runs, sharding, step, tasks, teachers, workdir
 from kdfas_jax.export_formats import FORMATS, Run
 from kdfas_jax.verification import cosine
 
@@ -68,7 +68,7 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
     _check_output(output)
     predict.threshold_of(folder, config)  # refuses what has none
     results = report_runs.read(folder).results
-    data = pipeline.open_data(config.data)
+    data = evaluate.open_data(config, folder)
     role = tasks.TASKS[config.data.target].roles(data)[0]  # that the threshold is from
     with jax.default_device(jax.devices("cpu")[0]):
         bundle = _describe(config, results, role)

@@ -14,7 +14,7 @@ from kdfas_jax import report, report_runs, workdir
 
 FIGURES = ("dev", "test", "literature")
 OF_A_FOLD = ("protocol", "step", "finished", "threshold", *FIGURES)
-SUMMED = ("counts", "non_response")
+SUMMED = ("counts", "non_response", "missing")
 LEFT_OUT = ("ci95",)  # an interval within one fold; `deviation` says how the folds differ
 
 

@@ -171,9 +171,20 @@ def _lead(title: str, results: dict) -> Html:
     return Html(
         f'<h1>{escaped(title)}</h1><p class="lead">{escaped(f"{passing} as live. {refused} turned away.")}</p>'
         "<p>Score = P(live): 1 is a live face, 0 an attack; a video is accepted when its score is at or above the "
-        f"threshold. {escaped(how(results))} Videos without a face, which get no score: {test['non_response']}.</p>"
+        f"threshold. {escaped(how(results))} Videos without a face, which get no score: {test['non_response']}. "
+        f"{_missing(test)}</p>"
         f'<p class="dim">{escaped(data)}: {test["counts"]["videos"]} videos of {test["counts"]["subjects"]} people'
         f"{', each counted in every fold' if results['folds'] else ''}.</p>"
+    )
+
+
+def _missing(test: dict) -> str:
+    """How many files of the test are missing; results of earlier versions say nothing of them."""
+    if not (missing := test.get("missing")):
+        return "The records were made by an earlier version: whether files are absent or corrupt is not known."
+    return (
+        f"Files of the test that are absent: {missing['absent']}, that cannot be read to their end: "
+        f"{missing['corrupt']}."
     )
 
 

@@ -62,7 +62,8 @@ def _detection_results(videos: dict[str, pd.DataFrame], data: pipeline.Data) -> 
 
     def figures(role: str) -> dict:
         scaled = {"calibration": calibration.figures(videos[role], temperature)}
-        return metrics.figures(videos[role], threshold) | scaled | {"non_response": data.non_responses(role)}
+        lost = {"non_response": data.non_responses(role), "missing": data.missing_files(role)}
+        return metrics.figures(videos[role], threshold) | scaled | lost
 
     test = videos["test"]
     return {
@@ -126,7 +127,12 @@ def _live_and_embedding(logits: jax.Array, out: Mapping[str, jax.Array]) -> jax.
 
 def _presentations(data: pipeline.Data) -> pipeline.Data:
     """`data` with the roles of those images alone of which somebody knows whether they are live."""
-    return data._replace(table=data.table.assign(role=data.table["role"].where(data.table["label"] >= 0, "")))
+
+    def known(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(role=rows["role"].where(rows["label"] >= 0, ""))
+
+    missing = data.missing if data.missing is None else known(data.missing)
+    return data._replace(table=known(data.table), missing=missing)
 
 
 def score_both(kept: pd.DataFrame, data: pipeline.Data) -> pd.DataFrame:
@@ -269,7 +275,9 @@ def _plain_results(figures: Callable[[pd.DataFrame], dict]) -> Callable[[dict[st
 
     def results(scored: dict[str, pd.DataFrame], data: pipeline.Data) -> dict:
         judged = {
-            role: figures(rows) | {"counts": {"scores": len(rows)}, "non_response": data.non_responses(role)}
+            role: figures(rows)
+            | {"counts": {"scores": len(rows)}}
+            | {"non_response": data.non_responses(role), "missing": data.missing_files(role)}
             for role, rows in scored.items()
         }
         threshold = {"value": None, "source": "none"}

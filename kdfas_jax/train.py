@@ -43,7 +43,8 @@ def train(config, folder: str) -> dict:
 def _train_folds(config, folder: str, objective: Objective, homes: Mapping[str, str], names: tuple[str, ...]) -> dict:
     """Trains and evaluates the folds that are not finished, each with its own fold of the teachers."""
     runs = {name: folds.config_of(config, name) for name in names}
-    workdir.claim(config, folder, pipeline.open_data(runs[names[0]].data).fingerprint)
+    fingerprint = pipeline.open_data(runs[names[0]].data).fingerprint
+    workdir.claim(config, folder, fingerprint)
     results = []
     for name, run in runs.items():
         home = folds.home(folder, name)
@@ -52,6 +53,8 @@ def _train_folds(config, folder: str, objective: Objective, homes: Mapping[str, 
             logger.info("fold %s, in %s", name, home)
             fit(run, home, objective, {teacher: _of_fold(taught, name) for teacher, taught in homes.items()})
             found = evaluate.evaluate(run, home)
+        else:
+            evaluate.check_data(home, fingerprint)
         results.append(found)
     return folds.write(config, folder, results)
 

@@ -253,7 +253,7 @@ def test_a_generative_teacher_is_trained_chosen_and_evaluated(run):
     assert json.loads((home / "eval" / "results.json").read_text()) == results
     assert evaluate.evaluate_run(str(home)) == results
     for role in ("dev", "test"):
-        assert {"auc", "accuracy", "by_attribute", "counts", "non_response"} == set(results[role])
+        assert {"auc", "accuracy", "by_attribute", "counts", "missing", "non_response"} == set(results[role])
         assert list(results[role]["by_attribute"]) == ["Young", "Male"]
         assert results[role]["counts"] == {"scores": 96}
     assert results["test"]["by_attribute"]["Male"]["auc"] > 0.8

@@ -27,10 +27,10 @@ def batches(seed=0, count=20, rows=16):
         yield {"image": np.zeros((rows, 8, 8, 3), np.uint8), "label": label, "index": index}
 
 
-def made(probability, recapture, *, seed=0, start=0, stream=None):
+def made(probability, recapture, *, seed=0, start=0, first=0, stream=None):
     config = common.base("test").data.attack
     config.update({"probability": probability, "recapture": recapture})
-    return list(attacked.with_attacks(stream or batches(), config, seed=seed, start=start))
+    return list(attacked.with_attacks(stream or batches(), config, seed=seed, start=start, first=first))
 
 
 def test_off_changes_nothing():
@@ -63,13 +63,20 @@ def test_the_others_are_recaptured_with_their_labels():
     assert all((batch["image"] > 0).all() for batch in made(0.4, 1.0))
 
 
-def test_what_becomes_of_a_row_depends_on_seed_step_and_example():
+def test_what_becomes_of_a_row_depends_on_seed_step_and_place_in_the_batch():
     whole, again, other = made(0.5, 0.3), made(0.5, 0.3), made(0.5, 0.3, seed=1)
     resumed = made(0.5, 0.3, start=7, stream=(batch for n, batch in enumerate(batches()) if n >= 7))
-    halves = made(0.5, 0.3, stream=({k: v[8:] for k, v in batch.items()} for batch in batches()))
+    halves = made(0.5, 0.3, first=8, stream=({k: v[8:] for k, v in batch.items()} for batch in batches()))
     for n, batch in enumerate(whole):
         np.testing.assert_array_equal(batch["image"], again[n]["image"])
         np.testing.assert_array_equal(batch["image"][8:], halves[n]["image"])
         if n >= 7:
             np.testing.assert_array_equal(batch["image"], resumed[n - 7]["image"])
     assert any((one["image"] != two["image"]).any() for one, two in zip(whole, other, strict=True))
+
+
+def test_an_example_drawn_twice_in_a_batch_becomes_two_attacks():
+    stream = ({**batch, "index": np.zeros(16, int)} for batch in batches())
+    attacks = [batch["image"][::4, 0, 0, 0] for batch in made(1.0, 0.0, stream=stream)]
+    assert {200, 201} == set(np.unique(attacks))
+    assert any(len(set(levels)) == 2 for levels in attacks)

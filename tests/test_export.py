@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from scipy.special import erf
 
-from input_pipeline import faces, ops
+from input_pipeline import faces, ops, pipeline
 from kdfas_jax import checkpoint, evaluate, export, export_formats, models, step, workdir
 from tests import tiny as tiny_module
 from tests.conftest import ROOT
@@ -39,7 +39,7 @@ def fresh(config, size):
 def evaluated(config, folder, variables):
     """`folder`, made an evaluated run that has these variables, not trained."""
     state = step.TrainState(np.int32(1), **variables, term_params={}, opt_state={})
-    workdir.claim(config, folder, "none")
+    workdir.claim(config, folder, pipeline.open_data(config.data).fingerprint)
     with checkpoint.Checkpoints(folder) as checkpoints:
         checkpoints.save(state, 1.0, {})
     evaluate.evaluate(config, folder)

@@ -46,6 +46,7 @@ def fold(protocol, auc, hter, apcer, counts, dev=None):
             "calibration": {"nll": hter, "ece": 0.0, "nll_calibrated": 0.0, "ece_calibrated": 0.0},
             "counts": {"subjects": 1, **counts},
             "non_response": 2,
+            "missing": {"absent": 1, "corrupt": 0},
         },
         "literature": {"apcer_pooled": hter},
         "sources": {"train": ["siw"], "dev": [], "test": [protocol], "extra": []},
@@ -86,7 +87,8 @@ def test_counts_and_non_responses_are_summed(results):
     test = folds.combine(config(), results)["test"]
     assert test["counts"] == {"subjects": 2, "videos": 8, "live": 2, "replay": 2, "print": 4}
     assert test["non_response"] == 4
-    assert not {"counts", "non_response"} & set(test["deviation"])
+    assert test["missing"] == {"absent": 2, "corrupt": 0}
+    assert not {"counts", "missing", "non_response"} & set(test["deviation"])
 
 
 def test_what_lies_deeper_is_averaged_too_and_a_part_over_the_folds_that_have_it(results):
@@ -244,6 +246,13 @@ def test_protocol_3_runs_six_folds_once(tmp_path, monkeypatch):
     (folder / "3.4" / "eval" / "results.json").unlink()
     assert train.train(rehearsal(tmp_path / "data"), str(folder)) == results
     assert [(name, protocol) for name, protocol, _ in fits] == [("student", "3.4")]
+
+    note = folder / "3.2" / "config.json"
+    own = note.read_text()
+    note.write_text(json.dumps(json.loads(own) | {"data_fingerprint": "of other data"}))
+    with pytest.raises(ValueError, match=r"data_fingerprint of other dat in .*3.2/config.json"):
+        train.train(rehearsal(tmp_path / "data"), str(folder))
+    note.write_text(own)
 
     assert evaluate.evaluate_run(str(folder)) == results
     (folder / "3.6").rename(tmp_path / "elsewhere")

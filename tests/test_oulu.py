@@ -272,6 +272,13 @@ def test_preparation_uses_the_annotated_boxes_and_counts_what_is_wrong(raw, prot
         "boxes_unusable": 0,
     }
     assert {name: summary[name] for name in expected} == expected
+    missing = prepared.missing
+    assert dict(zip(missing["video"], zip(missing["reason"], missing["lists"], strict=True), strict=True)) == {
+        "4_1_07_5": ("absent", "1=train"),
+        "2_1_22_1": ("absent", "1=dev"),
+        "1_3_36_1": ("corrupt", "1=test"),
+    }
+    assert missing.dtypes[table.columns.drop([*records.PLACE])].equals(table.dtypes.drop([*records.PLACE]))
     example = next(iter(tf.data.TFRecordDataset(prepared.files)))
     record = records.features().deserialize_example(example)
     assert record["bbox"].numpy() == pytest.approx(BOX)

@@ -1,5 +1,6 @@
 """The streams: pure in seed and step, the same on any number of hosts, balanced, every test example once. 15 s."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,20 @@ def test_an_example_gets_a_new_view_in_every_epoch(tiny, data):
         for start in (0, 3)
     ]
     assert sum((views[0][i] != views[1][i]).any() for i in views[0]) > len(views[0]) // 2
+
+
+def test_an_example_drawn_twice_in_an_epoch_gets_two_views(tiny, data):
+    """Balanced, the five examples of a small domain are drawn again and again; each draw has a view of its own."""
+    tiny.data.augment.update(LIGHT)
+    tiny.data.balance = "domain"
+    data.table.loc[np.flatnonzero(data.has_face("train"))[:5], "domain"] = "elsewhere"
+    views = {}
+    for batch in batches(data, tiny, 0, 3):
+        for row, image in zip(batch["index"].tolist(), batch["image"], strict=True):
+            views.setdefault(row, []).append(image.tobytes())
+    repeated = [seen for seen in views.values() if len(seen) > 1]
+    assert sum(map(len, repeated)) >= 20
+    assert all(len(set(seen)) == len(seen) for seen in repeated)
 
 
 def test_labels_are_the_tables_and_zeros_where_unknown(tiny, data):
@@ -238,6 +253,22 @@ def test_a_video_without_a_face_is_a_non_response(data):
     table.loc[lost, "found"] = False
     assert data._replace(table=table).non_responses("test") == 2
     assert data._replace(table=table).count("test") == data.count("test") - 2
+
+
+def test_missing_files_are_counted_by_the_role_that_they_would_have(tiny, data, monkeypatch):
+    """None of them changes the role of another row; records of an earlier version do not know which they are."""
+    lost = [*np.flatnonzero(data.has_face("test"))[:3], *np.flatnonzero(data.has_face("train"))[:2]]
+    missing = data.table.iloc[lost].drop(columns="role").assign(reason=["absent", *["corrupt"] * 2, *["absent"] * 2])
+    known = records.Prepared("", data.files, data.table.drop(columns="role"), "", missing)
+    monkeypatch.setattr(pipeline, "_prepared", lambda _: [known])
+    found = pipeline.open_data(tiny.data)
+    assert found.missing_files("test") == {"absent": 1, "corrupt": 2}
+    assert found.missing_files("train") == {"absent": 2, "corrupt": 0}
+    assert found.missing_files("dev") == {"absent": 0, "corrupt": 0}
+    pd.testing.assert_series_equal(found.table["role"], data.table["role"])
+    earlier = dataclasses.replace(known, missing=None)
+    monkeypatch.setattr(pipeline, "_prepared", lambda _: [known, earlier])
+    assert pipeline.open_data(tiny.data).missing_files("test") == {}
 
 
 def test_several_sets_are_one_table(tiny, data, tmp_path):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from input_pipeline import faces, inputs, media, parts, tables
+from input_pipeline import faces, inputs, media, parts, pipeline, tables
 from kdfas_jax import annotated, checkpoint, evaluate, models, predict, step, workdir
 from tests import tiny as tiny_module
 from tests.test_faces import draw_face
@@ -46,7 +46,7 @@ def run(tiny_config, tmp_path_factory):
     state = step.init(model, config.data.image_size, optax.identity(), seed=0)
     rng = np.random.default_rng(0)
     state = state.replace(params=jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape), state.params))
-    workdir.claim(config, folder, "none")
+    workdir.claim(config, folder, pipeline.open_data(config.data).fingerprint)
     with checkpoint.Checkpoints(folder) as checkpoints:
         checkpoints.save(state.replace(step=jax.numpy.asarray(1)), 1.0, {})
     evaluate.evaluate(config, folder)

@@ -120,6 +120,13 @@ def test_every_number_on_the_page_is_one_of_the_results(run, journal):
     assert f"<td>{100 * low:.2f} to {100 * high:.2f}</td>" in html
 
 
+def test_the_page_says_how_many_files_of_the_test_could_not_be_read(run):
+    assert run.results["test"]["missing"] == {}  # as of records of an earlier version
+    assert "whether files are absent or corrupt is not known" in report.page(run.results, run.videos)
+    results = {**run.results, "test": run.results["test"] | {"missing": {"absent": 3, "corrupt": 2}}}
+    assert "Files of the test that are absent: 3, that cannot be read to their end: 2." in report.page(results)
+
+
 def test_the_page_fetches_nothing_and_its_plots_are_well_formed(run, journal):
     html = report.page(run.results, run.videos, journal=journal, seen=seen(run))
     page = Page(html)

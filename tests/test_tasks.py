@@ -247,7 +247,7 @@ def test_a_recogniser_is_trained_chosen_and_evaluated_by_pairs(run):
     assert json.loads((folder / "eval" / "results.json").read_text()) == results
     assert evaluate.evaluate_run(str(folder)) == results
     for role in ("dev", "test"):
-        assert {"auc", "eer", "accuracy", "tar_at_far", "counts", "non_response"} == set(results[role])
+        assert {"auc", "eer", "accuracy", "tar_at_far", "counts", "missing", "non_response"} == set(results[role])
         assert set(results[role]["tar_at_far"]) == {"0.1"}  # 24 pairs of two people: attacks are nobody's
     scores = pd.read_csv(folder / "eval" / "scores.csv")
     assert list(scores) == ["split", "first", "second", "same", "fold", "score"]

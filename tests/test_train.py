@@ -65,6 +65,7 @@ def test_what_a_run_leaves(reference, tiny):
         results["test"]
     )
     assert {"tpr_at_fpr1", "ci95", "counts", "non_response"} < set(results["test"])
+    assert results["test"]["missing"] == {"absent": 0, "corrupt": 0}
     assert set(results["literature"]) == {"apcer_pooled", "acer_pooled", "hter_test_eer"}
     assert "dev" in results["threshold"]["source"]
     assert results["test"]["auc"] > 0.9  # attacks are brighter: a few hundred steps see that

@@ -182,6 +182,23 @@ def test_siw_names_say_all_columns(siw):
     assert {p.dataset for p in presentations.values()} == {"siw"}
 
 
+@pytest.mark.parametrize("face", ["153-2-1-1-1.face", "153-2-1-1-1.m.face"])
+def test_siw_takes_the_live_test_videos_that_the_release_names_with_a_further_m(siw, face):
+    """Sixteen of subjects 153, 154, 158 and 161, in the release's own lists '153-2-1-1-1.m'."""
+    folder = siw / "Test/live/153"
+    video_files.write_video(folder / "153-2-1-1-1.m.mov", 2)
+    (folder / face).write_text("20 10 50 50\n")
+    presentations = read("siw", siw)
+    assert columns(presentations, "species", "split", "subject", "sensor", "session")["153-2-1-1-1"] == (
+        "live", "test", "153", "2", "1",
+    )  # fmt: skip
+    assert presentations["153-2-1-1-1"].path == "Test/live/153/153-2-1-1-1.m.mov"
+    assert boxes(presentations)["153-2-1-1-1"] == [(20, 10, 30, 40)] * 2
+    (folder / "153-2-1-1-1.mov").touch()
+    with pytest.raises(ValueError, match=r"are both video 153-2-1-1-1: remove one of them"):
+        datasets.get("siw").read(str(siw))
+
+
 def test_siw_boxes_are_counted_by_lines(siw):
     face = (20, 10, 30, 40)
     assert boxes(read("siw", siw)) == {

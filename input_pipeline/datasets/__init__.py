@@ -3,6 +3,8 @@
 A reader has
     read(raw_dir, **options) -> Iterable[Presentation]   it lists folders and list files, and opens no video or image
     EXPECTED_TREE: str                                   the raw layout, for error messages
+and, where `raw_dir` is no folder but a file,
+    files(raw_dir) -> list[str]                          the further files that it names, absolute or relative to it
 A reader without EXPECTED_TREE needs no raw data (the rendered faces): `read(**options)`; it has a
     VERSION: str                                         a suffix of its records' folder, new with every new picture
 """

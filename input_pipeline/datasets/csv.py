@@ -45,6 +45,11 @@ def read(raw_dir: str, *, frames: int = media.FRAMES, name: str = "") -> list[Pr
     return [_presentation(Path(raw_dir).parent, [row for _, row in group], frames) for group in videos.values()]
 
 
+def files(raw_dir: str) -> list[str]:
+    """The files that the rows of the table `raw_dir` name, as they name them; errors as of `read`."""
+    return [row["path"] for _, row in _rows(Path(raw_dir))]
+
+
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """(number of the line, column -> field) of every row; ValueError for a header or a row that does not fit."""
     if not path.is_file():

@@ -14,6 +14,7 @@ RAW/
   Train/live/003/003-1-1-1-1.mov    subject-sensor-type-medium-session (.mov or .mp4); type 1 live, 2 print, 3 replay
   Train/live/003/003-1-1-1-1.face   left top right bottom, a line a frame (may be absent)
   Train/spoof/003/003-1-2-1-1.mov
+  Test/live/153/153-2-1-1-1.m.mov   sixteen live test videos of the release carry a further .m
   Test/..."""
 
 SPLITS = {"Train": "train", "Test": "test"}
@@ -21,14 +22,16 @@ FOLDERS = [f"{split}/{kind}" for split in SPLITS for kind in ("live", "spoof")]
 SPECIES = {"1": LIVE, "2": "print", "3": "replay"}  # by type
 PATTERN = (
     r"(?P<split>Train|Test)/(?P<kind>live|spoof)/(?P<subject>\d{3})/"
-    r"(?P=subject)-(?P<sensor>\d)-(?P<type>[123])-(?P<medium>\d)-(?P<session>\d)"
+    r"(?P=subject)-(?P<sensor>\d)-(?P<type>[123])-(?P<medium>\d)-(?P<session>\d)(?:\.m)?"
 )
 
 
 def read(raw_dir: str, *, frames: int = media.FRAMES) -> list[Presentation]:
     """Every video, in the order of the folders and names; `frames` evenly spaced frames each.
 
-    `medium` is the number in the name, '' for live. NotADirectoryError or ValueError for a wrong tree, name or option,
+    `medium` is the number in the name, '' for live. Sixteen live test videos of the release are named like
+    `153-2-1-1-1.m.mov` (subjects 153, 154, 158 and 161): the `.m` is no part of the video's name, and their face files
+    may be named with it or without. NotADirectoryError or ValueError for a wrong tree, name or option,
     or a folder live or spoof that contradicts the type in the name.
     """
     media.check_frames("siw", frames)
@@ -41,12 +44,15 @@ def _presentation(raw_dir, path, frames) -> Presentation:
     species = SPECIES[name["type"]]
     if (species == LIVE) != (name["kind"] == "live"):
         raise ValueError(f"{path}: the name says {species}, the folder {name['kind']}; move it to the right folder")
-    boxes = functools.partial(annotations.read_boxes, path.with_suffix(".face"), numbered=False, corners=True)
+    video, face = path.stem.removesuffix(".m"), path.with_suffix(".face")
+    if not face.is_file():
+        face = path.with_name(f"{video}.face")
+    boxes = functools.partial(annotations.read_boxes, face, numbered=False, corners=True)
     return Presentation(
         path=path.relative_to(raw_dir).as_posix(),
         dataset="siw",
         subject=name["subject"],
-        video=path.stem,
+        video=video,
         species=species,
         load=functools.partial(media.video_frames, str(path), frames, boxes),
         frames=frames,
