@@ -213,7 +213,7 @@ def test_the_step_trains_on_what_the_attack_makes_of_the_batch():
     }
     state = step.init(model, 32, optax.sgd(0.0), 0)
     _, metrics = jax.jit(step.make(model, objective, readers, optax.sgd(0.0), 5, attack))(state, variables, batch)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), 0), 1)
+    key = jax.random.fold_in(step.step_key(5, 0), 1)
     images = jax.jit(attack)(variables, step.images_of(batch), batch["domain"], key)
     assert 0 < jnp.abs(images - step.images_of(batch)).max() <= config.daa.eps + 1e-6
     _, out = model.apply(state.variables, images)
