@@ -30,7 +30,7 @@ def base(name: str) -> ml_collections.ConfigDict:
     """The default tree: every key that the code reads."""
     config = ml_collections.ConfigDict()
     config.name = name
-    config.seed = 0
+    config.seed = 0  # of the order of batches and, with the run's role, of its parameters and steps (step.seed_of)
     config.init = ""  # published weights to start from: .pth, .safetensors or .npz
     config.model = {"name": "vit", "variant": "S/16", "classes": 2, "dtype": "float32", "unroll": True, "remat": "none"}
     # What published weights were trained with: gelu exact (timm, DeiT) or tanh (augreg); DeiT's mean and std are

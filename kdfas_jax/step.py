@@ -1,5 +1,6 @@
 """The train state and one pure train step; every method is this step with other terms and teachers."""
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,6 +70,17 @@ def outputs(model, image_size: int) -> dict[str, Any]:
 def init_variables(model, image_size: int, seed: int) -> dict[str, Any]:
     """What a model that reads `image_size` px square images needs to run, fresh: {'params', 'batch_stats'}."""
     return {"batch_stats": {}, **model.init(_key(seed, MODEL), jnp.zeros((1, image_size, image_size, 3)))}
+
+
+def seed_of(config) -> int:
+    """The seed of a run's own random numbers, 32 bits: a pure function of `config.seed` and of the run's role [C].
+
+    The role is the config's name, its target and the names of its teachers. A student, its teachers and the domain
+    classifier of one `config.seed` therefore begin with different parameters even where their architectures agree; the
+    variants of an ablation, which change only what is computed, begin with the same ones.
+    """
+    role = (config.seed, config.name, config.data.target, *sorted(config.teachers))
+    return zlib.crc32("\n".join(map(str, role)).encode())
 
 
 def step_key(seed: int, number: jax.Array | int) -> jax.Array:
