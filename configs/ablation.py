@@ -2,6 +2,7 @@
 
     python main.py --config=configs/ablation.py:base=kdfas_demo,seeds=5
     python main.py --config=configs/ablation.py:base=dtda_demo,seeds=5
+    python main.py --config=configs/ablation.py:base=kdfas_daa_demo,seeds=5
     python main.py --config=configs/ablation.py:base=kdfas_nuaa,seeds=5,variants=none+kdfas,raw_dir=/path/to/NUAA
 
 Arguments that are not its own go to the base config; --config.base.KEY=VALUE overrides it. A run that is finished is
@@ -14,11 +15,11 @@ import ml_collections
 
 from configs import common
 
-OFF, ALONE = {"weight": 0.0}, {"weight": 1.0}  # ALONE: labels at full weight where no KL shares it
+OFF, ALONE = common.OFF, common.LABELS["ce"]  # ALONE: labels at full weight where no KL shares it
 CROSS, GRAM = {"form": "cross"}, {"form": "gram"}
 # Name -> what changes in the base config, for bases without VARIANTS of their own.
 KDFAS = {
-    "none": {"terms": {"ce": ALONE, "kl": OFF, "covariance": OFF}},
+    "none": {"terms": common.LABELS},
     "kl": {"terms": {"covariance": OFF}},
     "cross": {"terms": {"ce": ALONE, "kl": OFF, "covariance": CROSS}},
     "gram": {"terms": {"ce": ALONE, "kl": OFF, "covariance": GRAM}},

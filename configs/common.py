@@ -30,7 +30,7 @@ def base(name: str) -> ml_collections.ConfigDict:
     """The default tree: every key that the code reads."""
     config = ml_collections.ConfigDict()
     config.name = name
-    config.seed = 0
+    config.seed = 0  # of the order of batches and, with the run's role, of its parameters and steps (step.seed_of)
     config.init = ""  # published weights to start from: .pth, .safetensors or .npz
     config.model = {"name": "vit", "variant": "S/16", "classes": 2, "dtype": "float32", "unroll": True, "remat": "none"}
     # What published weights were trained with: gelu exact (timm, DeiT) or tanh (augreg); DeiT's mean and std are
@@ -123,6 +123,20 @@ def _same_data(config: ml_collections.ConfigDict, teacher: ml_collections.Config
     teacher.data.options, teacher.data.subjects = config.data.options, config.data.subjects
 
 
+def attacked(config: ml_collections.ConfigDict, domains: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Gives `config` the domain classifier E_d and its domain adversarial attack (METHODS section 2).
+
+    The student and all teachers see the attacked images x_adv in place of the batch's. E_d reads the data settings and
+    the seed of `config`: an override of the student's holds for both.
+    """
+    _same_data(config, domains)
+    domains.seed = config.get_ref("seed")
+    domains.data.data_dir = config.data.get_ref("data_dir")
+    config.teachers.domains = {"config": domains, "checkpoint": ""}
+    config.daa.classifier = "domains"
+    return config
+
+
 def dual_teachers(
     config: ml_collections.ConfigDict,
     domains: ml_collections.ConfigDict,
@@ -130,32 +144,40 @@ def dual_teachers(
     generative: ml_collections.ConfigDict,
     generative_stages: tuple[tuple[int, int], ...],
 ) -> ml_collections.ConfigDict:
-    """Gives `config` DTDA's face teachers, E_d and the domain adversarial attack (METHODS section 2); DAT is off.
+    """Gives `config` DTDA's face teachers and the domain adversarial attack by E_d (METHODS section 2); DAT is off.
 
-    L = CE + l_p align(student, perceptual) + l_g align(student, generative), all on x_adv, l_p = l_g = 1 [C]. E_d reads
-    the student's data and seed: an override holds for both. The face teachers know other data; they share its folder.
+    L = CE + l_p align(student, perceptual) + l_g align(student, generative), all on x_adv, l_p = l_g = 1 [C]. The face
+    teachers know other data than the student; they share its folder.
     """
-    _same_data(config, domains)
-    domains.seed = config.get_ref("seed")
-    for name, teacher in (("domains", domains), ("perceptual", perceptual), ("generative", generative)):
+    attacked(config, domains)
+    stages = {"perceptual": tuple((stage, stage) for stage in range(1, 5)), "generative": generative_stages}
+    for name, teacher in (("perceptual", perceptual), ("generative", generative)):
         teacher.data.data_dir = config.data.get_ref("data_dir")
         config.teachers[name] = {"config": teacher, "checkpoint": ""}
-    config.daa.classifier = "domains"
-    stages = {"perceptual": tuple((stage, stage) for stage in range(1, 5)), "generative": generative_stages}
-    for name, pairs in stages.items():
-        config.terms[name] = {"kind": "align", "weight": 1.0, "teacher": name, "stages": pairs}
+        config.terms[name] = {"kind": "align", "weight": 1.0, "teacher": name, "stages": stages[name]}
     config.terms.adversary = {"kind": "domain_adversary", "weight": 0.0, "domains": domains.model.classes}
     return config
 
 
+OFF = {"weight": 0.0}
+# KDFAS without its teacher: labels at full weight, where KL shares it otherwise.
+LABELS = {"ce": {"weight": 1.0}, "kl": OFF, "covariance": OFF}
+# KDFAS and the attack, each with and without the other: name -> what changes in the config (configs/ablation.py).
+KDFAS_DAA_VARIANTS = {
+    "none": {"terms": LABELS, "daa": {"steps": 0}},
+    "daa": {"terms": LABELS},
+    "kdfas": {"daa": {"steps": 0}},
+    "kdfas_daa": {},  # the base config as it is
+}
+
 # DTDA, what it is made of, and what it claims to beat: name -> what changes in the config (configs/ablation.py).
-PLAIN = {"terms": {"perceptual": {"weight": 0.0}, "generative": {"weight": 0.0}}}
+PLAIN = {"terms": {"perceptual": OFF, "generative": OFF}}
 DTDA_VARIANTS = {
     "erm": {**PLAIN, "daa": {"steps": 0}},
     "dat": {"terms": {**PLAIN["terms"], "adversary": {"weight": 1.0}}, "daa": {"steps": 0}},
     "daa": PLAIN,
-    "perceptual": {"terms": {"generative": {"weight": 0.0}}},
-    "generative": {"terms": {"perceptual": {"weight": 0.0}}},
+    "perceptual": {"terms": {"generative": OFF}},
+    "generative": {"terms": {"perceptual": OFF}},
     "dtda": {},  # the base config as it is
 }
 
@@ -194,7 +216,6 @@ def two_tasks(
 
 
 # MTAKD's student and what its terms bring: name -> what changes in the config (configs/ablation.py).
-OFF = {"weight": 0.0}
 NO_OUTPUTS, NO_STAGES = {"kl": OFF, "embedding": OFF}, {"align_recognition": OFF, "align_spoof": OFF}
 MTAKD_VARIANTS = {
     "alone": {"terms": {**NO_OUTPUTS, **NO_STAGES}},

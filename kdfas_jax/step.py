@@ -1,5 +1,6 @@
 """The train state and one pure train step; every method is this step with other terms and teachers."""
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ import optax
 
 from kdfas_jax import sharding
 from kdfas_jax.objective import Objective
+
+# What a seed is used for. Every use has a key of its own, so that no two draw the same random numbers.
+MODEL, TERMS, STEPS = range(3)
 
 
 @flax.struct.dataclass
@@ -52,8 +56,7 @@ def init(
     variables = init_variables(model, image_size, seed)
     term_params = {}
     if objective:
-        key = jax.random.fold_in(jax.random.key(seed), 1)
-        term_params = objective.init(key, outputs(model, image_size), teachers or {})
+        term_params = objective.init(_key(seed, TERMS), outputs(model, image_size), teachers or {})
     state = TrainState(jnp.zeros((), jnp.int32), **variables, term_params=term_params, opt_state=None)
     return state.replace(opt_state=optimiser.init(state.trained))
 
@@ -66,7 +69,27 @@ def outputs(model, image_size: int) -> dict[str, Any]:
 
 def init_variables(model, image_size: int, seed: int) -> dict[str, Any]:
     """What a model that reads `image_size` px square images needs to run, fresh: {'params', 'batch_stats'}."""
-    return {"batch_stats": {}, **model.init(jax.random.key(seed), jnp.zeros((1, image_size, image_size, 3)))}
+    return {"batch_stats": {}, **model.init(_key(seed, MODEL), jnp.zeros((1, image_size, image_size, 3)))}
+
+
+def seed_of(config) -> int:
+    """The seed of a run's own random numbers, 32 bits: a pure function of `config.seed` and of the run's role [C].
+
+    The role is the config's name, its target and the names of its teachers. A student, its teachers and the domain
+    classifier of one `config.seed` therefore begin with different parameters even where their architectures agree; the
+    variants of an ablation, which change only what is computed, begin with the same ones.
+    """
+    role = (config.seed, config.name, config.data.target, *sorted(config.teachers))
+    return zlib.crc32("\n".join(map(str, role)).encode())
+
+
+def step_key(seed: int, number: jax.Array | int) -> jax.Array:
+    """The key of training step `number`, counted from 0."""
+    return jax.random.fold_in(_key(seed, STEPS), number)
+
+
+def _key(seed: int, use: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), use)
 
 
 def images_of(batch: Mapping[str, jax.Array]) -> jax.Array:
@@ -151,7 +174,7 @@ def make(
         return found, batch_stats, grads
 
     def train_step(state: TrainState, teacher_variables: Mapping[str, Any], batch: Mapping[str, jax.Array]):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = step_key(seed, state.step)
         whole = gradients if accumulate == 1 else accumulated
         (loss, terms), batch_stats, grads = whole(state, teacher_variables, batch, key)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.trained)

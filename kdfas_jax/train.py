@@ -83,7 +83,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
     steps = optim.total_steps(config.train, data.count("train"))
     schedule = optim.schedule(config.optim, steps=steps, steps_per_epoch=per_epoch, batch_size=batch_size)
     optimiser = optim.make(config.optim, schedule)
-    model, task = models.create(config.model), TASKS[config.data.target]
+    model, task, seed = models.create(config.model), TASKS[config.data.target], step.seed_of(config)
     pipeline.check_classes(data, config.data.target, model.classes)
 
     with Checkpoints(folder) as checkpoints, preemption.watch() as stopping:
@@ -94,7 +94,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
         taught = {name: step.outputs(frozen[name].module, frozen[name].image_size) for name in objective.teachers}
 
         def create():
-            return step.init(model, config.data.image_size, optimiser, config.seed, objective, taught)
+            return step.init(model, config.data.image_size, optimiser, seed, objective, taught)
 
         state = _restore(config, checkpoints, model, create, mesh, steps)
         start = int(state.step)
@@ -103,7 +103,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
         del frozen  # and with it the unrounded parameters
         attack = perturb.make(config, readers)
         parts = config.optim.accumulate
-        made = step.make(model, objective, readers, optimiser, config.seed, attack, steps, parts)
+        made = step.make(model, objective, readers, optimiser, seed, attack, steps, parts)
         train_step = step.compiled(made, mesh, state)
         score = step.make_score(model, mesh, task.read)
         batches = pipeline.train_batches(

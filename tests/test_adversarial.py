@@ -130,7 +130,7 @@ def test_a_step_is_the_two_networks_updates_taken_apart(model, variables):
     state = step.TrainState(jnp.int32(0), **variables, term_params={}, opt_state=None)
     state = state.replace(opt_state=optimiser.init(state.trained))
     after, metrics = jax.jit(step.make(model, Objective(TERMS, {}), {}, optimiser, seed=7))(state, {}, shown)
-    order, place = jax.random.split(jax.random.fold_in(jax.random.key(7), 0))
+    order, place = jax.random.split(step.step_key(7, 0))
     wanted = jax.random.permutation(order, labels)
 
     def edit(generator, images, asked):

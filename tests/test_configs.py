@@ -18,10 +18,11 @@ from kdfas_jax.objective import Objective
 ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = ("kdfas_demo", "kdfas_nuaa", "kdfas_oulu", "kdfas_pod", "kdfas_huge")
 RENDERED = ("transfer_live", "transfer_simulated", "simulated_people")
+DAA = ("kdfas_daa_demo", "kdfas_daa")
 DUAL = ("dtda_demo", "dtda_ocim")
 BOTH = ("mtkd_demo", "mtkd_celeba_spoof")
 FACES = ("recognition_demo", "recognition", "domains_demo", "domains_nuaa", "domains", "editor_demo", "editor")
-CONFIGS = (*STUDENTS, *DUAL, *BOTH, *RENDERED, *(f"teachers.{name}" for name in (*STUDENTS, *FACES)))
+CONFIGS = (*STUDENTS, *DAA, *DUAL, *BOTH, *RENDERED, *(f"teachers.{name}" for name in (*STUDENTS, *FACES)))
 
 
 def load(name, argument=""):
@@ -59,7 +60,7 @@ def test_every_name_in_a_config_resolves(name):
     params = jax.eval_shape(lambda: objective.init(jax.random.key(0), student, outs))
     loss, _ = jax.eval_shape(objective, student, outs, batch, params)
     assert loss.shape == ()
-    assert perturb.classifiers(config) == (("domains",) if name in DUAL else ())
+    assert perturb.classifiers(config) == (("domains",) if name in (*DAA, *DUAL) else ())
     assert set(config.data.dataset.split("+")) <= set(datasets.READERS)
     assert protocols.folds(config.data.protocol)
     assert config.data.image_size % getattr(model, "patch", 1) == 0
@@ -71,7 +72,7 @@ def test_every_name_in_a_config_resolves(name):
         assert not teacher.config.teachers
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("name", [*STUDENTS, *DAA])
 def test_the_teacher_sees_the_data_and_the_seed_of_its_student(name):
     config = load(name)
     config.data.protocol = "changed"
@@ -125,15 +126,59 @@ def test_the_face_teachers_may_be_published_weights(tmp_path):
 
 
 def test_the_domain_classifier_sees_the_data_and_the_seed_of_its_student():
-    for name in DUAL:
+    for name in (*DAA, *DUAL):
         config = load(name)
         config.data.protocol, config.seed = "ocim:ICM-O", 17
         classifier = config.teachers.domains.config
         assert (classifier.data.protocol, classifier.data.target, classifier.seed) == ("ocim:ICM-O", "domain", 17)
-        assert (config.teachers.perceptual.config.seed, config.teachers.perceptual.config.data.protocol) == (
-            0,
-            "official",
-        )
+        if name in DUAL:
+            perceptual = config.teachers.perceptual.config
+            assert (perceptual.seed, perceptual.data.protocol) == (0, "official")
+
+
+def test_no_two_models_of_a_config_begin_alike():
+    """The domain classifier, the teachers and the student of one seed have seeds of their own, by role."""
+    for name in (*STUDENTS, *DAA, *DUAL, *BOTH):
+        config = load(name)
+        runs = [config, *(teacher.config for teacher in config.teachers.values())]
+        assert len({step.seed_of(run) for run in runs}) == len(runs) > 1, name
+
+
+@pytest.mark.parametrize(("data", "sets"), [("", "oulu+casia+replay+msu"), ("data=simulated", "simulated")])
+def test_kdfas_daa_is_the_published_kdfas_and_an_attack(data, sets):
+    """Without E_d it is kdfas_oulu on OCIM, with the same teacher; only the rehearsal's pictures are of all domains."""
+    config, plain = load("kdfas_daa", data), load("kdfas_oulu", f"protocol=ocim:OCI-M,data={sets}")
+    plain.data.options = config.data.options
+    assert config.teachers.spoof.config.to_dict() == plain.teachers.spoof.config.to_dict()
+    assert set(config.teachers) - set(plain.teachers) == {"domains"}
+    changed = {"name", "teachers", "daa"}
+    assert {key for key in config if config.to_dict()[key] != plain.to_dict()[key]} == changed
+    assert config.daa.to_dict() == plain.daa.to_dict() | {"classifier": "domains"}
+    own = load("teachers.domains", data)
+    own.data.options = config.data.options
+    assert config.teachers.domains.config.to_dict() == own.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("variant", "read", "attacked"),
+    [
+        ("none", set(), False),
+        ("daa", set(), True),
+        ("kdfas", {"spoof"}, False),
+        ("kdfas_daa", {"spoof"}, True),
+    ],
+)
+def test_each_part_of_kdfas_daa_is_switched_alone(variant, read, attacked):
+    from kdfas_jax import ablation
+
+    study = load("ablation", "base=kdfas_daa_demo,seeds=2")
+    assert list(study.names) == ["none", "daa", "kdfas", "kdfas_daa"]
+    config = ablation.variant(study.base, study.variants[variant], 1)
+    assert set(Objective(config.terms, config.teachers).teachers) == read
+    assert bool(perturb.classifiers(config)) == attacked
+    weights = {name: term.weight for name, term in config.terms.items() if term.weight}
+    assert weights == ({"ce": 0.3, "kl": 0.7, "covariance": 1.0} if read else {"ce": 1.0})
+    assert {teacher.config.seed for teacher in config.teachers.values()} == {config.seed} == {1}
 
 
 @pytest.mark.parametrize(
@@ -256,11 +301,20 @@ def test_a_bundle_states_what_is_deployed_and_what_only_training_used():
     assert model["training_only_parameters"] == 8_107_008
 
 
-def test_the_domain_classifier_of_a_fold_learns_its_sources():
-    config = load("teachers.domains_demo", "protocol=ocim:OCI-M,classes=3")
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("teachers.domains_demo", "protocol=ocim:OCI-M,classes=3"),
+        ("kdfas_daa_demo", "protocol=OMI-C"),
+        ("kdfas_daa", "data=simulated"),
+    ],
+)
+def test_the_domain_classifier_of_a_fold_learns_its_sources(name, argument):
+    config = load(name, argument)
+    classifier = config.teachers.domains.config if config.teachers else config
     table = schema.table(datasets.get("simulated").read(**config.data.options)).assign(found=True)
     roles = protocols.assign(table, config.data.protocol)
-    pipeline.check_classes(pipeline.Data(table.assign(role=roles), [], "", {}), "domain", config.model.classes)
+    pipeline.check_classes(pipeline.Data(table.assign(role=roles), [], "", {}), "domain", classifier.model.classes)
 
 
 def test_the_recognition_recipe_is_the_published_one():

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs import common
-from kdfas_jax import models, perturb, plan, step
+from configs import common, kdfas_daa_demo
+from kdfas_jax import models, perturb, plan, sharding, step
 from kdfas_jax.objective import Objective
 
 DOMAINS = np.array([0, 1, 2, 0, 1], np.int32)
@@ -198,28 +198,59 @@ def attacked_config(**changes):
     return config
 
 
-def test_the_step_trains_on_what_the_attack_makes_of_the_batch():
-    """Its loss is that of the attacked images, which a seed and a step fix."""
-    config = attacked_config(random_start=True)
-    model, judge = models.create(config.model), models.create(config.teachers.domains.config.model)
-    readers = {"domains": step.reader(judge, 64)}
-    variables = {"domains": step.init_variables(judge, 64, 1)}
+def test_one_step_is_kdfas_on_what_the_attack_makes_of_the_batch():
+    """Its loss is CE + KL + covariance of student and teacher on the attacked images, which a seed and a step fix."""
+    spoof = common.base("spoof")
+    spoof.model = {"name": "vit", "patch": 8, "width": 32, "depth": 1, "heads": 2, "classes": 2, "unroll": True}
+    config = common.distilled(attacked_config(random_start=True, unroll=False), spoof)
+    config.model.depth = 1
+    model, judge, teacher = (
+        models.create(of.model) for of in (config, config.teachers.domains.config, config.teachers.spoof.config)
+    )
+    readers = {"domains": step.reader(judge, 64), "spoof": step.reader(teacher, 32)}
     attack, objective = perturb.make(config, readers), Objective(config.terms, config.teachers)
+    assert objective.teachers == ("spoof",)
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8),
         "label": np.eye(2, dtype=np.float32)[rng.integers(0, 2, 8)],
         "domain": rng.integers(0, 3, 8).astype(np.int32),
     }
-    state = step.init(model, 32, optax.sgd(0.0), 0)
+    key = jax.random.fold_in(step.step_key(5, 0), 1)
+
+    @jax.jit
+    def draw():
+        frozen = {"domains": step.init_variables(judge, 64, 1), "spoof": step.init_variables(teacher, 32, 2)}
+        # Fresh heads and norms are nearly blind to what an image shows.
+        waves = jax.tree.map(lambda leaf: jnp.sin(jnp.arange(float(leaf.size))).reshape(leaf.shape), frozen["spoof"])
+        frozen["spoof"] = jax.tree.map(lambda leaf, wave: leaf + 0.3 * wave, frozen["spoof"], waves)
+        return step.init(model, 32, optax.sgd(0.0), 0), frozen
+
+    @jax.jit
+    def expected(state, variables):
+        """-> (x_adv, [(loss, terms) where both see it, where the student alone does, where neither does])."""
+        clean = step.images_of(batch)
+        images = attack(variables, clean, batch["domain"], key)
+        seen = ((images, images), (images, clean), (clean, clean))
+        return images, [
+            objective(
+                model.apply(state.variables, one)[1], {"spoof": readers["spoof"](variables["spoof"], other)[1]}, batch
+            )
+            for one, other in seen
+        ]
+
+    state, variables = draw()
     _, metrics = jax.jit(step.make(model, objective, readers, optax.sgd(0.0), 5, attack))(state, variables, batch)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), 0), 1)
-    images = jax.jit(attack)(variables, step.images_of(batch), batch["domain"], key)
+    images, ((loss, terms), *others) = expected(state, variables)
     assert 0 < jnp.abs(images - step.images_of(batch)).max() <= config.daa.eps + 1e-6
-    _, out = model.apply(state.variables, images)
-    assert metrics["loss"] == pytest.approx(float(objective(out, {}, batch)[0]), rel=1e-4)
-    _, clean = model.apply(state.variables, step.images_of(batch))
-    assert metrics["loss"] != pytest.approx(float(objective(clean, {}, batch)[0]), rel=1e-4)
+    assert metrics["loss"] == pytest.approx(float(loss), rel=1e-4)
+    for name in ("ce", "kl", "covariance"):
+        assert metrics[name] == pytest.approx(float(terms[name]), rel=1e-3)
+        assert metrics[name] > 0
+    weighted = sum(config.terms[name].weight * float(metrics[name]) for name in terms)
+    assert metrics["loss"] == pytest.approx(weighted, rel=1e-5)
+    for other, _ in others:
+        assert metrics["loss"] != pytest.approx(float(other), rel=1e-4)
 
 
 def test_the_plan_counts_the_attack():
@@ -227,6 +258,20 @@ def test_the_plan_counts_the_attack():
     with_it, without = (plan.plan(attacked_config(steps=steps), f"cpu:{len(jax.devices())}") for steps in (3, 0))
     assert with_it["analytic_flops"] > 1.5 * without["analytic_flops"]
     assert 1 <= with_it["flops_ratio"] < 1.15
+
+
+def test_a_step_of_kdfas_daa_is_within_two_hundredths_of_its_parts():
+    """Teacher, three times the student, and the attack, by the compiler's count before it optimises."""
+    config = kdfas_daa_demo.get_config()
+    config.model.depth = config.teachers.spoof.config.model.depth = 2
+    one = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
+    lowered, model, frozen, _ = plan.lower(config, one, unroll=True)
+    assert set(frozen) == {"domains", "spoof"}
+    analytic = config.train.batch_size * plan.analytic_flops(config, model, frozen)
+    assert 1 <= lowered.cost_analysis()["flops"] / analytic <= 1.02
+    config.daa.steps = 0
+    without = config.train.batch_size * plan.analytic_flops(config, model, frozen)
+    assert analytic > 2 * without
 
 
 @pytest.mark.parametrize(

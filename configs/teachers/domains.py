@@ -1,4 +1,4 @@
-"""E_d, the domain classifier that the domain adversarial attack of configs/dtda_ocim.py fools: a ResNet-18 at 224 px.
+"""E_d, the domain classifier that the attack of configs/dtda_ocim.py and kdfas_daa.py fools: a ResNet-18 at 224 px.
 
     python main.py --config=configs/teachers/domains.py:protocol=OCI-M,raw_dir=/path/{dataset}
     python -m kdfas_jax.confuse --workdir=RUN

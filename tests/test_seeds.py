@@ -1,0 +1,92 @@
+"""What a seed decides: initial parameters by a run's role, and a key of its own for everything that is random."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from kdfas_jax import ablation, step, train
+from kdfas_jax.objective import Objective
+
+
+@pytest.fixture
+def initial_seed(monkeypatch, tmp_path):
+    """initial_seed(config) -> what a run of `config` seeds its initial state with; the run ends there."""
+
+    def stop(model, image_size, optimiser, seed, objective, teachers):
+        raise RuntimeError(f"seed {seed}")
+
+    def start(config):
+        with pytest.raises(RuntimeError, match="seed ") as stopped:
+            train.fit(config, str(tmp_path), Objective({"ce": config.terms.ce}, {}), {})
+        return int(str(stopped.value).removeprefix("seed "))
+
+    monkeypatch.setattr(step, "init", stop)
+    return start
+
+
+def test_runs_of_one_seed_begin_alike_only_in_the_same_role(initial_seed, tiny):
+    """A teacher, even one with its student's name, starts elsewhere; the variants of an ablation start together."""
+    student = initial_seed(tiny)
+    changes = {"terms": {"kl": {"weight": 0.0}, "covariance": {"form": "gram"}}, "daa": {"steps": 0}}
+    assert initial_seed(ablation.variant(tiny, changes, 0)) == student
+    assert initial_seed(ablation.variant(tiny, changes, 1)) != student
+    teacher = tiny.teachers.spoof.config
+    assert teacher.seed == tiny.seed
+    assert initial_seed(teacher) != student
+    teacher.name = tiny.name
+    assert initial_seed(teacher) != student
+
+
+KEYS = []
+
+
+def note(key):
+    KEYS.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
+
+
+class Noting(nn.Module):
+    """A model that notes the keys that it is given."""
+
+    @nn.compact
+    def __call__(self, images):
+        logits = nn.Dense(2)(images.mean((1, 2)))
+        return logits, {"logits": logits}
+
+    def init(self, key, images):
+        note(key)
+        return super().init(key, images)
+
+    def training_pass(self, variables, images, labels, key):
+        note(key)
+        return self.apply(variables, images)[1], {"batch_stats": {}}
+
+
+class NotingObjective(Objective):
+    """An objective that notes the key of its terms' parameters."""
+
+    def init(self, key, student, teachers):
+        note(key)
+        return super().init(key, student, teachers)
+
+
+def test_parameters_terms_and_every_step_have_keys_of_their_own():
+    KEYS.clear()
+    model, optimiser = Noting(), optax.sgd(1.0)
+    objective = NotingObjective({"ce": {"kind": "cross_entropy", "weight": 1.0}}, {})
+    state = step.init(model, 4, optimiser, 3, objective)
+    train_step = step.make(model, objective, {}, optimiser, 3)
+    batch = {"image": np.zeros((2, 4, 4, 3), np.uint8), "label": np.eye(2, dtype=np.float32)}
+    for number in range(3):
+        train_step(state.replace(step=jnp.int32(number)), {}, batch)
+    assert len(KEYS) == len(set(KEYS)) == 5
+
+
+def test_another_seed_draws_other_parameters():
+    """Up to the largest one that `step.seed_of` may give."""
+    seeds = (7, 7, 8, 2**32 - 1)
+    one, again, *others = (step.init_variables(Noting(), 4, seed)["params"]["Dense_0"]["kernel"] for seed in seeds)
+    assert (one == again).all()
+    assert all((one != other).all() for other in others)
