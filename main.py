@@ -5,13 +5,15 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from kdfas_jax import distributed, preemption
+from kdfas_jax import distributed, overrides, preemption
 
 DEFAULT_CONFIG = "--config=configs/kdfas_demo.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE[:ARGUMENTS], one of configs/; kdfas_demo by default.")
@@ -47,18 +49,20 @@ INITIALIZATION_TIMEOUT = flags.DEFINE_integer(
 )
 
 
-def default_workdir(config_file: str) -> str:
-    """'configs/kdfas_oulu.py:protocol=4.2' -> 'runs/kdfas_oulu-protocol=4.2'."""
+def default_workdir(config_file: str, changes: Mapping[str, Any] | None = None) -> str:
+    """'configs/kdfas_oulu.py:protocol=4.2', {'seed': 1} -> 'runs/kdfas_oulu-protocol=4.2-seed=1'."""
     path, _, arguments = config_file.partition(":")
     name = os.path.splitext(os.path.basename(path))[0]
-    return os.path.join("runs", f"{name}-{arguments}".rstrip("-").replace("/", "_"))
+    name = f"{name}-{arguments}".rstrip("-").replace("/", "_")
+    return os.path.join("runs", name + overrides.suffix(changes or {}))
 
 
 def main(argv: list[str]) -> None:
     """Sets the process up, then hands over to the verb."""
     if len(argv) > 1:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are --config=FILE --workdir=DIR --mode=MODE")
-    config, workdir = CONFIG.value, WORKDIR.value or default_workdir(flags.FLAGS["config"].config_filename)
+    config, changes = CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"])
+    workdir = WORKDIR.value or default_workdir(flags.FLAGS["config"].config_filename, changes)
     _start_jax()
     if MODE.value == "eval" and RUNS.value:
         print(_compare())
@@ -71,6 +75,9 @@ def main(argv: list[str]) -> None:
         return
     if MODE.value == "predict" and not INPUT.value:
         raise ValueError("--mode=predict needs --input=PATH[,PATH...]: images, videos, folders of them, or webcam:0")
+    if MODE.value in overrides.HONOURED and "variants" not in config:
+        named = any(argument.startswith("--config=") for argument in sys.argv) and WORKDIR.value
+        overrides.check(workdir, MODE.value, config.name if named else "", changes)
     _keep_tensorflow_off_the_accelerator()
     from kdfas_jax import ablation, evaluate, report, train  # TensorFlow takes seconds: after quick errors
 
@@ -83,12 +90,9 @@ def main(argv: list[str]) -> None:
     if jax.process_count() == 1:  # several have jax's own handler, by which they agree on the step to save and leave at
         preemption.install()
     if "variants" in config:
-        print(ablation.ablate(config, workdir))
+        print(ablation.ablate(config, workdir, missing=MODE.value == "train"))
         return
-    if MODE.value == "train":
-        results = train.train(config, workdir)
-    else:
-        results = evaluate.evaluate_run(workdir, faces=config.report.faces)
+    results = train.train(config, workdir) if MODE.value == "train" else evaluate.evaluate_run(workdir, changes)
     print(f"{workdir}: {report.how(results)}")
     print(report.markdown({results["config"]["name"]: report.row(results)}, corner="test, % (AUC as a fraction)"))
 

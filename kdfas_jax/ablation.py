@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from kdfas_jax import report, teachers, train, workdir
+from kdfas_jax import evaluate, report, teachers, train, workdir
 from kdfas_jax.journal import NonFiniteLossError
 
 logger = logging.getLogger(__name__)
@@ -24,22 +24,29 @@ logger = logging.getLogger(__name__)
 FIGURES = ("auc", "eer", "acer", "apcer_max", "bpcer", "hter")
 
 
-def ablate(config, folder: str) -> str:
+def ablate(config, folder: str, *, missing: bool = True) -> str:
     """Runs `config` = {base, names, variants, seeds} in `folder` -> the Markdown table, also written there.
 
     FOLDER/<variant>-seed<n> holds each run; a finished one is not run again. table.{md,csv,tex} and runs.csv are
     written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the divisor. A
     run that stops at a non-finite loss has diverged: it is counted, has no figures and is not run again either.
+    missing: train the runs that are missing; else the finished ones are evaluated again, the table is of them alone,
+    and a warning names the others. FileNotFoundError where none is finished.
     """
     judged = [name for name, teacher in config.base.teachers.items() if teacher.config.data.target == "label"]
     rows = [*(f"teacher {name}" for name in judged), *config.names]
     figures: dict[str, dict[int, dict | None]] = {row: {} for row in rows}
-    table = ""
+    table, left_out = "", []
     for seed in config.seeds:
         for name in config.names:
             run = variant(config.base, config.variants[name], seed)
             home = os.path.join(folder, f"{name}-seed{seed}")
             results = workdir.results(run, home)
+            if not missing and results is None and not _diverged(home):
+                left_out.append(home)
+                continue
+            if not missing and results:
+                results = evaluate.evaluate_run(home)
             if results is None and not _diverged(home):
                 logger.info("variant %s, seed %d, in %s", name, seed, home)
                 try:
@@ -52,6 +59,10 @@ def ablate(config, folder: str) -> str:
                     figures[f"teacher {teacher}"][seed] = json.loads(workdir.read_text(taught))["test"]
             figures[name][seed] = results and results["test"]
             table = _write(folder, figures)
+    if left_out and not table:
+        raise FileNotFoundError(f"no run of the study is finished, {left_out[0]} nor any other; leave --mode=eval out")
+    if left_out:
+        logger.warning("%d runs are not finished and not in the table: %s", len(left_out), ", ".join(left_out))
     return table
 
 

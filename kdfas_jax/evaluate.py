@@ -3,7 +3,8 @@
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import ml_collections
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from input_pipeline import pipeline, protocols, tables
-from kdfas_jax import explain, folds, optim, report, report_runs, sharding, step, teachers, workdir
+from kdfas_jax import explain, folds, lock, optim, report, report_runs, sharding, step, teachers, workdir
 from kdfas_jax.report_parts import Looked, worst
 from kdfas_jax.spreadsheet import neutralised
 from kdfas_jax.tasks import TASKS
@@ -53,12 +54,8 @@ def check_data(folder: str, fingerprint: str) -> None:
         )
 
 
-def evaluate(config, folder: str, *, faces: bool | None = None) -> dict:
-    """Evaluates the run in `folder` and writes eval/ and report/ there; -> what results.json holds.
-
-    `faces`: whether the page shows the faces of the worst errors; None as config.report.faces says.
-    """
-    faces = config.report.faces if faces is None else faces
+def evaluate(config, folder: str) -> dict:
+    """Evaluates the run in `folder` and writes eval/ and report/ there; -> what results.json holds."""
     task = TASKS[config.data.target]
     data = open_data(config, folder)
     mesh = sharding.make_mesh(config.mesh)
@@ -79,7 +76,7 @@ def evaluate(config, folder: str, *, faces: bool | None = None) -> dict:
         "folds": [],
     }
     seen = {}
-    if faces and report.detects(results):
+    if config.report.faces and report.detects(results):
         wrong = pd.concat(worst(report.presentations(scored["test"]), results["threshold"]["value"]).values())
         seen = look(loaded.module, loaded.variables, data, config.data, mesh, wrong)
     if jax.process_index() == 0:
@@ -108,19 +105,24 @@ def look(model, variables, data: pipeline.Data, config, mesh, wrong: pd.DataFram
     return {keys[row]: Looked(image, where) for row, image, where in found}
 
 
-def evaluate_run(folder: str, *, faces: bool = False) -> dict:
+def evaluate_run(folder: str, changes: Mapping[str, Any] | None = None) -> dict:
     """`evaluate` with the config that the run itself was made by, each fold of a protocol of several.
 
-    FileNotFoundError where there is no run, or a fold of it is missing.
+    changes: {'report.faces': True}, values for keys of place and runtime in place of the run's own (`overrides`).
+    FileNotFoundError where there is no run, or a fold of it is missing; `lock.LockedError` where it is being trained.
     """
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
+    config.update_from_flattened_dict(changes or {})
     names = protocols.folds(config.data.protocol)
-    if len(names) == 1:
-        return evaluate(config, folder, faces=faces)
-    homes = [folds.home(folder, name) for name in names]
-    if missing := [home for home in homes if not workdir.exists(os.path.join(home, "config.json"))]:
-        raise FileNotFoundError(f"{missing[0]} does not exist; train all folds first, with the command in config.json")
-    return folds.write(config, folder, [evaluate_run(home, faces=faces) for home in homes])
+    with lock.held(folder):
+        if len(names) == 1:
+            return evaluate(config, folder)
+        homes = [folds.home(folder, name) for name in names]
+        if missing := [home for home in homes if not workdir.exists(os.path.join(home, "config.json"))]:
+            raise FileNotFoundError(
+                f"{missing[0]} does not exist; train all folds first, with the command in config.json"
+            )
+        return folds.write(config, folder, [evaluate_run(home, changes) for home in homes])
 
 
 def scores_csv(scored: dict[str, pd.DataFrame]) -> str:

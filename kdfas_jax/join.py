@@ -12,7 +12,7 @@ import sys
 import jax.numpy as jnp
 import ml_collections
 
-from kdfas_jax import evaluate, report, sharding, step, teachers, workdir
+from kdfas_jax import evaluate, lock, report, sharding, step, teachers, workdir
 from kdfas_jax.checkpoint import Checkpoints
 
 NETWORKS = ("spoof", "recognition")
@@ -39,14 +39,17 @@ def join(folder: str, output: str) -> dict:
         joined.model[f"{name}_size"] = loaded[name].image_size
     joined.teachers, joined.terms = {}, {}
     joined.train.epochs = 0.0  # nothing is left to train: the run is finished as it is
-    workdir.claim(joined, output, workdir.read(folder)["data_fingerprint"])
-    variables = {
-        of: {name: teacher.variables[of] for name, teacher in loaded.items() if teacher.variables[of]}
-        for of in ("params", "batch_stats")
-    }
-    with Checkpoints(output) as checkpoints:
-        checkpoints.save(step.TrainState(jnp.int32(0), **variables, term_params={}, opt_state={}), None, {"step": 0})
-    return evaluate.evaluate(joined, output)
+    with lock.held(output):
+        workdir.claim(joined, output, workdir.read(folder)["data_fingerprint"])
+        variables = {
+            of: {name: teacher.variables[of] for name, teacher in loaded.items() if teacher.variables[of]}
+            for of in ("params", "batch_stats")
+        }
+        with Checkpoints(output) as checkpoints:
+            checkpoints.save(
+                step.TrainState(jnp.int32(0), **variables, term_params={}, opt_state={}), None, {"step": 0}
+            )
+        return evaluate.evaluate(joined, output)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,7 +7,7 @@ import jax
 from clu import parameter_overview
 
 from input_pipeline import pipeline, protocols
-from kdfas_jax import evaluate, folds, models, optim, perturb, preemption, sharding, step, teachers, workdir
+from kdfas_jax import evaluate, folds, lock, models, optim, perturb, preemption, sharding, step, teachers, workdir
 from kdfas_jax.checkpoint import Checkpoints
 from kdfas_jax.journal import Journal
 from kdfas_jax.models import weights
@@ -20,9 +20,15 @@ logger = logging.getLogger(__name__)
 def train(config, folder: str) -> dict:
     """Trains the teachers that are not finished, then the student, and evaluates it -> results.json's content.
 
-    A protocol of several folds trains all of them (`folds`). The same call on the same folder goes on where it
-    stopped, to bit-identical parameters on CPU.
+    A protocol of several folds trains all of them (`folds`). The same call on the same folder resumes where it stopped,
+    to bit-identical parameters on CPU. `lock.LockedError` where another command works on the folder; a teacher that
+    another command is training is waited for.
     """
+    with lock.held(folder):
+        return _train(config, folder)
+
+
+def _train(config, folder: str) -> dict:
     objective = Objective(config.terms, config.teachers)
     names = protocols.folds(config.data.protocol)
     used = dict.fromkeys((*perturb.classifiers(config), *objective.teachers))
@@ -31,13 +37,30 @@ def train(config, folder: str) -> dict:
         if config.teachers[name].checkpoint:
             teachers.check_finished(name, home)
     for name, home in homes.items():
-        if not teachers.finished(home):
-            logger.info("teacher %s: training it first, in %s", name, home)
-            train(config.teachers[name].config, home)
+        if not config.teachers[name].checkpoint:
+            _train_teacher(name, config.teachers[name].config, home)
     if len(names) > 1:
         return _train_folds(config, folder, objective, homes, names)
     fit(config, folder, objective, homes)
     return evaluate.evaluate(config, folder)
+
+
+def _train_teacher(name: str, config, home: str) -> None:
+    """Trains the teacher `name` of `config` in `home`, unless it is finished there.
+
+    ValueError where the teacher there has seen other data than `config` names today: its home's name does not tell data
+    of different folders apart.
+    """
+    with lock.held(home, wait=True):
+        if not teachers.finished(home):
+            logger.info("teacher %s: training it first, in %s", name, home)
+            _train(config, home)
+            return
+    try:
+        data = pipeline.open_data(config.data)
+    except FileNotFoundError:  # neither records nor raw data are here: nothing to compare
+        return
+    evaluate.check_data(home, data.fingerprint)
 
 
 def _train_folds(config, folder: str, objective: Objective, homes: Mapping[str, str], names: tuple[str, ...]) -> dict:
@@ -51,8 +74,9 @@ def _train_folds(config, folder: str, objective: Objective, homes: Mapping[str, 
         found = workdir.results(run, home)
         if found is None:
             logger.info("fold %s, in %s", name, home)
-            fit(run, home, objective, {teacher: _of_fold(taught, name) for teacher, taught in homes.items()})
-            found = evaluate.evaluate(run, home)
+            with lock.held(home):
+                fit(run, home, objective, {teacher: _of_fold(taught, name) for teacher, taught in homes.items()})
+                found = evaluate.evaluate(run, home)
         else:
             evaluate.check_data(home, fingerprint)
         results.append(found)

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 from etils import epath
 
+PLACE_AND_RUNTIME = ("data.raw_dir", "data.data_dir", "eval.batch_size", "mesh", "report")  # keys of a config
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-cpu", "tensorflow-datasets")
 
 
@@ -115,22 +116,51 @@ def plain(config) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a plain config that makes a run what it is: its model, data, recipe and seed, and its teachers'.
+
+    Left out is where things lie and how they are run, `PLACE_AND_RUNTIME`: these keys may change between two calls of
+    one run. `claim` compares the data themselves by their records' fingerprint.
+    """
+    kept = _kept(config)
+    if "teachers" in config:
+        taught = config["teachers"].items()
+        kept["teachers"] = {name: {**teacher, "config": identity(teacher["config"])} for name, teacher in taught}
+    return kept
+
+
+def _kept(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """`tree` without the keys of place and runtime."""
+    return {
+        name: _kept(value, f"{above}{name}.") if isinstance(value, Mapping) and name != "teachers" else value
+        for name, value in tree.items()
+        if f"{above}{name}" not in PLACE_AND_RUNTIME
+    }
+
+
+def may_change(key: str) -> bool:
+    """Whether `key` ('data.raw_dir', 'mesh.fsdp'), without 'config.', is of place or runtime."""
+    return any(key == name or key.startswith(f"{name}.") for name in PLACE_AND_RUNTIME)
+
+
 def digest(config) -> str:
-    """Eight hex digits that stand for a resolved config."""
-    return hashlib.sha256(json.dumps(plain(config), sort_keys=True).encode()).hexdigest()[:8]
+    """Eight hex digits that stand for the identity of a resolved config."""
+    return hashlib.sha256(json.dumps(identity(plain(config)), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def claim(config, workdir: str, fingerprint: str) -> None:
     """Notes the run in WORKDIR/config.json, or checks that the same run is there.
 
-    ValueError names the differing keys where the folder belongs to another config or the data set has changed. A
-    folder without a checkpoint holds nothing to protect and is taken over.
+    A run of the same `identity` stays; its note then has the place and runtime of `config`. ValueError names the
+    differing keys where the folder belongs to another run, or the data set has changed. A folder without a checkpoint
+    holds nothing to protect and is taken over.
     """
     path = os.path.join(workdir, "config.json")
     mine = plain(config)
     if exists(path) and _has_checkpoint(workdir):
         note = read(workdir)
-        lines = [f"{key}: {theirs!r} there, {ours!r} now" for key, theirs, ours in differences(note["config"], mine)]
+        changed = differences(identity(note["config"]), identity(mine))
+        lines = [f"{key}: {theirs!r} there, {ours!r} now" for key, theirs, ours in changed]
         if note["data_fingerprint"] != fingerprint:
             lines.append(f"data_fingerprint: {note['data_fingerprint'][:12]} there, {fingerprint[:12]} now")
         if lines:
@@ -138,6 +168,8 @@ def claim(config, workdir: str, fingerprint: str) -> None:
                 f"{workdir} belongs to another run: give this one its own --workdir, or remove it. Differing:\n  "
                 + "\n  ".join(lines)
             )
+        if note["config"] != mine and jax.process_index() == 0:
+            write_atomically(path, json.dumps({**note, "config": mine}, indent=2))
         return
     note = {
         "config": mine,
@@ -170,7 +202,7 @@ def results(config, workdir: str) -> dict[str, Any] | None:
     if not exists(path):
         return None
     found = json.loads(read_text(path))
-    if lines := differences(found["config"], plain(config)):
+    if lines := differences(identity(found["config"]), identity(plain(config))):
         raise ValueError(f"{workdir} holds another run ({lines[0][0]} differs); remove it or give another --workdir")
     return found if found.get("finished") else None
 

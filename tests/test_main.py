@@ -67,6 +67,8 @@ def test_default_workdirs():
     specification.loader.exec_module(module)
     assert module.default_workdir("configs/kdfas_demo.py") == "runs/kdfas_demo"
     assert module.default_workdir("configs/kdfas_oulu.py:protocol=4.2") == "runs/kdfas_oulu-protocol=4.2"
+    changed = module.default_workdir("configs/kdfas_demo.py", {"optim.lr": 0.04, "report.faces": True})
+    assert changed == "runs/kdfas_demo-optim.lr=0.04"
     long = module.default_workdir("configs/kdfas_nuaa.py:raw_dir=/data/NUAA")
     assert "/" not in long.removeprefix("runs/")
 
