@@ -7,15 +7,13 @@ to; a test shows every example once, padded and masked so that every host runs t
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
-from input_pipeline import attacked, datasets, ops, pairs, prepare, protocols, records, schema
+from input_pipeline import attacked, datasets, ops, pairs, prepare, protocols, records, schema, stream
 
 BOTH = "label+identity"  # the target of one model for two tasks
 # What `config.data.target` may ask for -> numbers of a class that batches carry, of the `classes` of these names.
@@ -26,8 +24,6 @@ TARGETS = {
     "domain": (),
     "attributes": (),
 }
-PIECE = 32  # rows that one call reads, decodes and augments: even, as neighbours are mixed [C]
-AHEAD = 2  # batches prepared while the device works
 ORDER, VIEW, MIX = range(3)  # what a generator is seeded for, beside the run's seed
 
 
@@ -295,13 +291,13 @@ def train_batches(
         )
         return images, augmentation.mix(images, labels_of(rows), ops.generator(seed, MIX, step)), rows
 
-    stream = _stream(piece, (start, steps), batch_size, shard, "label")
-    stream = ({**batch, **{name: of[batch["index"]] for name, of in numbers.items()}} for batch in stream)
+    made = stream.batches(piece, (start, steps), batch_size, shard, "label")
+    made = ({**batch, **{name: of[batch["index"]] for name, of in numbers.items()}} for batch in made)
     if config.target == "identity":
-        return ({name: value for name, value in batch.items() if name != "label"} for batch in stream)
+        return ({name: value for name, value in batch.items() if name != "label"} for batch in made)
     host, hosts = shard
     first = host * (batch_size // hosts)
-    return attacked.with_attacks(stream, config.attack, seed=seed, start=start, first=first)
+    return attacked.with_attacks(made, config.attack, seed=seed, start=start, first=first)
 
 
 def test_batches(
@@ -323,7 +319,7 @@ def test_batches(
         padding = (0, last - first - len(rows))
         return images, np.pad(np.ones(len(rows), np.float32), padding), np.pad(rows, padding)
 
-    return _stream(piece, (0, steps), batch_size, shard, "mask")
+    return stream.batches(piece, (0, steps), batch_size, shard, "mask")
 
 
 def epoch_order(groups: Sequence[np.ndarray], length: int, rng: np.random.Generator) -> np.ndarray:
@@ -350,48 +346,3 @@ def _groups(data: Data, balance: str) -> list[np.ndarray]:
             f"config.data.balance={balance!r}: no column {unknown}; known: {', '.join(data.table.columns)}"
         )
     return [rows[members] for members in data.table.iloc[rows].groupby(columns).indices.values()]
-
-
-def _stream(
-    piece: Callable[[int, int, int], tuple[np.ndarray, np.ndarray, np.ndarray]],
-    steps: tuple[int, int],
-    batch_size: int,
-    shard: tuple[int, int],
-    second: str,
-) -> Iterator[dict[str, np.ndarray]]:
-    """This host's rows of the batches of steps[0] .. steps[1].
-
-    `piece(step, first, last)` makes the rows first .. last of a global batch: image, what `second` names, index.
-    """
-    host, hosts = shard
-    rows = batch_size // hosts
-    pieces = -(-rows // PIECE)
-    failures: list[Exception] = []
-
-    def make(number: np.int64) -> tuple[np.ndarray, ...]:
-        step, part = divmod(int(number), pieces)
-        first = host * rows + part * PIECE
-        try:
-            return piece(step, first, min(first + PIECE, (host + 1) * rows))
-        except Exception as error:
-            failures.append(error)  # TensorFlow passes on its text at most
-            raise
-
-    def named(number: tf.Tensor) -> dict[str, tf.Tensor]:
-        image, other, index = tf.numpy_function(make, [number], (tf.uint8, tf.float32, tf.int64), stateful=False)
-        image.set_shape((None, None, None, 3))
-        other.set_shape((None, None) if second == "label" else (None,))
-        index.set_shape((None,))
-        return {"image": image, second: other, "index": index}
-
-    options = tf.data.Options()
-    options.deterministic = True
-    options.threading.private_threadpool_size = os.cpu_count()
-    numbers = tf.data.Dataset.range(steps[0] * pieces, steps[1] * pieces)
-    stream = numbers.map(named, num_parallel_calls=tf.data.AUTOTUNE).rebatch(rows).prefetch(AHEAD)
-    try:
-        yield from stream.with_options(options).as_numpy_iterator()
-    except tf.errors.OpError:
-        if failures:
-            raise failures[0] from None
-        raise

@@ -10,6 +10,7 @@ import pandas as pd
 import tensorflow as tf
 
 from input_pipeline import ops, pipeline, records
+from input_pipeline.stream import AHEAD, PIECE
 
 ROUNDS, SECONDS = 5, 3.0  # each stream is timed for so many seconds, in turn with the others, so many times
 DECODED = 1024  # images that bare decoding takes turns with
@@ -73,7 +74,7 @@ def _decoding(encoded: list[bytes], batch: int) -> Iterator[dict[str, np.ndarray
 def _rate(stream: Iterable[dict[str, np.ndarray]], batch: int) -> float:
     """Images a second, after the buffers have been filled."""
     batches = iter(stream)
-    for _ in itertools.islice(batches, 2 * pipeline.AHEAD):
+    for _ in itertools.islice(batches, 2 * AHEAD):
         pass
     started, count = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - started) < SECONDS:
@@ -87,7 +88,7 @@ def _stages(data: pipeline.Data, config, encoded: list[bytes]) -> dict[str, floa
     reader, augmentation = records.Reader(data.files, data.table), ops.Augmentation(config.data.augment)
     rows = np.flatnonzero(data.has_face("train"))[: len(encoded)]
     images = [ops.decode(image, config.data.image_size) for image in encoded]
-    pieces = np.stack(images[: pipeline.PIECE])
+    pieces = np.stack(images[:PIECE])
     labels = pipeline.labels(data, config.data.target)[1](rows[: len(pieces)])
 
     def per_image(work, count: int) -> float:

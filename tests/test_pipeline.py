@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from input_pipeline import pipeline, protocols, records
+from input_pipeline import pipeline, protocols, records, stream
 
 LIGHT = {"randaugment": {"ops": 0, "magnitude": 9}, "mixup": 0.0, "cutmix": 0.0}
 
@@ -202,12 +202,17 @@ def test_faces_of_unknown_liveness_train_recognition_alone_and_unsplit_sets_are_
 def test_two_hosts_make_the_batch_of_one(tiny, data, monkeypatch, piece):
     """Row by row, with mixup and cutmix on, however a host cuts its rows into pieces."""
     one = batches(data, tiny, 0, 3)
-    monkeypatch.setattr(pipeline, "PIECE", piece)
+    monkeypatch.setattr(stream, "PIECE", piece)
     hosts = [batches(data, tiny, 0, 3, shard=(host, 2)) for host in (0, 1)]
     for whole, *parts in zip(one, *hosts, strict=True):
         assert [len(part["index"]) for part in parts] == [8, 8]
         for name in ("image", "label", "index"):
             np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), whole[name])
+
+
+def test_attacks_are_told_the_place_of_a_hosts_rows_in_the_batch(tiny, data, monkeypatch):
+    monkeypatch.setattr(pipeline.attacked, "with_attacks", lambda _, config, **place: [place])
+    assert batches(data, tiny, 0, 3, shard=(1, 2)) == [{"seed": 5, "start": 0, "first": 8}]
 
 
 def test_an_epoch_draws_every_example_of_a_group_before_any_twice():
