@@ -1,4 +1,4 @@
-"""One step of a tiny KDFAS, of a tiny ResNet with all of DTDA's parts, and of MTAKD's student of two tasks.
+"""One step of a tiny KDFAS under the attack, of a tiny ResNet with all of DTDA's parts, and of MTAKD's student.
 
 `python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`, each MESH data x fsdp x tensor, as 8x1x1. Writes
 OUT.<mesh>.<case>.npz with the metrics, the batch statistics and, because the optimiser is plain gradient descent at
@@ -40,11 +40,11 @@ TERMS = {
 FACE = {"native": True, "image_size": 16, "blocks": (1, 1, 1, 1), "scale": 1, "embedding": 8, "live_head": True}
 # Name -> student, teacher, the terms between them, and whether they see attacked images.
 CASES = {
-    "vit": (
+    "kdfas_daa": (
         vit.create(width=16, depth=2, heads=2, patch=8, stem=(8,)),
         vit.create(width=32, depth=2, heads=2, patch=8),
         ("ce", "kl", "cross", "gram"),
-        False,
+        True,
     ),
     "resnet": (
         resnet.create(width=8, blocks=(1, 1, 1, 1)),
@@ -60,7 +60,7 @@ CASES = {
     ),
 }
 # A mesh with a tensor axis is for a transformer alone; of the others two processes show what one of these would.
-LEFT_OUT = {"vit": ("2x4x1", "4x2x1"), "resnet": ("2x4x1", "2x2x2"), "mobilefacenet": ("8x1x1", "2x2x2")}
+LEFT_OUT = {"kdfas_daa": ("2x4x1", "4x2x1"), "resnet": ("2x4x1", "2x2x2"), "mobilefacenet": ("8x1x1", "2x2x2")}
 BATCH, SIZE = 16, 16
 # What student and teacher see: images attacked in two steps by a classifier of three domains, at half their side.
 DOMAINS = vit.create(width=16, depth=1, heads=2, patch=8, classes=3)

@@ -60,7 +60,7 @@ def steps(tmp_path_factory):
 @pytest.mark.parametrize(
     ("layout", "case"),
     [
-        *itertools.product([("1", "8x1x1"), ("1", "2x2x2"), ("2", "2x2x2")], ["vit"]),
+        *itertools.product([("1", "8x1x1"), ("1", "2x2x2"), ("2", "2x2x2")], ["kdfas_daa"]),
         *itertools.product([("1", "8x1x1"), ("2", "4x2x1")], ["resnet"]),
         *itertools.product([("1", "2x4x1"), ("2", "4x2x1")], ["mobilefacenet"]),
     ],
@@ -73,17 +73,17 @@ def test_loss_gradients_and_statistics_are_those_of_one_device(steps, layout, ca
     one, many = steps["1", "1x1x1", case], steps[*layout, case]
     assert (many["sharded_leaves"] > 0) == (layout[1] != "8x1x1")
     names = [name for name in one if name not in ("sharded_leaves", "flops")]
-    assert any("stats" in name for name in names) == (case != "vit")
+    assert any("stats" in name for name in names) == (case != "kdfas_daa")
     assert sum(np.abs(one[name]).max() > 1e-4 for name in names) > 20  # the comparison is not of zeros
     for name in names:
         scale = max(1.0, np.abs(one[name]).max())  # gradients of ArcFace's centres are some thirty: fp32 rounds those
-        np.testing.assert_allclose(many[name], one[name], rtol=1e-5, atol=1e-5 * scale, err_msg=name)
+        np.testing.assert_allclose(many[name], one[name], rtol=1e-5, atol=2e-5 * scale, err_msg=name)
 
 
 @pytest.mark.slow
 def test_a_tensor_group_shares_the_work_on_its_examples(steps):
     """Four ways to split 16 images, and two devices a way: blocks by half each, and the rest, as the stem, by both."""
-    one, many = (float(steps["1", layout, "vit"]["flops"]) for layout in ("1x1x1", "2x2x2"))
+    one, many = (float(steps["1", layout, "kdfas_daa"]["flops"]) for layout in ("1x1x1", "2x2x2"))
     assert one / 8 < many < 0.95 * one / 4
 
 
