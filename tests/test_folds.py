@@ -50,6 +50,7 @@ def fold(protocol, auc, hter, apcer, counts, dev=None):
         "literature": {"apcer_pooled": hter},
         "sources": {"train": ["siw"], "dev": [], "test": [protocol], "extra": []},
         "params": {"student": 5, "teachers": {"spoof": 9}},
+        "teachers": {},
         "folds": [],
     }
 
@@ -108,7 +109,7 @@ def test_the_whole_keeps_each_fold_and_has_no_threshold_of_its_own(results):
     assert combined["threshold"] == {"value": None, "source": "EER of dev, each fold its own"}
     assert combined["sources"] == {"train": ["siw"], "dev": [], "test": ["siw:3.1", "siw:3.2"], "extra": []}
     assert combined["params"] == results[0]["params"]
-    kept = ("protocol", "step", "finished", "threshold", "dev", "test", "literature")
+    kept = ("protocol", "step", "finished", "threshold", "teachers", "dev", "test", "literature")
     assert combined["folds"] == [{name: result[name] for name in kept} for result in results]
     json.dumps(combined)
 
@@ -141,10 +142,15 @@ def test_the_whole_of_a_teacher_stands_beside_the_whole_of_its_student(results, 
     folds.write(
         whole.teachers.spoof.config, home, [fold("siw:3.1", 0.61, 0.1, {"replay": 0.2}, {"videos": 3, "replay": 2})]
     )
+    for result in results:
+        facts = {"run": f"{home}/{result['protocol'].replace(':', '-')}", "protocol": result["protocol"], "step": 7}
+        facts |= {"config": "12345678", "parameters": 9, "overlap": "none"}
+        result["teachers"] = {"spoof": facts}
     folds.write(whole, folder, results)
     page = (tmp_path / "student" / "report" / "index.html").read_text()
     assert "teacher spoof" in page
     assert '<data value="0.61">' in page
+    assert home in page
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["by reference", "back from JSON"])
