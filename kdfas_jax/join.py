@@ -51,11 +51,8 @@ def join(folder: str, output: str) -> dict:
 
 def _homes(config, folder: str) -> dict[str, str]:
     """The teachers that the run in `folder` was trained with, or those of its config where they are not there."""
-    noted = {name: facts["run"] for name, facts in provenance.taught_by(folder).items()}
-    return {
-        name: noted[name] if workdir.exists(noted.get(name, "")) else teachers.home(config.teachers[name], folder)
-        for name in NETWORKS
-    }
+    noted = {name: facts["run"] for name, facts in provenance.taught_by(folder).items() if workdir.exists(facts["run"])}
+    return {name: noted.get(name) or teachers.home(config.teachers[name], folder) for name in NETWORKS}
 
 
 def main(argv: list[str] | None = None) -> None:

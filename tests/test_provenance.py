@@ -1,5 +1,6 @@
 """Which teachers have seen what their student is judged on: by protocols, by what a run notes, and what is refused."""
 
+import copy
 import json
 
 import numpy as np
@@ -201,10 +202,13 @@ def test_facts_of_the_whole_are_those_that_all_folds_share():
 def test_join_checks_the_teachers_that_the_run_had(given, tmp_path):
     """Those that it notes, and not those that its config would have by default."""
     config, home = given
-    config.teachers.recognition, config.teachers.spoof.checkpoint = config.teachers.spoof, ""
+    config.teachers.recognition = copy.deepcopy(config.teachers.spoof)
+    config.teachers.spoof.checkpoint = ""
     student = str(tmp_path / "student")
     workdir.claim(config, student, "none")
     provenance.record(student, [], {name: FACTS | {"run": home} for name in ("spoof", "recognition")})
     with pytest.raises(ValueError, match=rf"config\.teachers\.spoof: {home} must not teach"):
         join.join(student, str(tmp_path / "joined"))
     assert not (tmp_path / "joined").exists()
+    (tmp_path / "student" / "provenance.json").unlink()
+    assert join._homes(config, student) == {"spoof": teachers.home(config.teachers.spoof, student), "recognition": home}
