@@ -227,9 +227,9 @@ def test_protocol_3_runs_six_folds_once(tmp_path, monkeypatch):
     names = ["3.1", "3.2", "3.3", "3.4", "3.5", "3.6"]
     fits, real = [], train.fit
 
-    def fit(run, home, objective, homes):
+    def fit(run, home, objective, homes, taught):
         fits.append((run.name, run.data.protocol, homes))
-        real(run, home, objective, homes)
+        real(run, home, objective, homes, taught)
 
     monkeypatch.setattr(train, "fit", fit)
     results = train.train(whole, str(folder))
@@ -243,6 +243,8 @@ def test_protocol_3_runs_six_folds_once(tmp_path, monkeypatch):
     assert results["test"]["deviation"]["hter"] == pytest.approx(np.std([fold["test"]["hter"] for fold in each]))
     assert results["test"]["counts"]["videos"] == 6 * 5
     assert {fold["config"]["teachers"]["spoof"]["config"]["data"]["protocol"] for fold in each} == set(names)
+    assert [fold["teachers"]["spoof"]["run"] for fold in results["folds"]] == [f"{taught}/{name}" for name in names]
+    assert (results["teachers"]["spoof"]["run"], results["teachers"]["spoof"]["overlap"]) == (taught, "none")
     assert json.loads((folder / "eval" / "results.json").read_text()) == results
     assert (folder / "report" / "index.html").exists()
 
