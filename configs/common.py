@@ -36,7 +36,9 @@ def base(name: str) -> ml_collections.ConfigDict:
     # What published weights were trained with: gelu exact (timm, DeiT) or tanh (augreg); DeiT's mean and std are
     # ImageNet's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
     config.model.update({"gelu": "exact", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)})
-    config.teachers = ml_collections.ConfigDict()  # NAME = {config, checkpoint}
+    # NAME = {config, checkpoint, allow_overlap}; allow_overlap lets a teacher teach that has seen what the student is
+    # judged on, or may have: results.json and the page then say so.
+    config.teachers = ml_collections.ConfigDict()
     config.terms = {"ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1}}
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     # The domain adversarial attack: `classifier` is the teacher that knows the domains, "" for none.
@@ -100,7 +102,7 @@ def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigD
     """
     teacher.data = config.data
     teacher.seed = config.get_ref("seed")
-    config.teachers.spoof = {"config": teacher, "checkpoint": ""}
+    config.teachers.spoof = {"config": teacher, "checkpoint": "", "allow_overlap": False}
     config.terms.ce.weight = 0.3
     config.terms.kl = {"kind": "kl", "weight": 0.7, "teacher": "spoof", "temperature": 3.0}
     config.terms.covariance = {
@@ -132,7 +134,7 @@ def attacked(config: ml_collections.ConfigDict, domains: ml_collections.ConfigDi
     _same_data(config, domains)
     domains.seed = config.get_ref("seed")
     domains.data.data_dir = config.data.get_ref("data_dir")
-    config.teachers.domains = {"config": domains, "checkpoint": ""}
+    config.teachers.domains = {"config": domains, "checkpoint": "", "allow_overlap": False}
     config.daa.classifier = "domains"
     return config
 
@@ -153,7 +155,7 @@ def dual_teachers(
     stages = {"perceptual": tuple((stage, stage) for stage in range(1, 5)), "generative": generative_stages}
     for name, teacher in (("perceptual", perceptual), ("generative", generative)):
         teacher.data.data_dir = config.data.get_ref("data_dir")
-        config.teachers[name] = {"config": teacher, "checkpoint": ""}
+        config.teachers[name] = {"config": teacher, "checkpoint": "", "allow_overlap": False}
         config.terms[name] = {"kind": "align", "weight": 1.0, "teacher": name, "stages": stages[name]}
     config.terms.adversary = {"kind": "domain_adversary", "weight": 0.0, "domains": domains.model.classes}
     return config
@@ -198,7 +200,7 @@ def two_tasks(
     for name, teacher in (("recognition", recognition), ("spoof", spoof)):
         _same_data(config, teacher)
         teacher.data.data_dir = config.data.get_ref("data_dir")
-        config.teachers[name] = {"config": teacher, "checkpoint": ""}
+        config.teachers[name] = {"config": teacher, "checkpoint": "", "allow_overlap": False}
     margin = {name: recognition.terms.arcface[name] for name in ("s", "m")}
     stages = {"recognition": tuple((stage, stage) for stage in range(1, 5)), "spoof": spoof_stages}
     config.data.target = "label+identity"

@@ -6,7 +6,6 @@ order of batches, so that they differ in nothing but the overrides.
 
 import copy
 import fnmatch
-import json
 import logging
 import os
 import sys
@@ -16,7 +15,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from kdfas_jax import evaluate, report, teachers, train, workdir
+from kdfas_jax import evaluate, report, report_runs, train, workdir
 from kdfas_jax.journal import NonFiniteLossError
 
 logger = logging.getLogger(__name__)
@@ -53,10 +52,9 @@ def ablate(config, folder: str, *, missing: bool = True) -> str:
                     results = train.train(run, home)
                 except NonFiniteLossError as error:
                     logger.warning("%s", error)
-            for teacher in judged:
-                taught = os.path.join(teachers.home(run.teachers[teacher], home), "eval", "results.json")
-                if workdir.exists(taught):
-                    figures[f"teacher {teacher}"][seed] = json.loads(workdir.read_text(taught))["test"]
+            for teacher, taught in report_runs.teachers_of(results).items() if results else ():
+                if teacher in judged:
+                    figures[f"teacher {teacher}"][seed] = taught.results["test"]
             figures[name][seed] = results and results["test"]
             table = _write(folder, figures)
     if left_out and not table:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from input_pipeline import pipeline, protocols, tables
-from kdfas_jax import explain, folds, lock, optim, report, report_runs, sharding, step, teachers, workdir
+from kdfas_jax import explain, folds, lock, optim, provenance, report, report_runs, sharding, step, teachers, workdir
 from kdfas_jax.report_parts import Looked, worst
 from kdfas_jax.spreadsheet import neutralised
 from kdfas_jax.tasks import TASKS
@@ -64,6 +64,11 @@ def evaluate(config, folder: str) -> dict:
     score = step.make_score(loaded.module, mesh, task.read)
     scored = {role: score_role(score, loaded.variables, data, role, config, mesh) for role in task.roles(data)}
     total = optim.total_steps(config.train, data.count("train"))
+    taught, counted = provenance.taught_by(folder), teachers.parameters(config)
+    for name, facts in taught.items():
+        if facts["parameters"] is not None:  # those of the run that was used
+            counted["teachers"][name] = facts["parameters"]
+            counted["training_only"]["teachers"][name] = facts["training_only_parameters"]
     results = {
         "config": workdir.plain(config),
         "step": loaded.step,
@@ -72,7 +77,8 @@ def evaluate(config, folder: str) -> dict:
         "protocol": config.data.protocol,
         **task.results(scored, data),
         "sources": data.sources,
-        "params": teachers.parameters(config),
+        "params": counted,
+        "teachers": taught,
         "folds": [],
     }
     seen = {}
@@ -80,7 +86,7 @@ def evaluate(config, folder: str) -> dict:
         wrong = pd.concat(worst(report.presentations(scored["test"]), results["threshold"]["value"]).values())
         seen = look(loaded.module, loaded.variables, data, config.data, mesh, wrong)
     if jax.process_index() == 0:
-        _write(config, folder, results, scored, seen)
+        _write(folder, results, scored, seen)
     return results
 
 
@@ -134,14 +140,14 @@ def scores_csv(scored: dict[str, pd.DataFrame]) -> str:
     return tables.to_csv(neutralised(rows[["split", *rows.columns.drop("split")]]))
 
 
-def _write(config, folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: dict) -> None:
+def _write(folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: dict) -> None:
     workdir.write_atomically(os.path.join(folder, "eval", "scores.csv"), scores_csv(scored))
     journal = os.path.join(folder, "metrics.csv")
     page = report.page(
         results,
         report.presentations(scored["test"]),
         journal=pd.read_csv(io.StringIO(workdir.read_text(journal))) if workdir.exists(journal) else None,
-        teachers=report_runs.teachers_of(config, folder),
+        teachers=report_runs.teachers_of(results),
         seen=seen,
     )
     workdir.write_atomically(os.path.join(folder, "report", "index.html"), page)

@@ -13,7 +13,7 @@ import numpy as np
 from kdfas_jax import report, report_runs, workdir
 
 FIGURES = ("dev", "test", "literature")
-OF_A_FOLD = ("protocol", "step", "finished", "threshold", *FIGURES)
+OF_A_FOLD = ("protocol", "step", "finished", "threshold", "teachers", *FIGURES)
 SUMMED = ("counts", "non_response", "missing")
 LEFT_OUT = ("ci95",)  # an interval within one fold; `deviation` says how the folds differ
 
@@ -61,8 +61,24 @@ def combine(config, results: Sequence[Mapping]) -> dict:
             for role in results[0]["sources"]
         },
         "params": results[0]["params"],
+        "teachers": _teachers([result["teachers"] for result in results]),
         "folds": [{key: result[key] for key in OF_A_FOLD} for result in results],
     }
+
+
+def _teachers(by_fold: Sequence[Mapping[str, Mapping]]) -> dict[str, dict]:
+    """The facts of each teacher, by fold -> those that are the same in all folds, else None.
+
+    Where each fold has a fold of the teacher, `run` is the folder of all; `overlap` has each fold's that differs.
+    """
+    found = {}
+    for name in by_fold[0]:
+        facts = [taught[name] for taught in by_fold]
+        same = {key: value if all(other[key] == value for other in facts) else None for key, value in facts[0].items()}
+        parents = {os.path.dirname(of["run"]) for of in facts}
+        run = same["run"] or (parents.pop() if len(parents) == 1 else None)
+        found[name] = {**same, "run": run, "overlap": "; ".join(dict.fromkeys(of["overlap"] for of in facts))}
+    return found
 
 
 def _over_folds(parts: Sequence[Mapping]) -> dict:
@@ -94,7 +110,7 @@ def write(config, folder: str, results: Sequence[Mapping]) -> dict:
     """Combines the folds' results and writes FOLDER/report/index.html and FOLDER/eval/results.json -> its content."""
     combined = combine(config, results)
     if jax.process_index() == 0:
-        page = report.page(combined, teachers=report_runs.teachers_of(config, folder))
+        page = report.page(combined, teachers=report_runs.teachers_of(combined))
         workdir.write_atomically(os.path.join(folder, "report", "index.html"), page)
         # Last: where it says so, all folds are finished.
         workdir.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(combined, indent=2))

@@ -12,7 +12,7 @@ import sys
 import jax.numpy as jnp
 import ml_collections
 
-from kdfas_jax import evaluate, lock, report, sharding, step, teachers, workdir
+from kdfas_jax import evaluate, lock, provenance, report, sharding, step, teachers, workdir
 from kdfas_jax.checkpoint import Checkpoints
 
 NETWORKS = ("spoof", "recognition")
@@ -26,11 +26,10 @@ def join(folder: str, output: str) -> dict:
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     if missing := [name for name in NETWORKS if name not in config.teachers]:
         raise ValueError(f"{folder} has no teacher {missing[0]!r}; expected a run of MTAKD, as of configs/mtkd_demo.py")
-    mesh, loaded = sharding.make_mesh(config.mesh), {}
-    for name in NETWORKS:
-        home = teachers.home(config.teachers[name], folder)
-        teachers.check_finished(name, home)
-        loaded[name] = teachers.load(home, mesh, config.teachers[name].config)
+    homes = _homes(config, folder)
+    facts = provenance.check(config, homes)
+    mesh = sharding.make_mesh(config.mesh)
+    loaded = {name: teachers.load(home, mesh, config.teachers[name].config) for name, home in homes.items()}
     joined = copy.deepcopy(config)
     joined.name = f"{config.name}_teachers"
     joined.model = {"name": "together"}  # each network in its own dtype, in which the student's run read it
@@ -39,17 +38,23 @@ def join(folder: str, output: str) -> dict:
         joined.model[f"{name}_size"] = loaded[name].image_size
     joined.teachers, joined.terms = {}, {}
     joined.train.epochs = 0.0  # nothing is left to train: the run is finished as it is
+    variables = {
+        of: {name: teacher.variables[of] for name, teacher in loaded.items() if teacher.variables[of]}
+        for of in ("params", "batch_stats")
+    }
+    state = step.TrainState(jnp.int32(0), **variables, term_params={}, opt_state={})
     with lock.held(output):
         workdir.claim(joined, output, workdir.read(folder)["data_fingerprint"])
-        variables = {
-            of: {name: teacher.variables[of] for name, teacher in loaded.items() if teacher.variables[of]}
-            for of in ("params", "batch_stats")
-        }
+        provenance.record(output, [], facts)
         with Checkpoints(output) as checkpoints:
-            checkpoints.save(
-                step.TrainState(jnp.int32(0), **variables, term_params={}, opt_state={}), None, {"step": 0}
-            )
+            checkpoints.save(state, None, {"step": 0})
         return evaluate.evaluate(joined, output)
+
+
+def _homes(config, folder: str) -> dict[str, str]:
+    """The teachers that the run in `folder` was trained with, or those of its config where they are not there."""
+    noted = {name: facts["run"] for name, facts in provenance.taught_by(folder).items() if workdir.exists(facts["run"])}
+    return {name: noted.get(name) or teachers.home(config.teachers[name], folder) for name in NETWORKS}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -104,11 +104,17 @@ def how(results: dict) -> str:
 
 def _reservations(results: dict) -> list[str]:
     """A sentence for each reason why the figures are not those of a whole and independent run."""
-    if results.get("finished", True):
-        return []
-    steps = results.get("steps")
-    where = "in one of its folds" if steps is None else f"at step {steps['trained']} of {steps['total']}"
-    return [f"Training has stopped {where}: this run is not finished."]
+    found = []
+    if not results.get("finished", True):
+        steps = results.get("steps")
+        where = "in one of its folds" if steps is None else f"at step {steps['trained']} of {steps['total']}"
+        found.append(f"Training has stopped {where}: this run is not finished.")
+    return found + [
+        f"Teacher {name} may have seen what this run is judged on, which config.teachers.{name}.allow_overlap allowed: "
+        f"{facts['overlap']}."
+        for name, facts in results.get("teachers", {}).items()
+        if "allowed: " in facts["overlap"]
+    ]
 
 
 def _chosen(results: dict) -> str:
@@ -152,6 +158,7 @@ def page(
     if videos is not None:
         parts += [report_parts.distributions(name, videos, threshold["value"], teachers)]
     parts += [_breakdown(test), beside(_models(results, teachers), _literature(results["literature"]))]
+    parts += [report_parts.taught(results.get("teachers", {}))]
     if "calibration" in test:
         parts += [report_parts.calibration(test["calibration"], threshold.get("temperature"), videos)]
     if journal is not None:

@@ -72,6 +72,23 @@ def calibration(found: Mapping[str, float], temperature: float | None, videos: p
     )
 
 
+def taught(teachers: Mapping[str, Mapping]) -> Html:
+    """Which runs taught this one, by the facts of them in results.json; nothing where none did."""
+    if not teachers:
+        return Html("")
+    names = ("run", "protocol", "step", "config", "parameters", "overlap")
+    rows = [
+        (name, *("not known" if facts[key] is None else str(facts[key]) for key in names))
+        for name, facts in teachers.items()
+    ]
+    return section(
+        "The teachers",
+        "The runs or published weights that this model was taught by. Overlap: what a teacher has seen of what this "
+        "model is judged on.",
+        table(("teacher", *names), rows),
+    )
+
+
 def training(journal: pd.DataFrame, step: int) -> Html:
     """The curves of metrics.csv (columns `step, metric, value`) and the `step` of the chosen checkpoint."""
     on_dev = {f"dev_{name}": f"{name.upper()} on dev" for name in ("auc", "eer")}

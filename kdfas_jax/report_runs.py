@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -31,11 +33,14 @@ def read(folder: str) -> Evaluated:
     return Evaluated(results, report.presentations(rows[rows["split"] == "test"]))
 
 
-def teachers_of(config, folder: str) -> dict[str, Evaluated]:
-    """The teachers of the run of `config` in `folder` that were evaluated on its protocol and data set."""
-    homes = {name: teachers.home(settings, folder) for name, settings in config.teachers.items()}
-    found = {name: read(home) for name, home in homes.items() if teachers.finished(home)}
-    same = (config.data.protocol, config.data.dataset)
+def teachers_of(results: Mapping[str, Any]) -> dict[str, Evaluated]:
+    """The teachers that a run of these `results` was trained with and that were evaluated on its protocol and data set.
+
+    Only those whose folder is still where it was.
+    """
+    homes = {name: facts["run"] for name, facts in results.get("teachers", {}).items() if facts["run"]}
+    found = {name: read(home) for name, home in homes.items() if teachers.results(home)}
+    same = (results["protocol"], results["config"]["data"]["dataset"])
     return {
         name: run
         for name, run in found.items()

@@ -1,8 +1,9 @@
 """Teachers: frozen models with named outputs, from finished runs of this same trainer.
 
-`config.teachers.NAME = {config, checkpoint}`: the whole config of the teacher, and a finished run's folder or a file
-of published weights if there is one already. Without it the teacher lives beside the student, at
-TEACHERS/<its config's name>-<digest>, so that every student of the same teacher finds the same one.
+`config.teachers.NAME = {config, checkpoint, allow_overlap}`: the whole config of the teacher; a finished run's folder
+or a file of published weights if there is one already; and whether the teacher may have seen what the student is judged
+on (`provenance.check`). Without a checkpoint the teacher lives beside the student, at TEACHERS/<its config's
+name>-<digest>, so that every student of the same teacher finds the same one.
 """
 
 import json
@@ -43,7 +44,7 @@ def home(config, student_workdir: str) -> str:
 def finished(home: str) -> bool:
     """Whether the teacher at `home` can be used: published weights, or a run that was trained to the last step of its
     config and evaluated after that."""
-    return workdir.is_file(home) or bool(_evaluated(home).get("finished"))
+    return workdir.is_file(home) or bool(results(home).get("finished"))
 
 
 def check_finished(name: str, home: str) -> None:
@@ -53,22 +54,22 @@ def check_finished(name: str, home: str) -> None:
     """
     if finished(home):
         return
-    results, command = _evaluated(home), ["python", *workdir.read(home)["command"]]
-    found = "it has not been evaluated"
-    if "finished" in results:
-        found = "it stopped before its last step"
-        if "steps" in results:
-            found = f"it stopped at step {results['steps']['trained']} of {results['steps']['total']}"
-    elif results:
-        found = "its results.json does not say whether it was trained to its last step"
+    evaluated, command = results(home), ["python", *workdir.read(home)["command"]]
+    reason = "it has not been evaluated"
+    if "finished" in evaluated:
+        reason = "it stopped before its last step"
+        if "steps" in evaluated:
+            reason = f"it stopped at step {evaluated['steps']['trained']} of {evaluated['steps']['total']}"
+    elif evaluated:
+        reason = "its results.json does not say whether it was trained to its last step"
         command = ["python", "main.py", "--mode=eval", f"--workdir={home}"]
     raise ValueError(
-        f"config.teachers.{name}.checkpoint={home} is not a finished run: {found}; complete it with: "
+        f"config.teachers.{name}.checkpoint={home} is not a finished run: {reason}; complete it with: "
         f"{shlex.join(command)}"
     )
 
 
-def _evaluated(home: str) -> dict[str, Any]:
+def results(home: str) -> dict[str, Any]:
     """The contents of the eval/results.json of the run in `home`; {} where it has not been evaluated."""
     path = os.path.join(home, "eval", "results.json")
     return json.loads(workdir.read_text(path)) if workdir.exists(path) else {}

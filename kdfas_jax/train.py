@@ -7,7 +7,20 @@ import jax
 from clu import parameter_overview
 
 from input_pipeline import pipeline, protocols
-from kdfas_jax import evaluate, folds, lock, models, optim, perturb, preemption, sharding, step, teachers, workdir
+from kdfas_jax import (
+    evaluate,
+    folds,
+    lock,
+    models,
+    optim,
+    perturb,
+    preemption,
+    provenance,
+    sharding,
+    step,
+    teachers,
+    workdir,
+)
 from kdfas_jax.checkpoint import Checkpoints
 from kdfas_jax.journal import Journal
 from kdfas_jax.models import weights
@@ -33,15 +46,16 @@ def _train(config, folder: str) -> dict:
     names = protocols.folds(config.data.protocol)
     used = dict.fromkeys((*perturb.classifiers(config), *objective.teachers))
     homes = {name: teachers.home(config.teachers[name], folder) for name in used}
-    for name, home in homes.items():
-        if config.teachers[name].checkpoint:
-            teachers.check_finished(name, home)
+    given = {name: home for name, home in homes.items() if config.teachers[name].checkpoint}
+    for fold in names:  # before hours are spent on the others
+        provenance.check(folds.config_of(config, fold), _of_fold(given, fold))
     for name, home in homes.items():
         if not config.teachers[name].checkpoint:
             _train_teacher(name, config.teachers[name].config, home)
     if len(names) > 1:
         return _train_folds(config, folder, objective, homes, names)
-    fit(config, folder, objective, homes)
+    homes = _of_fold(homes, names[0])
+    fit(config, folder, objective, homes, provenance.check(config, homes))
     return evaluate.evaluate(config, folder)
 
 
@@ -74,8 +88,9 @@ def _train_folds(config, folder: str, objective: Objective, homes: Mapping[str, 
         found = workdir.results(run, home)
         if found is None:
             logger.info("fold %s, in %s", name, home)
+            of_fold = _of_fold(homes, name)
             with lock.held(home):
-                fit(run, home, objective, {teacher: _of_fold(taught, name) for teacher, taught in homes.items()})
+                fit(run, home, objective, of_fold, provenance.check(run, of_fold))
                 found = evaluate.evaluate(run, home)
         else:
             evaluate.check_data(home, fingerprint)
@@ -83,20 +98,22 @@ def _train_folds(config, folder: str, objective: Objective, homes: Mapping[str, 
     return folds.write(config, folder, results)
 
 
-def _of_fold(taught: str, fold: str) -> str:
-    """The run of a teacher for `fold`: its own fold, or the whole of one that was trained without folds."""
-    home = folds.home(taught, fold)
-    return home if workdir.exists(home) else taught
+def _of_fold(homes: Mapping[str, str], fold: str) -> dict[str, str]:
+    """The teachers' runs for `fold`: the teacher's own fold, or the whole of one that was trained without folds."""
+    own = {name: folds.home(home, fold) for name, home in homes.items()}
+    return {name: own[name] if workdir.exists(own[name]) else home for name, home in homes.items()}
 
 
-def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> None:
-    """The loop alone, up to the last checkpoint; SIGTERM saves and leaves. homes: teacher -> its run's folder.
+def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], taught: Mapping | None = None) -> None:
+    """The loop alone, up to the last checkpoint; SIGTERM saves and leaves.
 
+    homes: teacher -> its run's folder; taught: the facts that `provenance.check` found of them, which the run records.
     NonFiniteLossError (journal) for a NaN; ValueError for a batch larger than the training set, or a model with
     another number of classes than the target has.
     """
     data = pipeline.open_data(config.data)
     workdir.claim(config, folder, data.fingerprint)
+    provenance.record(folder, [provenance.examples(data)], taught or {})
     mesh = sharding.make_mesh(config.mesh)
     batch_size = config.train.batch_size
     per_epoch = data.count("train") // batch_size

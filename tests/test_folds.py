@@ -51,6 +51,7 @@ def fold(protocol, auc, hter, apcer, counts, dev=None):
         "literature": {"apcer_pooled": hter},
         "sources": {"train": ["siw"], "dev": [], "test": [protocol], "extra": []},
         "params": {"student": 5, "teachers": {"spoof": 9}},
+        "teachers": {},
         "folds": [],
     }
 
@@ -110,7 +111,7 @@ def test_the_whole_keeps_each_fold_and_has_no_threshold_of_its_own(results):
     assert combined["threshold"] == {"value": None, "source": "EER of dev, each fold its own"}
     assert combined["sources"] == {"train": ["siw"], "dev": [], "test": ["siw:3.1", "siw:3.2"], "extra": []}
     assert combined["params"] == results[0]["params"]
-    kept = ("protocol", "step", "finished", "threshold", "dev", "test", "literature")
+    kept = ("protocol", "step", "finished", "threshold", "teachers", "dev", "test", "literature")
     assert combined["folds"] == [{name: result[name] for name in kept} for result in results]
     json.dumps(combined)
 
@@ -143,10 +144,15 @@ def test_the_whole_of_a_teacher_stands_beside_the_whole_of_its_student(results, 
     folds.write(
         whole.teachers.spoof.config, home, [fold("siw:3.1", 0.61, 0.1, {"replay": 0.2}, {"videos": 3, "replay": 2})]
     )
+    for result in results:
+        facts = {"run": f"{home}/{result['protocol'].replace(':', '-')}", "protocol": result["protocol"], "step": 7}
+        facts |= {"config": "12345678", "parameters": 9, "overlap": "none"}
+        result["teachers"] = {"spoof": facts}
     folds.write(whole, folder, results)
     page = (tmp_path / "student" / "report" / "index.html").read_text()
     assert "teacher spoof" in page
     assert '<data value="0.61">' in page
+    assert home in page
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["by reference", "back from JSON"])
@@ -223,9 +229,9 @@ def test_protocol_3_runs_six_folds_once(tmp_path, monkeypatch):
     names = ["3.1", "3.2", "3.3", "3.4", "3.5", "3.6"]
     fits, real = [], train.fit
 
-    def fit(run, home, objective, homes):
+    def fit(run, home, objective, homes, taught):
         fits.append((run.name, run.data.protocol, homes))
-        real(run, home, objective, homes)
+        real(run, home, objective, homes, taught)
 
     monkeypatch.setattr(train, "fit", fit)
     results = train.train(whole, str(folder))
@@ -239,6 +245,8 @@ def test_protocol_3_runs_six_folds_once(tmp_path, monkeypatch):
     assert results["test"]["deviation"]["hter"] == pytest.approx(np.std([fold["test"]["hter"] for fold in each]))
     assert results["test"]["counts"]["videos"] == 6 * 5
     assert {fold["config"]["teachers"]["spoof"]["config"]["data"]["protocol"] for fold in each} == set(names)
+    assert [fold["teachers"]["spoof"]["run"] for fold in results["folds"]] == [f"{taught}/{name}" for name in names]
+    assert (results["teachers"]["spoof"]["run"], results["teachers"]["spoof"]["overlap"]) == (taught, "none")
     assert json.loads((folder / "eval" / "results.json").read_text()) == results
     assert (folder / "report" / "index.html").exists()
 

@@ -120,6 +120,11 @@ def test_the_teachers_together_are_a_run_that_is_judged_alike(run, tmp_path):
     joined = join.join(str(folder), str(output))
     assert evaluate.evaluate_run(str(output)) == joined
     assert joined["test"]["system"]["counts"] == results["test"]["system"]["counts"]
+    assert joined["finished"]
+    assert joined["teachers"] == results["teachers"]
+    assert {name: facts["overlap"] for name, facts in joined["teachers"].items()} == dict.fromkeys(
+        join.NETWORKS, "none"
+    )
     homes = {name: teachers.home(config.teachers[name], str(folder)) for name in ("spoof", "recognition")}
     alone = {name: workdir.results(config.teachers[name].config, home)["test"] for name, home in homes.items()}
     assert joined["test"]["auc"] == pytest.approx(alone["spoof"]["auc"])

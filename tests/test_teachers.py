@@ -9,7 +9,20 @@ import pytest
 
 from configs import dtda_ocim
 from input_pipeline import pipeline
-from kdfas_jax import checkpoint, evaluate, export, models, predict, report, sharding, step, teachers, train, workdir
+from kdfas_jax import (
+    checkpoint,
+    evaluate,
+    export,
+    models,
+    predict,
+    provenance,
+    report,
+    sharding,
+    step,
+    teachers,
+    train,
+    workdir,
+)
 from tests import tiny as tiny_configs
 
 
@@ -36,6 +49,17 @@ def test_what_only_training_uses_is_counted_apart(dual):
     assert counted["training_only"] == {"student": 0, "teachers": {"perceptual": 512 * 8461, "generative": 8_430_528}}
 
 
+# A teacher whose model is not that of the config's entry, as `provenance.check` describes it.
+TAUGHT = {"face": {"run": "x.pth", "parameters": 77, "training_only_parameters": 5}}
+TAUGHT["face"] |= {
+    "step": None,
+    "protocol": None,
+    "sources": None,
+    "config": None,
+    "overlap": "unknown: published weights",
+}
+
+
 @pytest.fixture(scope="module")
 def interrupted(tiny_config, tmp_path_factory):
     """(config, folder, results) of a spoof teacher in bf16 that stopped at step 41 of 180 and was evaluated."""
@@ -45,7 +69,8 @@ def interrupted(tiny_config, tmp_path_factory):
     variables = jax.jit(lambda: step.init_variables(models.create(config.model), 16, 0))()
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: np.float32(leaf + rng.normal(0, 0.1, leaf.shape)), variables)
-    workdir.claim(config, folder, "none")
+    workdir.claim(config, folder, pipeline.open_data(config.data).fingerprint)
+    provenance.record(folder, [], TAUGHT)
     with checkpoint.Checkpoints(folder) as checkpoints:
         checkpoints.save(step.TrainState(jax.numpy.int32(41), **variables, term_params={}, opt_state={}), 1.0, {})
     with pytest.MonkeyPatch.context() as patch:
@@ -60,6 +85,13 @@ def test_an_interrupted_run_stays_unfinished_when_it_is_evaluated(interrupted):
     assert report.how(results).endswith("Training has stopped at step 41 of 180: this run is not finished.")
     assert not teachers.finished(folder)
     assert workdir.results(config, folder) is None
+
+
+def test_results_state_the_teacher_that_was_used(interrupted):
+    results = interrupted[2]
+    assert results["teachers"] == TAUGHT
+    assert results["params"]["teachers"] == {"face": 77}
+    assert results["params"]["training_only"]["teachers"] == {"face": 5}
 
 
 def test_a_given_teacher_that_is_not_finished_is_refused(interrupted, tiny, tmp_path):

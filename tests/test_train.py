@@ -58,7 +58,7 @@ def test_what_a_run_leaves(reference, tiny):
     results = json.loads((folder / "eval" / "results.json").read_text())
     assert set(results) == {
         "config", "step", "finished", "steps", "protocol", "threshold", "dev", "test", "literature", "sources",
-        "params", "folds",
+        "params", "teachers", "folds",
     }  # fmt: skip
     assert (results["finished"], results["steps"]) == (True, {"trained": 180, "total": 180})
     assert {"apcer", "apcer_max", "bpcer", "acer", "hter", "eer", "auc", "bpcer10", "bpcer20", "bpcer100"} < set(
@@ -81,6 +81,12 @@ def test_what_a_run_leaves(reference, tiny):
     assert list(folder.glob("events.out.tfevents.*"))
     taught = teachers.home(tiny.teachers.spoof, str(folder))
     assert teachers.finished(taught)
+    facts, of_teacher = results["teachers"]["spoof"], json.loads(Path(taught, "eval", "results.json").read_text())
+    assert (facts["run"], facts["overlap"]) == (taught, "none")
+    assert {key: facts[key] for key in ("step", "protocol", "sources")} == {
+        key: of_teacher[key] for key in ("step", "protocol", "sources")
+    }
+    assert results["params"]["teachers"]["spoof"] == of_teacher["params"]["student"]
     steps = sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
     assert steps[-1] == 180
     assert results["step"] in steps
