@@ -59,6 +59,7 @@ def plan(config, topology: str) -> dict:
         "config": config.name,
         "topology": topology,
         "devices": len(devices),
+        "mesh": dict(mesh.shape),
         "batch_size": batch_size,
         "params": teachers.parameters(config, frozen),
         "per_device": {"argument_bytes": arguments, "temp_bytes": temporaries, "flops": flops},
@@ -273,10 +274,17 @@ def table(result: dict) -> str:
     if all_moved > gradients:
         lines.append(
             f"note             a device receives {all_moved / gradients:.2f} times the gradients' "
-            f"{gradients / 2**20:.1f} MiB a step: parameters split over fsdp are gathered, and terms that see the "
-            "whole batch add theirs; a smaller config.mesh.fsdp moves less and needs more memory"
+            f"{gradients / 2**20:.1f} MiB a step: {_why_more(result['mesh'])}"
         )
     return "\n".join(lines)
+
+
+def _why_more(mesh: dict[str, int]) -> str:
+    """What else than gradients moves on `mesh` {axis: devices}, and what would lessen it."""
+    split = ["parameters split over fsdp are gathered"] if mesh["fsdp"] > 1 else []
+    split += ["layers split over tensor are summed"] if mesh["tensor"] > 1 else []
+    advice = "; a smaller config.mesh.fsdp moves less and needs more memory" if mesh["fsdp"] > 1 else ""
+    return ", ".join([*split, "terms that see the whole batch add theirs"]) + advice
 
 
 def sweep_table(result: dict) -> str:
