@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from kdfas_jax import report, teachers, train, workdir
+from kdfas_jax import report, teachers, train, validate, workdir
 from kdfas_jax.journal import NonFiniteLossError
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ def ablate(config, folder: str) -> str:
     written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the divisor. A
     run that stops at a non-finite loss has diverged: it is counted, has no figures and is not run again either.
     """
+    validate.check(config)
+    for name in config.names:
+        validate.check(variant(config.base, config.variants[name], config.seeds[0]), f"config.variants.{name}")
     judged = [name for name, teacher in config.base.teachers.items() if teacher.config.data.target == "label"]
     rows = [*(f"teacher {name}" for name in judged), *config.names]
     figures: dict[str, dict[int, dict | None]] = {row: {} for row in rows}

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from kdfas_jax import collectives, models, optim, perturb, sharding, step, teachers
+from kdfas_jax import collectives, models, optim, perturb, sharding, step, teachers, validate
 from kdfas_jax.objective import TRAINING, Objective
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ def plan(config, topology: str) -> dict:
     A batch that the devices cannot share evenly is planned as the next larger one that they can; training refuses it.
     For cpu:N the process must have been given N devices. ValueError names a topology that the compiler refuses.
     """
+    validate.check(config)
     devices = _devices(topology)
     mesh = sharding.make_mesh(config.mesh, devices)
     config = _with_batch(
@@ -83,6 +84,7 @@ def largest_batch(config, topology: str) -> dict:
     Memory grows almost linearly with the batch, so that a straight line through two batches says where to look, and few
     are compiled. ValueError where not one example fits, or the devices have no memory of their own (cpu:N).
     """
+    validate.check(config)
     devices = _devices(topology)
     limit = _memory_bytes(devices[0])
     if limit == float("inf"):

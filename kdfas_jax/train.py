@@ -7,7 +7,7 @@ import jax
 from clu import parameter_overview
 
 from input_pipeline import pipeline, protocols
-from kdfas_jax import evaluate, folds, models, optim, perturb, preemption, sharding, step, teachers, workdir
+from kdfas_jax import evaluate, folds, models, optim, perturb, preemption, sharding, step, teachers, validate, workdir
 from kdfas_jax.checkpoint import Checkpoints
 from kdfas_jax.journal import Journal
 from kdfas_jax.models import weights
@@ -23,6 +23,7 @@ def train(config, folder: str) -> dict:
     A protocol of several folds trains all of them (`folds`). The same call on the same folder goes on where it
     stopped, to bit-identical parameters on CPU.
     """
+    validate.check(config)
     objective = Objective(config.terms, config.teachers)
     names = protocols.folds(config.data.protocol)
     used = dict.fromkeys((*perturb.classifiers(config), *objective.teachers))
