@@ -69,10 +69,11 @@ class Data(NamedTuple):
 def open_data(config) -> Data:
     """The data sets of `config` (config.data) under its protocol, prepared first where their raw data is at hand.
 
-    Errors as of `gather`; ValueError where the protocol selects nothing to train on or to test, for an unknown
-    `config.target`, and for `config.attributes` that the data do not know, where they are the target.
-    `config.domain_by` names the column that says which domain an example is from, once the protocol has chosen: the
-    sessions or cameras of one set may be domains.
+    Errors as of `gather`; ValueError where the protocol selects nothing to train on or to test, or leaves a run that is
+    to tell live from attack without one of the two to train on, for an unknown `config.target`, and for
+    `config.attributes` that the data do not know, where they are the target. `config.domain_by` names the column that
+    says which domain an example is from, once the protocol has chosen: the sessions or cameras of one set may be
+    domains.
 
     Attacks are nobody: target 'identity' leaves them out. Where a target of people joins sets of both kinds, images
     whose liveness nobody knows have the splits of recognition, and the protocol assigns the others.
@@ -99,6 +100,8 @@ def open_data(config) -> Data:
             )
     if config.target == "attributes":
         _check_attributes(data)
+    if "label" in config.target:
+        _check_liveness(data, config)
     return data
 
 
@@ -159,6 +162,18 @@ def _for_recognition(table: pd.DataFrame) -> pd.DataFrame:
     by_person = np.array(pairs.SPLITS)[number % len(pairs.SPLITS)]
     unsplit = (table["split"] == "").groupby(table["dataset"]).transform("all")
     return table.assign(label=0, split=table["split"].mask(unsplit, by_person))
+
+
+def _check_liveness(data: Data, config) -> None:
+    """ValueError unless there are live faces and attacks to train on; `config.attack` may make the attacks of those."""
+    found = set(data.table["label"][data.has_face("train")])
+    for name, label, made in (("live face", 1, 0.0), ("attack", 0, config.attack.probability)):
+        if label not in found and not made:
+            raise ValueError(
+                f"config.data.train_species={tuple(config.train_species)} and "
+                f"config.data.protocol={config.protocol!r} leave no {name} to train on; expected both live faces and "
+                "attacks, for which config.data.attack.probability may stand in"
+            )
 
 
 def _check_attributes(data: Data) -> None:

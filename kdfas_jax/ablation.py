@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from kdfas_jax import evaluate, report, report_runs, train, workdir
+from kdfas_jax import evaluate, report, report_runs, train, validate, workdir
 from kdfas_jax.journal import NonFiniteLossError
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,9 @@ def ablate(config, folder: str, *, missing: bool = True) -> str:
     missing: train the runs that are missing; else the finished ones are evaluated again, the table is of them alone,
     and a warning names the others. FileNotFoundError where none is finished.
     """
+    validate.check(config)
+    for name in config.names:
+        validate.check(variant(config.base, config.variants[name], config.seeds[0]), f"config.variants.{name}")
     judged = [name for name, teacher in config.base.teachers.items() if teacher.config.data.target == "label"]
     rows = [*(f"teacher {name}" for name in judged), *config.names]
     figures: dict[str, dict[int, dict | None]] = {row: {} for row in rows}

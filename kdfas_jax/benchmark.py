@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from kdfas_jax import benchmark_baseline, benchmark_step, speed
+from kdfas_jax import benchmark_baseline, benchmark_step, speed, validate
 
 PARTS = ("step", "loop", "input")
 WITH_DATA = ("loop", "input")  # these need TensorFlow and the config's data
@@ -24,6 +24,7 @@ def benchmark(config, parts: Sequence[str] = PARTS, baseline: str = "") -> dict[
         raise ValueError(f"--parts={','.join(parts)}: expected some of {', '.join(PARTS)}")
     if baseline and "step" not in parts:
         raise ValueError(f"--baseline={baseline} is held against the step: expected step in --parts={','.join(parts)}")
+    validate.check(config)
     # What a first step costs is to be found, not what a cache of an earlier run left of it.
     jax.config.update("jax_enable_compilation_cache", False)
     if baseline:  # two processes are to share the accelerator's memory

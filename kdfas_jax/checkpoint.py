@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from kdfas_jax import workdir
-from kdfas_jax.models import weights_match
+from kdfas_jax.models import weights, weights_match
 from kdfas_jax.step import TrainState
 
 TREES = ("params", "batch_stats", "term_params", "opt_state")  # its items that are fields of `TrainState`
@@ -88,9 +88,11 @@ class Checkpoints:
         return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
     def _restore(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        """The items of `step` named by `abstract`, laid out as there."""
+        """The items of `step` named by `abstract`, laid out as there; ValueError where a number is not finite."""
         saved = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items() if jax.tree.leaves(tree)}
-        return {**abstract, **self._manager.restore(step, args=ocp.args.Composite(**saved))}
+        restored = {**abstract, **self._manager.restore(step, args=ocp.args.Composite(**saved))}
+        weights.check_finite(restored, f"{self.directory}/{step}")
+        return restored
 
     def _check(self, step: int, expected: dict[str, Any]) -> None:
         """ValueError with the first differing names and shapes where `step` holds another architecture."""

@@ -41,15 +41,25 @@ def roc(videos: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def eer_threshold(videos: pd.DataFrame) -> tuple[float, float]:
     """-> (threshold, EER): where the share of accepted attacks and of rejected bona fide come closest.
 
-    The EER is their mean there. The first point of the curve, at +inf, is never returned. All thresholds between two
-    neighbouring scores decide alike here; the middle one is returned [C], so that on another split neither kind is
-    favoured.
+    The EER is their mean there. The first point of the curve, at +inf, is never returned. Of thresholds at which the
+    shares are equally close, the highest counts [C]. All thresholds between two neighbouring scores decide alike here;
+    the middle one is returned [C], so that on another split neither kind is favoured.
     """
     far, tpr, scores = roc(videos)
-    best = 1 + int(np.argmin(np.abs(far - (1 - tpr))[1:]))
+    bona_fide = int((videos["label"] == 1).sum())
+    best = 1 + int(np.argmin(_gap(far, tpr, len(videos) - bona_fide, bona_fide)[1:]))
     score, below = float(scores[best]), float(scores[min(best + 1, len(scores) - 1)])
     middle = (score + below) / 2
     return middle if middle > below else score, float((far[best] + 1 - tpr[best]) / 2)
+
+
+def _gap(far: np.ndarray, tpr: np.ndarray, attacks: float, bona_fide: float) -> np.ndarray:
+    """|far - (1 - tpr)| times both numbers of videos: whole numbers, so that equal gaps compare as equal.
+
+    Differences of the rounded shares themselves do not: |1/10 - 2/5| and |2/5 - 1/10| may differ in the last bit.
+    """
+    accepted, rejected = np.rint(far * attacks), bona_fide - np.rint(tpr * bona_fide)
+    return np.abs(accepted * bona_fide - rejected * attacks)
 
 
 def at_threshold(videos: pd.DataFrame, threshold: float) -> dict:
@@ -212,7 +222,7 @@ def _weighted(table: dict, weight: np.ndarray, threshold: float) -> dict:
     apcer = {name: accepted(rows) for name, rows in table["species"].items() if name != LIVE}
     apcer_max = np.nanmax(list(apcer.values()), axis=0)
     here = np.searchsorted(table["scores"], threshold)
-    gap = np.abs(far - (1 - tpr))[:-1]
+    gap = _gap(far, tpr, weight[~live].sum(), weight[live].sum())[:-1]
     crossing = len(gap) - 1 - np.argmin(gap[::-1])  # of equal ones the highest, as in `eer_threshold`
     return {
         "apcer": {name: curve[here] for name, curve in apcer.items()},

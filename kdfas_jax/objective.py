@@ -269,8 +269,6 @@ def _bind(name: str, term: dict[str, Any], teachers: Mapping[str, Any]) -> Term:
     teacher, counted = term.pop("teacher", ""), term.pop("where", "")
     if kind not in KINDS:
         raise ValueError(f"{where}.kind={kind!r} is unknown; known kinds: {', '.join(sorted(KINDS))}")
-    if weight < 0:
-        raise ValueError(f"{where}.weight={weight} is negative; a weight is zero (off) or positive")
     made = KINDS[kind]
     inputs, options = _signature(made)
     if ("teacher" in inputs) != bool(teacher):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from kdfas_jax import collectives, models, optim, perturb, sharding, step, teachers
+from kdfas_jax import collectives, models, optim, perturb, sharding, step, teachers, validate
 from kdfas_jax.objective import TRAINING, Objective
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ def plan(config, topology: str) -> dict:
     A batch that the devices cannot share evenly is planned as the next larger one that they can; training refuses it.
     For cpu:N the process must have been given N devices. ValueError names a topology that the compiler refuses.
     """
+    validate.check(config)
     devices = _devices(topology)
     mesh = sharding.make_mesh(config.mesh, devices)
     config = _with_batch(
@@ -59,6 +60,7 @@ def plan(config, topology: str) -> dict:
         "config": config.name,
         "topology": topology,
         "devices": len(devices),
+        "mesh": dict(mesh.shape),
         "batch_size": batch_size,
         "params": teachers.parameters(config, frozen),
         "per_device": {"argument_bytes": arguments, "temp_bytes": temporaries, "flops": flops},
@@ -82,6 +84,7 @@ def largest_batch(config, topology: str) -> dict:
     Memory grows almost linearly with the batch, so that a straight line through two batches says where to look, and few
     are compiled. ValueError where not one example fits, or the devices have no memory of their own (cpu:N).
     """
+    validate.check(config)
     devices = _devices(topology)
     limit = _memory_bytes(devices[0])
     if limit == float("inf"):
@@ -273,10 +276,17 @@ def table(result: dict) -> str:
     if all_moved > gradients:
         lines.append(
             f"note             a device receives {all_moved / gradients:.2f} times the gradients' "
-            f"{gradients / 2**20:.1f} MiB a step: parameters split over fsdp are gathered, and terms that see the "
-            "whole batch add theirs; a smaller config.mesh.fsdp moves less and needs more memory"
+            f"{gradients / 2**20:.1f} MiB a step: {_why_more(result['mesh'])}"
         )
     return "\n".join(lines)
+
+
+def _why_more(mesh: dict[str, int]) -> str:
+    """What else than gradients moves on `mesh` {axis: devices}, and what would lessen it."""
+    split = ["parameters split over fsdp are gathered"] if mesh["fsdp"] > 1 else []
+    split += ["layers split over tensor are summed"] if mesh["tensor"] > 1 else []
+    advice = "; a smaller config.mesh.fsdp moves less and needs more memory" if mesh["fsdp"] > 1 else ""
+    return ", ".join([*split, "terms that see the whole batch add theirs"]) + advice
 
 
 def sweep_table(result: dict) -> str:

@@ -19,6 +19,7 @@ from kdfas_jax import (
     sharding,
     step,
     teachers,
+    validate,
     workdir,
 )
 from kdfas_jax.checkpoint import Checkpoints
@@ -37,6 +38,7 @@ def train(config, folder: str) -> dict:
     to bit-identical parameters on CPU. `lock.LockedError` where another command works on the folder; a teacher that
     another command is training is waited for.
     """
+    validate.check(config)
     with lock.held(folder):
         return _train(config, folder)
 

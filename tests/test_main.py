@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
         (["--config=configs/ablation.py:variants=none+all"], "'all' is unknown; known: none, kl, cross"),
         (["--config.optim.learning=1"], "no key 'learning' there; known: accumulate, b1, b2, clip_norm, "),
         (["--config.train.batch_size=many"], "many"),
-        (["--config.terms.kl.weight=-1"], "config.terms.kl.weight=-1.0 is negative"),
+        (["--config.terms.kl.weight=-1"], "config.terms.kl.weight=-1.0: expected a finite number, 0 (off) or more"),
         (["--config=configs/none.py"], "configs/none.py"),
         (["surplus"], "unexpected argument 'surplus'"),
     ],

@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -166,6 +168,23 @@ def test_of_two_thresholds_equally_near_to_equal_errors_a_draw_takes_the_same():
     table = videos(live=[0.3, 0.9, 0.9, 0.9], print=[0.1, 0.1, 0.5, 0.5])
     assert metrics.eer_threshold(table)[1] == 0.125
     assert metrics._weighted(metrics._by_score(table), np.ones(8), 0.5)["eer"] == 0.125
+
+
+@pytest.mark.parametrize(("attacks", "bona_fide"), [(10, 5), (7, 5), (12, 7), (30, 11)])
+def test_equally_close_errors_are_told_by_whole_numbers_not_by_rounding(attacks, bona_fide):
+    """Against fractions, on scores with many ties of the gap: the highest threshold counts, in both computations."""
+    rng = np.random.default_rng(attacks)
+    for _ in range(40):
+        live, other = rng.integers(0, 8, bona_fide), rng.integers(0, 8, attacks)
+        table = videos(live=live.astype(float), print=other.astype(float))
+        shares = [
+            (Fraction(int((other >= t).sum()), attacks), Fraction(int((live < t).sum()), bona_fide))
+            for t in sorted({*live, *other}, reverse=True)
+        ]
+        expected = float(sum(min(shares, key=lambda pair: abs(pair[0] - pair[1]))) / 2)
+        assert metrics.eer_threshold(table)[1] == pytest.approx(expected)
+        drawn = metrics._weighted(metrics._by_score(table), np.ones(len(table)), 0.5)
+        assert drawn["eer"] == pytest.approx(expected)
 
 
 def test_a_video_drawn_twice_counts_as_two():

@@ -102,7 +102,6 @@ def test_stages_pair_the_named_blocks():
             {"kind": "nonsense"},
             "kind='nonsense' is unknown; known kinds: align, arcface, attributes, covariance, critic, cross_entropy, ",
         ),
-        ({"weight": -1.0}, "weight=-1.0 is negative"),
         ({"teacher": ""}, "needs a teacher"),
         ({"teacher": "face"}, r"teacher='face' is not in config.teachers \(spoof\)"),
         ({"temprature": 2.0}, "temprature is unknown; options of kind 'kl': temperature"),

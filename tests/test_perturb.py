@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import common, kdfas_daa_demo
-from kdfas_jax import models, perturb, plan, sharding, step
+from kdfas_jax import models, perturb, plan, sharding, step, validate
 from kdfas_jax.objective import Objective
 
 DOMAINS = np.array([0, 1, 2, 0, 1], np.int32)
@@ -277,29 +277,31 @@ def test_a_step_of_kdfas_daa_is_within_two_hundredths_of_its_parts():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classifier": "nobody"}, "config.daa.classifier='nobody' is not in config.teachers"),
-        ({"steps": -1}, "steps=-1"),
-        ({"step_size": 0.0}, "step_size=0.0"),
-        ({"decay": 0.0}, "decay=0.0"),
+        ({"classifier": "nobody"}, "config.daa.classifier='nobody': expected a name of config.teachers (domains)"),
+        ({"steps": -1}, "config.daa.steps=-1: expected a whole number"),
+        ({"eps": -0.1}, "config.daa.eps=-0.1: expected a finite number, 0 or more"),
+        ({"step_size": 0.0}, "config.daa.step_size=0.0: expected a finite number above 0"),
+        ({"decay": 0.0}, "config.daa.decay=0.0: expected a number in (0, 1]"),
+        ({"target": "all"}, "config.daa.target='all': expected one of uniform, confuse"),
     ],
 )
 def test_a_wrong_key_is_named(changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        perturb.make(attacked_config(**changes), {})
+        validate.check(attacked_config(**changes))
 
 
 @pytest.mark.parametrize(
     ("teacher", "student", "message"),
     [
-        ("label", "label", "expected config.teachers.domains.config.data.target='domain', got 'label'"),
-        ("domain", "identity", "expected config.data.target='label', got 'identity'"),
+        ("label", "label", "config.teachers.domains.config.data.target='label': expected 'domain'"),
+        ("domain", "identity", "config.data.target='identity': expected 'label'"),
     ],
 )
 def test_who_attacks_whom_is_checked(teacher, student, message):
     config = attacked_config()
     config.teachers.domains.config.data.target, config.data.target = teacher, student
     with pytest.raises(ValueError, match=re.escape(message)):
-        perturb.make(config, {})
+        validate.check(config)
 
 
 def test_without_a_classifier_or_steps_there_is_no_attack():

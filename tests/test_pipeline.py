@@ -301,10 +301,21 @@ def test_several_sets_are_one_table(tiny, data, tmp_path):
 
 def test_training_may_be_kept_to_some_species(tiny, data):
     tiny.data.train_species = ("live",)
+    tiny.data.attack.probability = 0.5
     kept = pipeline.open_data(tiny.data)
     assert kept.count("train") == data.count("train") // 2
     assert kept.table["label"][kept.table["role"] == "train"].eq(1).all()
     assert kept.count("dev") == data.count("dev")
+
+
+@pytest.mark.parametrize(("species", "missing"), [("live", "attack"), ("print", "live face")])
+def test_training_needs_live_faces_and_attacks(tiny, species, missing):
+    """Attacks may be simulated of live faces while it trains; nothing makes a live face of an attack."""
+    tiny.data.train_species = (species,)
+    with pytest.raises(ValueError, match=rf"train_species=\('{species}',\) .* leave no {missing} to train on"):
+        pipeline.open_data(tiny.data)
+    tiny.data.target = "domain"
+    assert pipeline.open_data(tiny.data).count("train")
 
 
 def test_a_protocol_that_selects_nothing_is_refused(tiny):

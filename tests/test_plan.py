@@ -36,12 +36,13 @@ def test_a_host_has_no_memory_of_a_device(tiny):
         plan.largest_batch(tiny, f"cpu:{len(jax.devices())}")
 
 
-@pytest.mark.parametrize(("moved", "noted"), [(90, False), (130, True)])
-def test_collectives_beyond_the_gradients_are_noted(moved, noted):
-    result = {
+def planned(moved, **axes):
+    """A plan in which a device receives `moved` bytes beside gradients of 100."""
+    return {
         "config": "c",
         "topology": "v5e:2x2",
         "devices": 4,
+        "mesh": {"data": 1, "fsdp": 1, "tensor": 1} | axes,
         "batch_size": 8,
         "params": {"student": 1, "teachers": {}},
         "per_device": {"argument_bytes": 0, "temp_bytes": 0, "flops": 1.0},
@@ -51,8 +52,21 @@ def test_collectives_beyond_the_gradients_are_noted(moved, noted):
         "fits": True,
         "expected": {"utilisation": 0.4, "images_per_s": 1234.5},
     }
-    assert "1,234 images/s at 40% of the chips' peak; not measured" in plan.table(result)
-    assert ("1.30 times the gradients'" in plan.table(result)) is noted
+
+
+@pytest.mark.parametrize(("moved", "noted"), [(90, False), (130, True)])
+def test_collectives_beyond_the_gradients_are_noted(moved, noted):
+    table = plan.table(planned(moved, fsdp=4))
+    assert "1,234 images/s at 40% of the chips' peak; not measured" in table
+    assert ("1.30 times the gradients'" in table) is noted
+    assert ("a smaller config.mesh.fsdp moves less" in table) is noted
+
+
+def test_a_smaller_fsdp_is_advised_only_where_there_is_one():
+    assert "fsdp" not in plan.table(planned(130, data=4))
+    split = plan.table(planned(130, data=2, tensor=2))
+    assert "layers split over tensor are summed" in split
+    assert "fsdp" not in split
 
 
 def test_the_sweep_says_what_fits():

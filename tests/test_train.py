@@ -144,6 +144,16 @@ def test_training_starts_from_published_weights(tmp_path, tiny):
     assert module.classes == 1000
 
 
+def test_a_checkpoint_that_is_not_finite_is_refused_by_name(tmp_path):
+    params = {"head": {"bias": np.zeros(2, np.float32), "kernel": np.array([1, np.inf], np.float32)}}
+    state = step.TrainState(jax.numpy.int32(3), params, batch_stats={}, term_params={}, opt_state={})
+    with Checkpoints(str(tmp_path)) as checkpoints:
+        checkpoints.save(state, None, {})
+        checkpoints.wait()
+        with pytest.raises(ValueError, match=r"checkpoints/3: .* not finite, first in params/head/kernel;"):
+            checkpoints.restore_variables(3, state.variables)
+
+
 def test_a_file_of_published_weights_is_a_teacher(tmp_path, tiny):
     """In place of a run: nothing is trained, and the model is the one that the teacher's config names."""
     module, params = initialise(size=16, patch=8, width=32, depth=2, heads=2, classes=2)

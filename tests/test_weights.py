@@ -244,6 +244,16 @@ def test_unknown_format_file_kind_and_damage_are_named(tmp_path):
             load(tmp_path / name, model, params)
 
 
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path):
+    """Training on them would end in a loss that is not finite, for which no learning rate is to blame."""
+    model, params = initialise()
+    params["blocks"]["fc1"]["kernel"] = params["blocks"]["fc1"]["kernel"].copy()
+    params["blocks"]["fc1"]["kernel"][1, 2, 3] = np.nan
+    path = save(as_timm(params), tmp_path / "broken.safetensors")
+    with pytest.raises(ValueError, match=r"broken\.safetensors: .* not finite, first in params/blocks/fc1/kernel;"):
+        load(path, model, params)
+
+
 def test_npz_with_pickled_objects_is_refused(tmp_path):
     np.savez(tmp_path / "m.npz", evil=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match=r"m\.npz cannot be read.*pickle"):

@@ -8,6 +8,8 @@ import pathlib
 import pickle
 import zipfile
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -49,8 +51,8 @@ def load(path, model, variables):
     'dropped': the names in the file that were left out for it}; more for a ViT (`weights_vit.convert`).
 
     Raises FileNotFoundError, ImportError (a .pth without PyTorch) or ValueError (a model without published weights,
-    an unreadable file, an unknown format, another architecture); the message names the file and the first differing
-    parameters.
+    an unreadable file, an unknown format, another architecture, a number that is not finite); the message names the
+    file and the first parameters that differ or are not finite.
     """
     if type(model) not in CONVERTERS:
         known = ", ".join(module.__name__ for module in CONVERTERS)
@@ -62,7 +64,25 @@ def load(path, model, variables):
     every = expected["params"] | expected["batch_stats"]
     found, facts = CONVERTERS[type(model)](read(path), model, every, path)
     trees = {name: {key: found[key] for key in tree} for name, tree in expected.items()}
-    return {name: traverse_util.unflatten_dict(tree, sep="/") for name, tree in trees.items()}, facts
+    loaded = {name: traverse_util.unflatten_dict(tree, sep="/") for name, tree in trees.items()}
+    check_finite(loaded, path)
+    return loaded, facts
+
+
+def check_finite(tree, source) -> None:
+    """ValueError that names `source`, the file or folder that `tree` is from, and the first leaf that is not finite."""
+    for path, finite in jax.tree_util.tree_leaves_with_path(jax.device_get(_all_finite(tree))):
+        if not finite:
+            leaf = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(
+                f"{source}: the weights given are not finite, first in {leaf}; expected finite numbers alone: take "
+                "another file, or train that run again"
+            )
+
+
+@jax.jit
+def _all_finite(tree):
+    return jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
 
 
 def read(path):
