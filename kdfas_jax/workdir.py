@@ -62,7 +62,8 @@ def append(path: str, text: str) -> None:
 def write_atomically(path: str, text: str) -> None:
     """Writes a file that is never seen half-written, and the folders above it.
 
-    Locally under a temporary name beside `path`, then renamed; object storage takes a file as a whole.
+    Locally under a temporary name beside `path`, then renamed; the file and its folder are on the disk when this
+    returns (fsync). Object storage takes a file as a whole.
     """
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,29 @@ def write_atomically(path: str, text: str) -> None:
         return
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
     temporary.write_text(text)
+    _to_disk(temporary)
     temporary.replace(path)
+    _to_disk(path.parent)
+
+
+def _to_disk(path: epath.Path) -> None:
+    """Returns when the local file or folder `path` would survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: str) -> None:
+    """Removes `folder` and everything in it; nothing where there is none."""
+    epath.Path(folder).rmtree(missing_ok=True)
+
+
+def move(folder: str, to: str) -> None:
+    """Renames a folder; an older folder `to` is removed."""
+    remove(to)
+    epath.Path(folder).rename(to)
 
 
 @contextmanager
