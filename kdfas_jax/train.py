@@ -86,7 +86,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str]) -> 
     model, task, seed = models.create(config.model), TASKS[config.data.target], step.seed_of(config)
     pipeline.check_classes(data, config.data.target, model.classes)
 
-    with Checkpoints(folder) as checkpoints, preemption.watch() as stopping:
+    with preemption.watch() as stopping, Checkpoints(folder) as checkpoints:
         if checkpoints.latest() == steps:
             return
         frozen = {name: teachers.load(home, mesh, config.teachers[name].config) for name, home in homes.items()}
