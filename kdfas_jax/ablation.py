@@ -6,7 +6,6 @@ order of batches, so that they differ in nothing but the overrides.
 
 import copy
 import fnmatch
-import json
 import logging
 import os
 import sys
@@ -47,9 +46,8 @@ def ablate(config, folder: str) -> str:
                 except NonFiniteLossError as error:
                     logger.warning("%s", error)
             for teacher in judged:
-                taught = os.path.join(teachers.home(run.teachers[teacher], home), "eval", "results.json")
-                if workdir.exists(taught):
-                    figures[f"teacher {teacher}"][seed] = json.loads(workdir.read_text(taught))["test"]
+                if taught := workdir.evaluated(teachers.home(run.teachers[teacher], home)):
+                    figures[f"teacher {teacher}"][seed] = taught["test"]
             figures[name][seed] = results and results["test"]
             table = _write(folder, figures)
     return table

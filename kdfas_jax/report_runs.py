@@ -1,6 +1,5 @@
 """Evaluated runs, read back from their folders: teachers for a student's page, and runs to be compared."""
 
-import json
 import os
 
 import pandas as pd
@@ -21,7 +20,7 @@ def read(folder: str) -> Evaluated:
     path = os.path.join(folder, "eval", "results.json")
     if not workdir.exists(path):
         raise FileNotFoundError(f"{path} does not exist; make it by: python main.py --mode=eval --workdir={folder}")
-    results = json.loads(workdir.read_text(path))
+    results = workdir.evaluated(folder)
     scores = os.path.join(folder, "eval", "scores.csv")
     if results["folds"] or not workdir.exists(scores):
         return Evaluated(results)

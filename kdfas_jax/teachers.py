@@ -5,7 +5,6 @@ of published weights if there is one already. Without it the teacher lives besid
 TEACHERS/<its config's name>-<digest>, so that every student of the same teacher finds the same one.
 """
 
-import json
 import os
 import shlex
 from collections.abc import Iterable
@@ -43,7 +42,7 @@ def home(config, student_workdir: str) -> str:
 def finished(home: str) -> bool:
     """Whether the teacher at `home` can be used: published weights, or a run that was trained to the last step of its
     config and evaluated after that."""
-    return workdir.is_file(home) or bool(_evaluated(home).get("finished"))
+    return workdir.is_file(home) or bool(workdir.evaluated(home).get("finished"))
 
 
 def check_finished(name: str, home: str) -> None:
@@ -53,7 +52,7 @@ def check_finished(name: str, home: str) -> None:
     """
     if finished(home):
         return
-    results, command = _evaluated(home), ["python", *workdir.read(home)["command"]]
+    results, command = workdir.evaluated(home), ["python", *workdir.read(home)["command"]]
     found = "it has not been evaluated"
     if "finished" in results:
         found = "it stopped before its last step"
@@ -66,12 +65,6 @@ def check_finished(name: str, home: str) -> None:
         f"config.teachers.{name}.checkpoint={home} is not a finished run: {found}; complete it with: "
         f"{shlex.join(command)}"
     )
-
-
-def _evaluated(home: str) -> dict[str, Any]:
-    """The contents of the eval/results.json of the run in `home`; {} where it has not been evaluated."""
-    path = os.path.join(home, "eval", "results.json")
-    return json.loads(workdir.read_text(path)) if workdir.exists(path) else {}
 
 
 def load(home: str, mesh, config=None) -> Teacher:

@@ -177,11 +177,25 @@ def claim(config, workdir: str, fingerprint: str) -> None:
 
 
 def read(workdir: str) -> dict[str, Any]:
-    """WORKDIR/config.json; FileNotFoundError where the folder is not a run."""
+    """WORKDIR/config.json; FileNotFoundError where the folder is not a run, ValueError where the file is damaged."""
     path = os.path.join(workdir, "config.json")
     if not exists(path):
         raise FileNotFoundError(f"{path} does not exist; expected a run made by: python main.py --workdir={workdir}")
-    return json.loads(read_text(path))
+    return _read_json(path, "copy it from a run of the same config, or train the run again in another --workdir")
+
+
+def evaluated(workdir: str) -> dict[str, Any]:
+    """WORKDIR/eval/results.json; {} where the run has not been evaluated, ValueError where the file is damaged."""
+    path = os.path.join(workdir, "eval", "results.json")
+    command = f"python main.py --mode=eval --workdir={workdir}"
+    return _read_json(path, f"make it again by: {command}") if exists(path) else {}
+
+
+def _read_json(path: str, mend: str) -> dict[str, Any]:
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is empty or damaged ({error}); {mend}") from error
 
 
 def results(config, workdir: str) -> dict[str, Any] | None:
@@ -189,10 +203,9 @@ def results(config, workdir: str) -> dict[str, Any] | None:
 
     ValueError where it is that of another config.
     """
-    path = os.path.join(workdir, "eval", "results.json")
-    if not exists(path):
+    found = evaluated(workdir)
+    if not found:
         return None
-    found = json.loads(read_text(path))
     if lines := differences(found["config"], plain(config)):
         raise ValueError(f"{workdir} holds another run ({lines[0][0]} differs); remove it or give another --workdir")
     return found if found.get("finished") else None

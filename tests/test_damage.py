@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdfas_jax import checkpoint, digests, step
+from kdfas_jax import checkpoint, digests, report_runs, step, teachers, workdir
 
 PARAMS = {"layer": {"kernel": np.random.default_rng(0).normal(size=(40, 50)).astype(np.float32)}}
 
@@ -138,3 +138,20 @@ def test_a_step_without_digests_is_read_with_a_warning(run, caplog):
     (run / "checkpoints" / "4" / "meta" / "metadata").write_text("")
     with pytest.raises(ValueError, match=r"checkpoints/4/meta is damaged .*; remove .*/4 to use another step"):
         resume(str(run))
+
+
+@pytest.mark.parametrize("text", ["", '{"config": {"na', "\x00" * 40])
+def test_an_empty_or_cut_json_file_of_a_run_is_named(tmp_path, text, tiny):
+    folder = str(tmp_path)
+    (tmp_path / "eval").mkdir()
+    for path in (tmp_path / "config.json", tmp_path / "eval" / "results.json"):
+        path.write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json is empty or damaged \(.*\); copy it from .*another --workdir"):
+        workdir.read(folder)
+    again = (
+        rf"results\.json is empty or damaged \(.*\); make it again by: python main\.py --mode=eval --workdir={folder}"
+    )
+    uses = (lambda: workdir.results(tiny, folder), lambda: teachers.finished(folder), lambda: report_runs.read(folder))
+    for use in uses:
+        with pytest.raises(ValueError, match=again):
+            use()
