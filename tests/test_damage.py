@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdfas_jax import checkpoint, digests, report_runs, step, teachers, workdir
+from kdfas_jax import checkpoint, digests, journal, report_runs, step, teachers, workdir
 
 PARAMS = {"layer": {"kernel": np.random.default_rng(0).normal(size=(40, 50)).astype(np.float32)}}
 
@@ -155,3 +155,41 @@ def test_an_empty_or_cut_json_file_of_a_run_is_named(tmp_path, text, tiny):
     for use in uses:
         with pytest.raises(ValueError, match=again):
             use()
+
+
+def opened(folder, start, kept):
+    return journal.Journal(str(folder), start=start, steps=40, batch_size=1, schedule=lambda _: 0.1, kept=kept)
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    """The folder of a journal of 20 steps, and what a checkpoint keeps of it."""
+    folder = tmp_path_factory.mktemp("logged")
+    with opened(folder, 0, {}) as run:
+        for number in range(20):
+            run.step(number, {"loss": np.float32(1)}, np.arange(1))
+        run.settle()
+        run.dev(20, {"auc": 0.5, "selection": 0.1})
+        return folder, run.keep()
+
+
+def test_a_whole_metrics_csv_is_gone_on_with(logged, tmp_path):
+    folder, kept = logged
+    assert kept == {"unwritten": [], "rows": 6}
+    shutil.copy(folder / "metrics.csv", tmp_path)
+    with open(tmp_path / "metrics.csv", "a", encoding="utf-8") as file:
+        file.write("30,loss,1\n30,lea")  # after the checkpoint, and torn by a kill
+    with opened(tmp_path, 20, kept) as run:
+        assert run.keep() == kept
+    assert (tmp_path / "metrics.csv").read_text() == (folder / "metrics.csv").read_text()
+    assert len(journal.read(str(tmp_path))) == 6
+
+
+@pytest.mark.parametrize("keep", [0, 10, 40, -1, -25])
+def test_an_empty_or_cut_metrics_csv_is_named(logged, tmp_path, keep):
+    folder, kept = logged
+    (tmp_path / "metrics.csv").write_text((folder / "metrics.csv").read_text()[:keep])
+    with pytest.raises(ValueError, match=r"metrics\.csv is damaged: it has \d rows up to step 20, .* noted 6; remove"):
+        opened(tmp_path, 20, kept)
+    with pytest.raises(ValueError, match=r"metrics\.csv is empty or cut"):
+        journal.read(str(tmp_path))
