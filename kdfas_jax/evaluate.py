@@ -1,6 +1,5 @@
 """Score dev and test with a run's best checkpoint -> results.json, scores.csv and the report."""
 
-import io
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,20 @@ import numpy as np
 import pandas as pd
 
 from input_pipeline import pipeline, protocols, tables
-from kdfas_jax import explain, folds, lock, optim, provenance, report, report_runs, sharding, step, teachers, workdir
+from kdfas_jax import (
+    explain,
+    folds,
+    journal,
+    lock,
+    optim,
+    provenance,
+    report,
+    report_runs,
+    sharding,
+    step,
+    teachers,
+    workdir,
+)
 from kdfas_jax.report_parts import Looked, worst
 from kdfas_jax.spreadsheet import neutralised
 from kdfas_jax.tasks import TASKS
@@ -142,11 +154,10 @@ def scores_csv(scored: dict[str, pd.DataFrame]) -> str:
 
 def _write(folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: dict) -> None:
     workdir.write_atomically(os.path.join(folder, "eval", "scores.csv"), scores_csv(scored))
-    journal = os.path.join(folder, "metrics.csv")
     page = report.page(
         results,
         report.presentations(scored["test"]),
-        journal=pd.read_csv(io.StringIO(workdir.read_text(journal))) if workdir.exists(journal) else None,
+        journal=journal.read(folder),
         teachers=report_runs.teachers_of(results),
         seen=seen,
     )

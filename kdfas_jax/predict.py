@@ -7,7 +7,6 @@ Faces are found, cut out and resized as those that the run was trained on; the d
 reference, a picture of a person, a run of two tasks also says which of the faces are that person's.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -172,7 +171,7 @@ def threshold_of(folder: str, config) -> dict[str, Any]:
     path = os.path.join(folder, "eval", "results.json")
     if not workdir.exists(path):
         raise FileNotFoundError(f"{path} does not exist; make it by: python main.py --mode=eval --workdir={folder}")
-    return json.loads(workdir.read_text(path))["threshold"]
+    return workdir.evaluated(folder)["threshold"]
 
 
 def _scorer(folder: str, config, batch: int):

@@ -131,7 +131,7 @@ def _facts(config, name: str, home: str, table: pd.DataFrame) -> dict[str, Any]:
     unknown = ("step", "protocol", "sources", "parameters", "training_only_parameters", "config")
     if workdir.is_file(home):
         return {"run": home, **dict.fromkeys(unknown), "overlap": PUBLISHED}
-    results = teachers.results(home)
+    results = workdir.evaluated(home)
     if results["folds"]:
         raise ValueError(
             f"config.teachers.{name}: {home} has the folds {', '.join(fold['protocol'] for fold in results['folds'])}, "

@@ -1,13 +1,12 @@
 """Evaluated runs, read back from their folders: teachers for a student's page, and runs to be compared."""
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from kdfas_jax import report, spreadsheet, teachers, workdir
+from kdfas_jax import report, spreadsheet, workdir
 from kdfas_jax.report_parts import Evaluated
 
 # Columns of scores.csv: those that may look like numbers, and those that are, but empty in rows of other kinds.
@@ -23,7 +22,7 @@ def read(folder: str) -> Evaluated:
     path = os.path.join(folder, "eval", "results.json")
     if not workdir.exists(path):
         raise FileNotFoundError(f"{path} does not exist; make it by: python main.py --mode=eval --workdir={folder}")
-    results = json.loads(workdir.read_text(path))
+    results = workdir.evaluated(folder)
     scores = os.path.join(folder, "eval", "scores.csv")
     if results["folds"] or not workdir.exists(scores):
         return Evaluated(results)
@@ -39,7 +38,7 @@ def teachers_of(results: Mapping[str, Any]) -> dict[str, Evaluated]:
     Only those whose folder is still where it was.
     """
     homes = {name: facts["run"] for name, facts in results.get("teachers", {}).items() if facts["run"]}
-    found = {name: read(home) for name, home in homes.items() if teachers.results(home)}
+    found = {name: read(home) for name, home in homes.items() if workdir.evaluated(home)}
     same = (results["protocol"], results["config"]["data"]["dataset"])
     return {
         name: run

@@ -6,7 +6,6 @@ on (`provenance.check`). Without a checkpoint the teacher lives beside the stude
 name>-<digest>, so that every student of the same teacher finds the same one.
 """
 
-import json
 import os
 import shlex
 from collections.abc import Iterable
@@ -44,7 +43,7 @@ def home(config, student_workdir: str) -> str:
 def finished(home: str) -> bool:
     """Whether the teacher at `home` can be used: published weights, or a run that was trained to the last step of its
     config and evaluated after that."""
-    return workdir.is_file(home) or bool(results(home).get("finished"))
+    return workdir.is_file(home) or bool(workdir.evaluated(home).get("finished"))
 
 
 def check_finished(name: str, home: str) -> None:
@@ -54,7 +53,7 @@ def check_finished(name: str, home: str) -> None:
     """
     if finished(home):
         return
-    evaluated, command = results(home), ["python", *workdir.read(home)["command"]]
+    evaluated, command = workdir.evaluated(home), ["python", *workdir.read(home)["command"]]
     reason = "it has not been evaluated"
     if "finished" in evaluated:
         reason = "it stopped before its last step"
@@ -67,12 +66,6 @@ def check_finished(name: str, home: str) -> None:
         f"config.teachers.{name}.checkpoint={home} is not a finished run: {reason}; complete it with: "
         f"{shlex.join(command)}"
     )
-
-
-def results(home: str) -> dict[str, Any]:
-    """The contents of the eval/results.json of the run in `home`; {} where it has not been evaluated."""
-    path = os.path.join(home, "eval", "results.json")
-    return json.loads(workdir.read_text(path)) if workdir.exists(path) else {}
 
 
 def load(home: str, mesh, config=None) -> Teacher:

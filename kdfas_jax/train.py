@@ -129,7 +129,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], tau
     model, task, seed = models.create(config.model), TASKS[config.data.target], step.seed_of(config)
     pipeline.check_classes(data, config.data.target, model.classes)
 
-    with Checkpoints(folder) as checkpoints, preemption.watch() as stopping:
+    with preemption.watch() as stopping, Checkpoints(folder) as checkpoints:
         if checkpoints.latest() == steps:
             return
         frozen = {name: teachers.load(home, mesh, config.teachers[name].config) for name, home in homes.items()}
@@ -159,10 +159,8 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], tau
             shard=(jax.process_index(), jax.process_count()),
         )
         every = max(1, round(config.train.eval_epochs * per_epoch))
-        unwritten = checkpoints.meta(start).get("unwritten", []) if start else []
-        journal = Journal(
-            folder, start=start, steps=steps, batch_size=batch_size, schedule=schedule, unwritten=unwritten
-        )
+        kept = checkpoints.meta(start) if start else {}
+        journal = Journal(folder, start=start, steps=steps, batch_size=batch_size, schedule=schedule, kept=kept)
         with journal:
             for number in range(start, steps + 1):
                 due = number == steps or (number % every == 0 and number > start)
@@ -173,7 +171,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], tau
                     if due and data.count("dev"):
                         dev = task.selection(evaluate.score_role(score, state.variables, data, "dev", config, mesh))
                         journal.dev(number, dev)
-                    checkpoints.save(state, dev.get("selection"), {"step": number, "unwritten": journal.keep()})
+                    checkpoints.save(state, dev.get("selection"), {"step": number, **journal.keep()})
                 if stop:
                     checkpoints.wait()
                     preemption.leave(f"saved step {number} of {steps} in {folder}; the same command goes on from there")

@@ -63,7 +63,8 @@ def append(path: str, text: str) -> None:
 def write_atomically(path: str, text: str) -> None:
     """Writes a file that is never seen half-written, and the folders above it.
 
-    Locally under a temporary name beside `path`, then renamed; object storage takes a file as a whole.
+    Locally under a temporary name beside `path`, then renamed; the file and its folder are on the disk when this
+    returns (fsync). Object storage takes a file as a whole.
     """
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,29 @@ def write_atomically(path: str, text: str) -> None:
         return
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
     temporary.write_text(text)
+    _to_disk(temporary)
     temporary.replace(path)
+    _to_disk(path.parent)
+
+
+def _to_disk(path: epath.Path) -> None:
+    """Returns when the local file or folder `path` would survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: str) -> None:
+    """Removes `folder` and everything in it; nothing where there is none."""
+    epath.Path(folder).rmtree(missing_ok=True)
+
+
+def move(folder: str, to: str) -> None:
+    """Renames a folder; an older folder `to` is removed."""
+    remove(to)
+    epath.Path(folder).rename(to)
 
 
 @contextmanager
@@ -186,11 +209,25 @@ def claim(config, workdir: str, fingerprint: str) -> None:
 
 
 def read(workdir: str) -> dict[str, Any]:
-    """WORKDIR/config.json; FileNotFoundError where the folder is not a run."""
+    """WORKDIR/config.json; FileNotFoundError where the folder is not a run, ValueError where the file is damaged."""
     path = os.path.join(workdir, "config.json")
     if not exists(path):
         raise FileNotFoundError(f"{path} does not exist; expected a run made by: python main.py --workdir={workdir}")
-    return json.loads(read_text(path))
+    return _read_json(path, "copy it from a run of the same config, or train the run again in another --workdir")
+
+
+def evaluated(workdir: str) -> dict[str, Any]:
+    """WORKDIR/eval/results.json; {} where the run has not been evaluated, ValueError where the file is damaged."""
+    path = os.path.join(workdir, "eval", "results.json")
+    command = f"python main.py --mode=eval --workdir={workdir}"
+    return _read_json(path, f"make it again by: {command}") if exists(path) else {}
+
+
+def _read_json(path: str, mend: str) -> dict[str, Any]:
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is empty or damaged ({error}); {mend}") from error
 
 
 def results(config, workdir: str) -> dict[str, Any] | None:
@@ -198,10 +235,9 @@ def results(config, workdir: str) -> dict[str, Any] | None:
 
     ValueError where it is that of another config.
     """
-    path = os.path.join(workdir, "eval", "results.json")
-    if not exists(path):
+    found = evaluated(workdir)
+    if not found:
         return None
-    found = json.loads(read_text(path))
     if lines := differences(identity(found["config"]), identity(plain(config))):
         raise ValueError(f"{workdir} holds another run ({lines[0][0]} differs); remove it or give another --workdir")
     return found if found.get("finished") else None

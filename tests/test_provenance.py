@@ -177,7 +177,7 @@ def test_published_weights_are_allowed_and_said_to_be_unknown(tiny, tmp_path):
 
 def test_the_whole_of_a_teacher_of_other_folds_is_no_teacher(given, tmp_path):
     config, home = given
-    results = teachers.results(home) | {"folds": [{"protocol": "3.1"}]}
+    results = workdir.evaluated(home) | {"folds": [{"protocol": "3.1"}]}
     (tmp_path / "teacher" / "eval" / "results.json").write_text(json.dumps(results))
     with pytest.raises(ValueError, match=r"has the folds 3\.1, none of which is the student's 'official'"):
         provenance.check(config, {"spoof": home})

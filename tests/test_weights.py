@@ -1,5 +1,6 @@
 """Import of published weights: parity with the golden outputs, resizing, heads, and every refusal."""
 
+import pickle
 import sys
 import types
 
@@ -283,7 +284,7 @@ def test_pth_is_read_without_pickled_code_and_unwrapped(wrapped, tmp_path, monke
         assert weights_only is True
         return {"model": state} if wrapped else state
 
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=torch_load))
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=torch_load, __version__="2.10.0+cpu"))
     (tmp_path / "deit.pth").touch()
     found, facts = load(tmp_path / "deit.pth", model, params)
     assert facts["format"] == "timm"
@@ -295,6 +296,27 @@ def test_pth_without_torch_says_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "deit.pth").touch()
     with pytest.raises(ImportError, match=r"deit\.pth is a PyTorch file.*pip install torch"):
         weights.read(tmp_path / "deit.pth")
+
+
+def test_a_torch_whose_weights_only_could_be_got_round_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(__version__="2.5.1+cpu"))
+    (tmp_path / "deit.pth").touch()
+    with pytest.raises(ImportError, match=r"deit\.pth .* 2\.5\.1\+cpu .*CVE-2025-32434.*expected 2\.6 or later"):
+        weights.read(tmp_path / "deit.pth")
+
+
+def test_torchs_text_that_teaches_unsafe_loading_is_not_shown(tmp_path, monkeypatch):
+    def torch_load(path, *, map_location, weights_only):
+        raise pickle.UnpicklingError("Weights only load failed.\n(1) Re-run with weights_only=False ...")
+
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=torch_load, __version__="2.6.0"))
+    (tmp_path / "deit.pth").touch()
+    with pytest.raises(
+        ValueError, match=r"deit\.pth cannot be read .* pickled objects, which are never loaded"
+    ) as error:
+        weights.read(tmp_path / "deit.pth")
+    assert "weights_only" not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_mismatch_lists_missing_unexpected_and_misshapen():

@@ -26,6 +26,7 @@ CONVERTERS = {
     stargan.Discriminator: weights_stargan.convert_discriminator,
     mobilefacenet.MobileFaceNet: weights_cnn.convert_mobilefacenet,
 }
+OLDEST_TORCH = (2, 6)  # before, a crafted file got round weights_only=True (CVE-2025-32434)
 # What the readers raise for a damaged file, or for one that holds more than arrays.
 UNREADABLE = (
     AttributeError,
@@ -50,7 +51,7 @@ def load(path, model, variables):
     'head_replaced': whether the fresh head stayed because the file has none or one of another class count,
     'dropped': the names in the file that were left out for it}; more for a ViT (`weights_vit.convert`).
 
-    Raises FileNotFoundError, ImportError (a .pth without PyTorch) or ValueError (a model without published weights,
+    Raises FileNotFoundError, ImportError (a .pth without PyTorch 2.6) or ValueError (a model without published weights,
     an unreadable file, an unknown format, another architecture, a number that is not finite); the message names the
     file and the first parameters that differ or are not finite.
     """
@@ -88,7 +89,8 @@ def _all_finite(tree):
 def read(path):
     """Reads a .safetensors, .npz or PyTorch (.pth, .pt, .bin, .ckpt) file: {name: fp32 array}; runs no pickled code.
 
-    Raises FileNotFoundError, ImportError (PyTorch needed and absent) or ValueError (unreadable); they name the file.
+    Raises FileNotFoundError, ImportError (PyTorch needed and absent or too old) or ValueError (unreadable); they name
+    the file.
     """
     path = pathlib.Path(path)
     readers = {".safetensors": safetensors.numpy.load_file, ".npz": _read_npz}
@@ -117,6 +119,19 @@ def _read_torch(path):
             f"{path} is a PyTorch file and PyTorch is not installed; `pip install torch`, or take the checkpoint's "
             ".safetensors"
         ) from error
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    if _version(torch.__version__) < OLDEST_TORCH:
+        raise ImportError(
+            f"{path} is a PyTorch file, and the weights_only of PyTorch {torch.__version__} lets pickled code run "
+            "(CVE-2025-32434); expected 2.6 or later: `pip install 'torch>=2.6'`, or take the checkpoint's .safetensors"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its own text tells how to run the file's code
+        raise ValueError("it holds pickled objects, which are never loaded, or is damaged") from error
     state = state.get("model", state)
     return {key: tensor.float().numpy() for key, tensor in state.items()}
+
+
+def _version(text):
+    """'2.15.0+cpu' -> (2, 15)."""
+    return tuple(int(part) for part in text.split(".")[:2])
