@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -79,16 +80,21 @@ def _gram_distance(s: jax.Array, t: jax.Array, centre: bool) -> jax.Array:
     are nearly one and the same vector, as they are early in training. So the means m are split off first, which is
     exact: with S = 1 m_s^T + S', delta = |m_s|^2 - |m_t|^2 and u = S' m_s - T' m_t, the distance is
     delta^2 + 2 mean(u^2) + mean((S' S'^T - T' T'^T)^2), and centring leaves the last part [C].
+
+    `s` and `t` must have unit rows. A unit row s_i satisfies |m_s|^2 = 1 - mean |s'|^2 and
+    s'_i m_s = (mean |s'|^2 - |s'_i|^2) / 2, so that delta and u follow from the small centred tokens and lose nothing
+    to cancellation either. Against float64, for 64 independent tokens of a relative spread of 1e-3 about their mean,
+    the value is off by less than 1e-5 and the gradient by 1e-4, relative.
     """
     b = s.shape[-2]
-    mean_s, mean_t = s.mean(axis=-2, keepdims=True), t.mean(axis=-2, keepdims=True)
-    s, t = s - mean_s, t - mean_t
+    s, t = (tokens - tokens.mean(axis=-2, keepdims=True) for tokens in (s, t))
     squares = _square(_covariance(s, s)) - 2 * _square(_covariance(s, t)) + _square(_covariance(t, t))
     if centre:
         return squares / b**2
-    delta = jnp.sum(mean_s**2, axis=(-2, -1)) - jnp.sum(mean_t**2, axis=(-2, -1))
-    u = jnp.sum(s * mean_s, axis=-1) - jnp.sum(t * mean_t, axis=-1)
-    return delta**2 + 2 * jnp.mean(u**2, axis=-1) + squares / b**2
+    excess = jnp.sum(t**2, axis=-1) - jnp.sum(s**2, axis=-1)  # |t'_i|^2 - |s'_i|^2; its mean is delta
+    delta = excess.mean(axis=-1, keepdims=True)
+    u = (excess - delta) / 2
+    return delta[..., 0] ** 2 + 2 * jnp.mean(u**2, axis=-1) + squares / b**2
 
 
 def _unit_rows(tokens: jax.Array) -> jax.Array:
@@ -116,6 +122,11 @@ def arcface_logits(
 
     Beyond theta = pi - m the cosine would rise again; there the own logit is s (cos(theta) - m sin(m)), which keeps
     falling [S, the authors' code]. The gradient is finite everywhere.
+
+    theta enters by its fp32 cosine, which cannot resolve an embedding that all but coincides with its centre: the own
+    logit is off by up to 4e-4 s and its gradient vanishes below theta = 1e-4; at 1e-3 the gradient is off by 10 %, at
+    0.01 by 0.2 %, at 0.1 by 2e-5 (measured against float64, d = 512). A form without this loss needs every example's
+    own centre, which a device that holds a share of the classes does not have; training does not come near it [C].
     """
     cos = jnp.einsum("bd,kd->bk", _unit_rows(embedding), _unit_rows(weights), precision=jax.lax.Precision.HIGHEST)
     sin = jnp.sqrt(jnp.maximum((1 - cos) * (1 + cos), 1e-12))  # the root's slope is infinite at zero
@@ -138,18 +149,34 @@ def align(student: jax.Array, teacher: jax.Array) -> jax.Array:
     """Squared distance of two feature maps whose positions are L2-normalised over channels -> [b], in [0, 4] [C].
 
     `student` [b, h, w, c], `teacher` [b, h', w', c]; per example the mean over positions of |s - t|^2.
-    Of two grids the finer is first resized to the coarser, linearly and with antialiasing, so that a map of one
-    position, as a class token is, is met by the mean of the other's. ValueError where the channels differ: a 1x1
-    projector on the student makes them equal.
+    Of two grids the finer is first averaged over the cells of the coarser by area, a position that lies in two cells
+    counting in each by its share. A map of one position, as a class token is, meets the mean of the other map.
+    ValueError where the channels differ: a 1x1 projector on the student makes them equal.
     """
     if student.shape[-1] != teacher.shape[-1]:
         raise ValueError(
             f"align: the student's feature map has {student.shape[-1]} channels, the teacher's {teacher.shape[-1]}; "
             "project the student's to the teacher's"
         )
-    grid = (len(student), *map(min, student.shape[1:3], teacher.shape[1:3]), student.shape[-1])
-    student, teacher = (jax.image.resize(x.astype(jnp.float32), grid, "linear") for x in (student, teacher))
+    grid = tuple(map(min, student.shape[1:3], teacher.shape[1:3]))
+    student, teacher = (_area_average(x.astype(jnp.float32), grid) for x in (student, teacher))
     return jnp.sum((_unit_rows(student) - _unit_rows(teacher)) ** 2, axis=-1).mean(axis=(1, 2))
+
+
+def _area_average(maps: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """`maps` [b, h, w, c] averaged by area over the cells of a coarser `grid` (h', w') -> [b, h', w', c]."""
+    if maps.shape[1:3] == grid:
+        return maps
+    rows, columns = (_overlap(cells, size) for cells, size in zip(grid, maps.shape[1:3], strict=True))
+    return jnp.einsum("ih,jw,bhwc->bijc", rows, columns, maps, precision=jax.lax.Precision.HIGHEST)
+
+
+def _overlap(cells: int, size: int) -> np.ndarray:
+    """The share of each of `cells` equal cells that each of `size` positions covers -> fp32 [cells, size]."""
+    edges = np.arange(cells + 1)[:, None] * size / cells
+    position = np.arange(size)
+    shared = np.minimum(edges[1:], position + 1) - np.maximum(edges[:-1], position)
+    return (np.maximum(shared, 0) * cells / size).astype(np.float32)
 
 
 def reverse_gradient(values: jax.Array, scale: jax.Array | float) -> jax.Array:

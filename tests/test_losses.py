@@ -100,6 +100,20 @@ def test_gram_keeps_its_precision_for_nearly_identical_tokens():
     np.testing.assert_allclose(covariance(s, t, form="gram")[0], exact, rtol=1e-3)
 
 
+def test_gram_and_its_gradient_are_those_of_float64_at_a_small_spread():
+    """A relative spread of 1e-3 about each side's mean, as class tokens have early in training."""
+    rng = np.random.default_rng(3)
+    s, t = (
+        (rng.normal(size=(1, 1, d)) + 1e-3 * rng.normal(size=(1, 64, d))).astype(np.float32) for d in (192, 384)
+    )
+    value, slope = jax.value_and_grad(lambda x: covariance(x, t, form="gram").sum())(s)
+    with jax.enable_x64(True):
+        exact = jax.value_and_grad(lambda x: gram_by_definition(x, jnp.asarray(t, float)).sum())(jnp.asarray(s, float))
+        exact, exact_slope = (np.asarray(leaf) for leaf in exact)
+    np.testing.assert_allclose(value, exact, rtol=1e-4)
+    assert np.linalg.norm(slope - exact_slope) < 1e-3 * np.linalg.norm(exact_slope)
+
+
 def test_both_forms_see_the_student_only_through_its_gram_matrix():
     s, t = tokens(0, width=16), tokens(1, width=16)
     rotation = np.linalg.qr(tokens(2, 1, 16, 16)[0])[0]

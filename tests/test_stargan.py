@@ -309,12 +309,35 @@ def test_align_by_hand_and_on_another_grid():
     np.testing.assert_allclose(losses.align(-teacher, teacher), 4, rtol=1e-6)
     flat = np.broadcast_to(teacher[:, :1, :1], (2, 7, 7, 5))  # resizing leaves a constant map as it is
     np.testing.assert_allclose(losses.align(student, flat), by_hand(student, teacher[:, :1, :1]), rtol=1e-5)
-    # A finer map is brought to the coarser grid, whosever it is: to one position by a triangle as wide as both sides.
-    weights = np.array([5, 7, 7, 5]) / 24
-    mean = np.einsum("y,x,byxc->bc", weights, weights, student)[:, None, None]
-    point = teacher[:, :1, :1]
+    # A finer map is averaged over the cells of the coarser grid, whosever it is: to one position by the plain mean.
+    mean, point = student.mean((1, 2), keepdims=True), teacher[:, :1, :1]
     np.testing.assert_allclose(losses.align(student, point), by_hand(mean, point), rtol=1e-5)
     np.testing.assert_allclose(losses.align(point, student), by_hand(mean, point), rtol=1e-5)
+    halves = student.reshape(2, 2, 2, 2, 2, 5).mean((2, 4))
+    np.testing.assert_allclose(losses.align(student, teacher[:, :2, :2]), by_hand(halves, teacher[:, :2, :2]), rtol=1e-5)
+    # Four positions on three cells: each cell is 4/3 wide, one whole position and a third, or two thirds twice.
+    thirds = np.array([[3, 1, 0, 0], [0, 2, 2, 0], [0, 0, 1, 3]]) / 4
+    uneven = np.einsum("ih,jw,bhwc->bijc", thirds, thirds, student)
+    np.testing.assert_allclose(losses.align(student, teacher[:, :3, :3]), by_hand(uneven, teacher[:, :3, :3]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("theta", "off", "slope_off"), [(1e-5, 1e-3, None), (1e-2, 2e-5, 5e-3), (0.1, 2e-6, 5e-5)])
+def test_arcface_near_its_centre_is_as_precise_as_its_docstring_says(theta, off, slope_off):
+    """Against the angle in float64: the own logit by its scale, and the gradient of the embedding."""
+    centre, other = random(0, 1, 512).astype(float), random(1, 1, 512).astype(float)
+    unit = centre / np.linalg.norm(centre)
+    across = other - (other @ unit.T) * unit
+    across /= np.linalg.norm(across)
+    embedding = (np.cos(theta) * unit + np.sin(theta) * across).astype(np.float32)
+    unit = (w := centre.astype(np.float32)).astype(float) / np.linalg.norm(w.astype(float))
+    across = (e := embedding.astype(float) / np.linalg.norm(embedding.astype(float))) - unit
+    angle = 2 * np.arcsin(np.linalg.norm(across) / 2)
+    value, slope = jax.value_and_grad(lambda x: losses.arcface_logits(x, w, jnp.zeros(1, int), s=1.0)[0, 0])(embedding)
+    assert value == pytest.approx(np.cos(angle + 0.5), abs=off)
+    if slope_off:
+        towards = (unit - np.cos(angle) * e) / np.sin(angle)  # away from it the angle grows by one a radian
+        exact = np.sin(angle + 0.5) * towards / np.linalg.norm(embedding.astype(float))
+        np.testing.assert_allclose(np.linalg.norm(slope - exact), 0, atol=slope_off * np.linalg.norm(exact))
 
 
 def test_align_refuses_features_of_other_channels():
