@@ -87,6 +87,7 @@ def base(name: str) -> ml_collections.ConfigDict:
         "b1": 0.9,
         "b2": 0.999,
         "clip_norm": 0.0,
+        "ema": 0.0,  # decay of the averaged parameters, which are then evaluated and exported; 0 keeps none
         "accumulate": 1,  # parts of a batch, one after another, whose gradients are averaged: less memory
         "every": {},  # {a name in the path of parameters: n}: those are updated in every n-th step alone
     }

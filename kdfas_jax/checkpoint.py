@@ -1,8 +1,9 @@
 """Checkpoints of a run: the only import of Orbax.
 
-`checkpoints/STEP/{params,batch_stats,term_params,opt_state,meta}`: apart, so that evaluation restores the model's
-variables alone, on any number of devices. A tree without arrays (the statistics of a model without batch norm) is left
-out: Orbax writes none. Kept: the last two, and the best one on dev. A save that is cut off never looks finished.
+`checkpoints/STEP/{params,batch_stats,term_params,opt_state,ema,meta}`: apart, so that evaluation restores the model's
+variables alone, on any number of devices. Where there is an average of the variables, `ema`, evaluation takes it in
+their place. A tree without arrays (the statistics of a model without batch norm) is left out: Orbax writes none. Kept:
+the last two, and the best one on dev. A save that is cut off never looks finished.
 
 When a step is finished, the SHA-256 of each of its files is noted in STEP/digests.sha256, and compared before the step
 is read. Training moves a damaged newest step to STEP.damaged and goes on from the step before; everything else stops
@@ -26,7 +27,7 @@ from kdfas_jax import digests, workdir
 from kdfas_jax.models import weights, weights_match
 from kdfas_jax.step import TrainState
 
-TREES = ("params", "batch_stats", "term_params", "opt_state")  # its items that are fields of `TrainState`
+TREES = ("params", "batch_stats", "term_params", "opt_state", "ema")  # its items that are fields of `TrainState`
 DELETED = "deleted"  # a folder of removed steps: renaming is atomic, removing is not
 
 logger = logging.getLogger(__name__)
@@ -123,12 +124,15 @@ class Checkpoints:
         return jax.jit(lambda tree: tree)(TrainState(number, **trees))
 
     def restore_variables(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        """The model's variables of `step` alone, {'params', 'batch_stats'}, laid out as `abstract`.
+        """The deployed variables of `step` (`TrainState.deployed`), {'params', 'batch_stats'}, laid out as `abstract`.
 
-        ValueError where a file of the step is damaged, or it is of another architecture.
+        They are the averaged variables where the run kept an average. ValueError where a file of the step is damaged,
+        or it is of another architecture.
         """
         self._check(step, abstract)
-        return self._restore(step, abstract)
+        if not self._manager.item_metadata(step).get("ema"):
+            return self._restore(step, abstract)
+        return self._restore(step, {"ema": abstract})["ema"]
 
     def meta(self, step: int) -> dict:
         """What was noted beside the parameters of `step`; ValueError where it cannot be read."""

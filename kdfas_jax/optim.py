@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import optax
 
 WARMUP_START = 1e-6  # learning rate at step 0, as in DeiT
@@ -47,6 +48,19 @@ def make(config, learning_rate: optax.Schedule) -> optax.GradientTransformation:
         groups = {group: _every(n, adamw, learning_rate) for group, n in config.every.items()}
         update = optax.partition({"": update, **groups}, lambda trained: _groups(config.every, trained))
     return optax.chain(*([optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []), update)
+
+
+def average(decay: float, averaged, values, step: jax.Array):
+    """The exponential moving average of the trees `values` after a step: d averaged + (1 - d) values.
+
+    d = min(`decay`, (1 + t) / (10 + t)) at the `step` t, int [], counted from 0, so that the average soon forgets the
+    initial parameters (the warm-up of tf.train.ExponentialMovingAverage) [C]. `averaged` {} stays {}: no average is
+    kept.
+    """
+    if not averaged:
+        return averaged
+    d = jnp.minimum(decay, (1 + step) / (10 + step)).astype(jnp.float32)
+    return optax.incremental_update(values, averaged, 1 - d)
 
 
 def _every(n: int, make_update, learning_rate: optax.Schedule) -> optax.GradientTransformation:

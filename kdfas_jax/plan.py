@@ -183,7 +183,8 @@ def lower(config, mesh, *, unroll: bool = False):
     size = config.data.image_size
     sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
     taught = {name: step.outputs(frozen[name], sizes[name]) for name in objective.teachers}
-    state = jax.eval_shape(lambda: step.init(model, size, optimiser, config.seed, objective, taught))
+    ema = config.optim.ema
+    state = jax.eval_shape(lambda: step.init(model, size, optimiser, config.seed, objective, taught, ema=ema))
     placed = sharding.tree(mesh, state)
     abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, placed)
     variables = {name: _frozen(module, sizes[name], mesh) for name, module in frozen.items()}
@@ -198,7 +199,7 @@ def lower(config, mesh, *, unroll: bool = False):
     readers = {name: step.reader(module, sizes[name]) for name, module in frozen.items()}
     attack = perturb.make(config, readers, unroll=unroll)
     parts = 1 if unroll else config.optim.accumulate
-    train_step = step.make(model, objective, readers, optimiser, config.seed, attack, accumulate=parts)
+    train_step = step.make(model, objective, readers, optimiser, config.seed, attack, accumulate=parts, ema=ema)
     return step.compiled(train_step, mesh, state).lower(abstract, variables, batch), model, frozen, state
 
 

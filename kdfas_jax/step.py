@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdfas_jax import sharding
+from kdfas_jax import optim, sharding
 from kdfas_jax.objective import Objective
 
 # What a seed is used for. Every use has a key of its own, so that no two draw the same random numbers.
@@ -22,6 +22,7 @@ class TrainState:
 
     `batch_stats` are the running statistics of the student's batch norms, and `term_params` the parameters of the
     objective's own (`Objective.init`), trained beside the student's and of no use after it; {} where there are none.
+    `ema` is the exponential moving average of `variables`, {} where `config.optim.ema` is 0.
     """
 
     step: jax.Array
@@ -29,11 +30,21 @@ class TrainState:
     batch_stats: Any
     term_params: Any
     opt_state: Any
+    ema: Any = flax.struct.field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What the student needs to run."""
+        """The variables that the student trains with."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def deployed(self) -> dict[str, Any]:
+        """The variables that are evaluated, exported and used as a teacher's: their average where one is kept."""
+        return self.ema or self.variables
+
+    def averaged_from_here(self, ema: float) -> "TrainState":
+        """This state with an average that begins at its variables; without one if the decay `ema` is 0."""
+        return self.replace(ema=jax.tree.map(jnp.copy, self.variables) if ema else {})
 
     @property
     def trained(self) -> dict[str, Any]:
@@ -48,8 +59,9 @@ def init(
     seed: int,
     objective: Objective | None = None,
     teachers: Mapping[str, Any] | None = None,
+    ema: float = 0.0,
 ) -> TrainState:
-    """The state before step 0, a pure function of the seed.
+    """The state before step 0, a pure function of the seed; with an average of the variables if `ema` > 0.
 
     An `objective` whose terms have parameters needs the `outputs` of the `teachers` that it reads.
     """
@@ -58,7 +70,7 @@ def init(
     if objective:
         term_params = objective.init(_key(seed, TERMS), outputs(model, image_size), teachers or {})
     state = TrainState(jnp.zeros((), jnp.int32), **variables, term_params=term_params, opt_state=None)
-    return state.replace(opt_state=optimiser.init(state.trained))
+    return state.replace(opt_state=optimiser.init(state.trained)).averaged_from_here(ema)
 
 
 def outputs(model, image_size: int) -> dict[str, Any]:
@@ -127,6 +139,7 @@ def make(
     attack: Callable | None = None,
     steps: int = 1,
     accumulate: int = 1,
+    ema: float = 0.0,
 ) -> Callable:
     """-> train_step(state, {teacher: variables}, batch) -> (state, metrics), to be jitted by `compiled`.
 
@@ -137,6 +150,7 @@ def make(
     terms whose strength follows its progress.
     `accumulate` cuts the batch into so many parts, one after another, whose gradients are averaged: the memory is that
     of a part; terms and batch norms that see the whole batch see a part, and each part's means weigh alike [C].
+    `ema` is the decay of the state's averaged variables (`optim.average`).
     Metrics are fp32 scalars: loss, each term unweighted, grad_norm.
     """
 
@@ -180,7 +194,8 @@ def make(
         updates, opt_state = optimiser.update(grads, state.opt_state, state.trained)
         trained = optax.apply_updates(state.trained, updates)
         metrics = {"loss": loss, **terms, "grad_norm": optax.tree.norm(grads)}
-        return TrainState(state.step + 1, batch_stats=batch_stats, opt_state=opt_state, **trained), metrics
+        after = TrainState(state.step + 1, batch_stats=batch_stats, opt_state=opt_state, **trained)
+        return after.replace(ema=optim.average(ema, state.ema, after.variables, state.step)), metrics
 
     return train_step
 

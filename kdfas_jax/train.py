@@ -137,7 +137,8 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], tau
         taught = {name: step.outputs(frozen[name].module, frozen[name].image_size) for name in objective.teachers}
 
         def create():
-            return step.init(model, config.data.image_size, optimiser, seed, objective, taught)
+            ema = config.optim.ema
+            return step.init(model, config.data.image_size, optimiser, seed, objective, taught, ema=ema)
 
         state = _restore(config, checkpoints, model, create, mesh, steps)
         start = int(state.step)
@@ -146,7 +147,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], tau
         del frozen  # and with it the unrounded parameters
         attack = perturb.make(config, readers)
         parts = config.optim.accumulate
-        made = step.make(model, objective, readers, optimiser, seed, attack, steps, parts)
+        made = step.make(model, objective, readers, optimiser, seed, attack, steps, parts, ema=config.optim.ema)
         train_step = step.compiled(made, mesh, state)
         score = step.make_score(model, mesh, task.read)
         batches = pipeline.train_batches(
@@ -169,7 +170,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], tau
                     journal.settle()
                     dev = {}
                     if due and data.count("dev"):
-                        dev = task.selection(evaluate.score_role(score, state.variables, data, "dev", config, mesh))
+                        dev = task.selection(evaluate.score_role(score, state.deployed, data, "dev", config, mesh))
                         journal.dev(number, dev)
                     checkpoints.save(state, dev.get("selection"), {"step": number, **journal.keep()})
                 if stop:
@@ -210,6 +211,6 @@ def _restore(config, checkpoints: Checkpoints, model, create: Callable[[], step.
         with workdir.local(config.init) as path:
             variables, facts = weights.load(path, model, fresh)
         logger.info("starting from %s: %s", config.init, facts)
-        state = state.replace(**jax.device_put(variables, shardings.variables))
+        state = state.replace(**jax.device_put(variables, shardings.variables)).averaged_from_here(config.optim.ema)
     logger.info("%s", parameter_overview.get_parameter_overview(state.params, include_stats=False))
     return state

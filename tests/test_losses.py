@@ -103,9 +103,7 @@ def test_gram_keeps_its_precision_for_nearly_identical_tokens():
 def test_gram_and_its_gradient_are_those_of_float64_at_a_small_spread():
     """A relative spread of 1e-3 about each side's mean, as class tokens have early in training."""
     rng = np.random.default_rng(3)
-    s, t = (
-        (rng.normal(size=(1, 1, d)) + 1e-3 * rng.normal(size=(1, 64, d))).astype(np.float32) for d in (192, 384)
-    )
+    s, t = ((rng.normal(size=(1, 1, d)) + 1e-3 * rng.normal(size=(1, 64, d))).astype(np.float32) for d in (192, 384))
     value, slope = jax.value_and_grad(lambda x: covariance(x, t, form="gram").sum())(s)
     with jax.enable_x64(True):
         exact = jax.value_and_grad(lambda x: gram_by_definition(x, jnp.asarray(t, float)).sum())(jnp.asarray(s, float))

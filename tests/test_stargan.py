@@ -314,11 +314,13 @@ def test_align_by_hand_and_on_another_grid():
     np.testing.assert_allclose(losses.align(student, point), by_hand(mean, point), rtol=1e-5)
     np.testing.assert_allclose(losses.align(point, student), by_hand(mean, point), rtol=1e-5)
     halves = student.reshape(2, 2, 2, 2, 2, 5).mean((2, 4))
-    np.testing.assert_allclose(losses.align(student, teacher[:, :2, :2]), by_hand(halves, teacher[:, :2, :2]), rtol=1e-5)
+    coarse = teacher[:, :2, :2]
+    np.testing.assert_allclose(losses.align(student, coarse), by_hand(halves, coarse), rtol=1e-5)
     # Four positions on three cells: each cell is 4/3 wide, one whole position and a third, or two thirds twice.
     thirds = np.array([[3, 1, 0, 0], [0, 2, 2, 0], [0, 0, 1, 3]]) / 4
     uneven = np.einsum("ih,jw,bhwc->bijc", thirds, thirds, student)
-    np.testing.assert_allclose(losses.align(student, teacher[:, :3, :3]), by_hand(uneven, teacher[:, :3, :3]), rtol=1e-5)
+    coarse = teacher[:, :3, :3]
+    np.testing.assert_allclose(losses.align(student, coarse), by_hand(uneven, coarse), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("theta", "off", "slope_off"), [(1e-5, 1e-3, None), (1e-2, 2e-5, 5e-3), (0.1, 2e-6, 5e-5)])

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from kdfas_jax import step
+from kdfas_jax import checkpoint, sharding, step
 from kdfas_jax.models import vit
 from kdfas_jax.objective import Objective
 
@@ -32,6 +32,43 @@ def gradients(model, accumulate, terms=TERMS):
     made = step.make(model, objective, {"spoof": step.reader(TEACHER, SIZE)}, optimiser, 0, accumulate=accumulate)
     after, metrics = jax.jit(made)(state, frozen, batch())
     return jax.tree.map(jnp.subtract, state.params, after.params), metrics, after.batch_stats
+
+
+def test_the_average_of_the_parameters_is_kept_saved_and_deployed(tmp_path):
+    """Against float64; what evaluation, export and teachers restore is the average, and a resumed run goes on alike."""
+    mesh, optimiser = sharding.make_mesh({"data": -1}), optax.sgd(0.5)
+    terms = {"ce": TERMS["ce"]}
+    state = jax.jit(lambda: step.init(STUDENT, SIZE, optimiser, 0, ema=0.3))()
+    train_step = step.compiled(step.make(STUDENT, Objective(terms, {}), {}, optimiser, 0, ema=0.3), mesh, state)
+    rows = sharding.place_batch(mesh, batch(16))
+    expected = jax.tree.map(lambda leaf: np.asarray(leaf, float), state.variables)
+    with checkpoint.Checkpoints(str(tmp_path)) as checkpoints:
+        for number in range(3):
+            if number == 2:
+                checkpoints.save(state, None, {"step": number})
+                checkpoints.wait()
+                abstract = jax.tree.map(shape_of, state)
+                found = checkpoints.restore_variables(2, abstract.variables)
+                jax.tree.map(np.testing.assert_array_equal, found, jax.device_get(state.deployed))
+                resumed = checkpoints.restore(2, abstract)
+            state, _ = train_step(state, {}, rows)
+            decay = min(0.3, (1 + number) / (10 + number))
+            expected = jax.tree.map(lambda e, p, d=decay: d * e + (1 - d) * np.asarray(p), expected, state.variables)
+        resumed, _ = train_step(resumed, {}, rows)
+    jax.tree.map(lambda found, e: np.testing.assert_allclose(found, e, rtol=1e-5, atol=1e-6), state.deployed, expected)
+    jax.tree.map(np.testing.assert_array_equal, resumed, state)
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.deployed, state.variables)
+    assert max(jax.tree.leaves(moved)) > 1e-4
+
+
+def test_no_average_is_kept_unless_asked_for():
+    state = jax.eval_shape(lambda: step.init(STUDENT, SIZE, optax.sgd(0.5), 0))
+    assert state.ema == {}
+    assert state.deployed == state.variables
+
+
+def shape_of(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def test_a_batch_in_parts_gives_the_gradients_of_the_whole():
