@@ -4,7 +4,7 @@
     python -m kdfas_jax.rehearse kdfas_oulu FOLDER       # one of them; teachers/kdfas_oulu is a name, too
 
 A demo at 64 px cannot show that a config works at 224 px with teachers at 112 and 128 px. Only what costs time is made
-smaller: the data set becomes a few simulated pictures at the config's own record size, a batch becomes four pictures,
+smaller: the data set becomes a few simulated pictures at the config's own record size, a batch becomes two pictures,
 and the run two steps, on one device. The models, their teachers, the crops, the terms and the attack stay as they are.
 """
 
@@ -22,7 +22,7 @@ from kdfas_jax import predict, train, workdir
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
 SHARED = ("__init__", "common", "ablation")  # what several configs share, and studies of other configs
-STEPS, BATCH = 2, 4
+STEPS, BATCH = 2, 2
 RECOGNITION = ("celeba", "identity", "simulated_identity")  # sets of faces without presentation attacks
 PEOPLE = {"identities": 20, "pictures": 2}  # two people each are dev and test: enough for pairs
 PRESENTATIONS = {"users": (1, 21, 36), "phones": (1,), "sessions": (1, 2, 3), "frames": 1}  # one user of each split
