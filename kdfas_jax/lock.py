@@ -59,27 +59,38 @@ def _take(folder: str) -> int | None:
     """The descriptor of the lock file, locked and signed, or None where another process holds it."""
     path = os.path.join(folder, NAME)
     while True:
-        os.makedirs(folder, exist_ok=True)
         try:
+            os.makedirs(folder, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:  # the folder has just been removed by who held it
-            continue
+        except (FileNotFoundError, FileExistsError):
+            if os.path.exists(folder) and not os.path.isdir(folder):
+                raise
+            continue  # the holder has just removed the folder
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return None
-        if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+        if _is_at(descriptor, path):
             _sign(descriptor)
             return descriptor
         os.close(descriptor)  # removed in between: that was a lock on nothing
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    """Whether the open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _release(folder: str, descriptor: int) -> None:
     """Drops the lock, and the folder where nothing else has come into it."""
     if workdir.names(folder) == [NAME]:
         os.unlink(os.path.join(folder, NAME))
-        os.rmdir(folder)
+        with contextlib.suppress(OSError):  # another process may have put its own lock there by now
+            os.rmdir(folder)
     os.close(descriptor)
 
 

@@ -73,7 +73,7 @@ def _train_teacher(name: str, config, home: str) -> None:
             _train(config, home)
             return
     try:
-        data = pipeline.open_data(config.data)
+        data = pipeline.gather(config.data)
     except FileNotFoundError:  # neither records nor raw data are here: nothing to compare
         return
     evaluate.check_data(home, data.fingerprint)

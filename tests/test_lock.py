@@ -132,7 +132,13 @@ def test_evaluating_a_study_trains_nothing(tiny, tmp_path, monkeypatch, caplog):
     with pytest.raises(FileNotFoundError, match=r"no run of the study is finished, .*a-seed0"):
         ablation.ablate(study, str(tmp_path), missing=False)
     figures = dict.fromkeys(ablation.FIGURES, 0.5)
-    found = {"config": workdir.plain(ablation.variant(tiny, {}, 0)), "finished": True, "test": figures, "teachers": {}}
+    found = {
+        "config": workdir.plain(ablation.variant(tiny, {}, 0)),
+        "finished": True,
+        "test": figures,
+        "teachers": {},
+        "protocol": "official",
+    }
     monkeypatch.setattr(workdir, "results", lambda _, home: found if home.endswith("a-seed0") else None)
     evaluated = []
     monkeypatch.setattr(evaluate, "evaluate_run", lambda home: evaluated.append(home) or found)

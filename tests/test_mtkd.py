@@ -108,7 +108,7 @@ def state_of(folder):
     with checkpoint.open_finished(str(folder)) as checkpoints:
         latest = checkpoints.latest()
         items = checkpoints._manager.item_metadata(latest)
-        trees = {name: items[name].tree for name in checkpoint.TREES}
+        trees = {name: items[name].tree for name in checkpoint.TREES if items.get(name)}
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), trees)
         return checkpoints._restore(latest, abstract)
 

@@ -15,7 +15,7 @@ from kdfas_jax.objective import Objective
 def initial_seed(monkeypatch, tmp_path):
     """initial_seed(config) -> what a run of `config` seeds its initial state with; the run ends there."""
 
-    def stop(model, image_size, optimiser, seed, objective, teachers):
+    def stop(model, image_size, optimiser, seed, objective, teachers, **_):
         raise RuntimeError(f"seed {seed}")
 
     def start(config):
