@@ -77,7 +77,7 @@ def run(mesh, student, teacher, terms, attacked):
     optimiser = optax.sgd(1.0)
 
     def create():
-        state = step.init(student, SIZE, optimiser, 0, objective, {"spoof": step.outputs(teacher, SIZE)})
+        state = step.init(student, SIZE, optimiser, 1, objective, {"spoof": step.outputs(teacher, SIZE)})
         return state.replace(step=jnp.int32(5))  # of 10: the reversed gradient is on its way
 
     state = jax.jit(create, out_shardings=sharding.tree(mesh, jax.eval_shape(create)))()
