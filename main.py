@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
         raise ValueError("--mode=predict needs --input=PATH[,PATH...]: images, videos, folders of them, or webcam:0")
     if MODE.value in overrides.HONOURED and "variants" not in config:
         named = any(argument.startswith("--config=") for argument in sys.argv) and WORKDIR.value
-        overrides.check(workdir, MODE.value, config.name if named else "", changes)
+        overrides.check(workdir, MODE.value, config if named else None, changes)
     _keep_tensorflow_off_the_accelerator()
     from kdfas_jax import ablation, evaluate, report, train  # TensorFlow takes seconds: after quick errors
 

@@ -10,16 +10,14 @@ from kdfas_jax import workdir
 HONOURED = {"eval": True, "predict": False, "export": False}  # mode -> whether place and runtime may be overridden
 
 
-def check(folder: str, mode: str, name: str, changes: Mapping[str, Any]) -> None:
+def check(folder: str, mode: str, config, changes: Mapping[str, Any]) -> None:
     """Refuses what `mode` would ignore: it reads the config of the run in `folder`.
 
-    changes: {'optim.lr': 0.04}, the overrides of the command line. name: of the config file that the command names, ''
-    for none. ValueError for another config's name, and for an override that differs from the run's own value, unless
-    the mode honours it: `eval` honours the keys of `workdir.PLACE_AND_RUNTIME`.
+    changes: {'optim.lr': 0.04}, the overrides of the command line. config: the config that the command names, or
+    None. ValueError for an override that differs from the run's own value, unless the mode honours it (`eval`
+    honours the keys of `workdir.PLACE_AND_RUNTIME`), and for a config that is another run's.
     """
     own = workdir.read(folder)["config"]
-    if name and name != own["name"]:
-        raise ValueError(f"--config names {name!r}, but {folder} is a run of {own['name']!r}; leave --config out")
     for key, value in json.loads(json.dumps(dict(changes))).items():  # tuples as lists, as the run's own are
         there = _value(own, key)
         if value != there and not (HONOURED[mode] and workdir.may_change(key)):
@@ -28,6 +26,14 @@ def check(folder: str, mode: str, name: str, changes: Mapping[str, Any]) -> None
                 f"--config.{key}={value}: --mode={mode} reads the run in {folder}, whose config.{key} is {there!r}; "
                 f"keys that it can override: {known}. Leave --mode out to train another run"
             )
+    if config is None:
+        return
+    if lines := workdir.differences(workdir.identity(own), workdir.identity(workdir.plain(config))):
+        key, there, here = lines[0]
+        raise ValueError(
+            f"--config asks for another run than {folder}: {key} is {there!r} there and {here!r} in --config; leave "
+            "--config out, or name that run's own"
+        )
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:
@@ -44,4 +50,4 @@ def suffix(changes: Mapping[str, Any]) -> str:
 
 def _may_change(key: str) -> bool:
     """As `workdir.may_change`; of a study's base and a teacher's config, too."""
-    return workdir.may_change(re.sub(r"^base\.|^teachers\.[^.]+\.config\.", "", key))
+    return workdir.may_change(re.sub(r"^(base\.|teachers\.[^.]+\.config\.)*", "", key))

@@ -104,21 +104,28 @@ def test_place_and_runtime_may_change_between_calls(tiny, tmp_path, key, value):
 def test_overrides_that_a_mode_would_ignore_are_refused(tiny, tmp_path):
     folder = str(tmp_path)
     workdir.claim(tiny, folder, "data")
-    overrides.check(folder, "eval", "", {"report.faces": True, "mesh.fsdp": 2, "optim.lr": tiny.optim.lr})
-    overrides.check(folder, "predict", "tiny", {"optim.lr": tiny.optim.lr})
+    overrides.check(folder, "eval", None, {"report.faces": True, "mesh.fsdp": 2, "optim.lr": tiny.optim.lr})
+    overrides.check(folder, "predict", tiny, {"optim.lr": tiny.optim.lr})
     with pytest.raises(ValueError, match=r"--config\.data\.dataset=nuaa: --mode=eval .* is 'folder'.*data\.raw_dir"):
-        overrides.check(folder, "eval", "", {"data.dataset": "nuaa"})
+        overrides.check(folder, "eval", None, {"data.dataset": "nuaa"})
     with pytest.raises(ValueError, match=r"--config\.report\.faces=True: --mode=predict .*override: none"):
-        overrides.check(folder, "predict", "", {"report.faces": True})
-    with pytest.raises(ValueError, match=r"--config names 'kdfas_demo', but .* is a run of 'tiny'"):
-        overrides.check(folder, "export", "kdfas_demo", {})
+        overrides.check(folder, "predict", None, {"report.faces": True})
+    tiny.data.raw_dir = "/elsewhere"
+    overrides.check(folder, "eval", tiny, {})
+    tiny.data.protocol = "1"
+    with pytest.raises(
+        ValueError, match=r"another run .*config\.data\.protocol is 'official' there and '1' in --config"
+    ):
+        overrides.check(folder, "export", tiny, {})
 
 
 def test_the_default_folder_tells_runs_apart():
     assert overrides.suffix({"optim.lr": 0.04, "report.faces": True, "data.raw_dir": "/x", "seed": 1}) == (
         "-optim.lr=0.04-seed=1"
     )
-    assert overrides.suffix({"teachers.spoof.config.data.raw_dir": "/x", "base.eval.batch_size": 3}) == ""
+    assert (
+        overrides.suffix({"teachers.spoof.config.data.raw_dir": "/x", "base.teachers.spoof.config.mesh.fsdp": 2}) == ""
+    )
     assert "," not in overrides.suffix({"data.train_species": ("live", "print")})
     assert overrides.suffix({}) == ""
 
