@@ -21,7 +21,7 @@ VARIANTS = common.KDFAS_DAA_VARIANTS
 
 
 def get_config(argument: str = ""):
-    """Arguments: those of teachers/domains.py: protocol (OCI-M, OMI-C, OCM-I, ICM-O, all), data, raw_dir."""
+    """Arguments, as in teachers/domains.py: protocol (OCI-M, OMI-C, OCM-I, ICM-O, all), data, raw_dir."""
     classifier = domains.get_config(argument)
     sources = classifier.data
     config = kdfas_oulu.get_config(f"protocol={sources.protocol},data={sources.dataset},raw_dir={sources.raw_dir}")

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from input_pipeline import attacked, datasets, ops, pairs, prepare, protocols, records, schema, stream
+from input_pipeline import attacked, datasets, ops, prepare, protocols, records, roles, stream
 
-BOTH = "label+identity"  # the target of one model for two tasks
+BOTH = roles.BOTH
 # What `config.data.target` may ask for -> numbers of a class that batches carry, of the `classes` of these names.
 TARGETS = {
     "label": ("domain",),
@@ -82,13 +82,13 @@ def open_data(config) -> Data:
         raise ValueError(f"config.data.target={config.target!r} is unknown; known: {', '.join(TARGETS)}")
     everything = gather(config)
     table = everything.table
-    roles, missing = _roles(table, config), everything.missing
+    assigned, missing = roles.assigned(table, config), everything.missing
     if missing is not None and len(missing):  # which are not to change the roles of the others
-        both = _roles(pd.concat([table, missing], ignore_index=True), config)
+        both = roles.assigned(pd.concat([table, missing], ignore_index=True), config)
         missing = missing.assign(role=both[len(table) :].to_numpy())
     data = everything._replace(
-        table=table.assign(role=roles, domain=_domains(table, config.domain_by)),
-        sources=protocols.sources(table, roles, tuple(config.extra_sources)),
+        table=table.assign(role=assigned, domain=roles.domains(table, config.domain_by)),
+        sources=protocols.sources(table, assigned, tuple(config.extra_sources)),
         attributes=tuple(config.attributes) if config.target == "attributes" else (),
         missing=missing,
     )
@@ -122,46 +122,6 @@ def gather(config) -> Data:
     known = all(p.missing is not None for p in prepared)
     missing = pd.concat([p.missing for p in prepared], ignore_index=True).assign(role="") if known else None
     return Data(table.assign(role=""), [file for p in prepared for file in p.files], fingerprint, {}, missing=missing)
-
-
-def _domains(table: pd.DataFrame, column: str) -> pd.Series:
-    """Which domain each row is from by a `column` of names; ValueError, which lists those, for another one."""
-    known = [name for name, kind in schema.COLUMNS.items() if kind is str]
-    if column not in known:
-        raise ValueError(f"config.data.domain_by={column!r} is no column of names; known: {', '.join(known)}")
-    return table["domain"] if column == "domain" else table["dataset"] + "/" + table[column]
-
-
-def _roles(table: pd.DataFrame, config) -> pd.Series:
-    """The role of each row under the protocol of `config` (config.data), as its target and `train_species` need."""
-    roles = _roles_of_all_species(table, config)
-    if config.train_species:
-        roles = roles.mask((roles == "train") & ~table["species"].isin(config.train_species), "")
-    return roles
-
-
-def _roles_of_all_species(table: pd.DataFrame, config) -> pd.Series:
-
-    def assigned(rows: pd.DataFrame) -> pd.Series:
-        extra, subjects = tuple(config.extra_sources), dict(config.subjects)
-        return protocols.assign(rows, config.protocol, subjects, extra=extra, dev_share=config.dev_share)
-
-    collected = table["label"] < 0  # for recognition
-    if config.target in ("identity", BOTH) and not collected.all():
-        roles = assigned(table[~collected]).reindex(table.index).where(~collected, _for_recognition(table)["split"])
-        return roles if config.target == BOTH else roles.mask(table["label"] == 0, "")
-    return assigned(_for_recognition(table) if config.target in ("identity", "attributes") else table)
-
-
-def _for_recognition(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` as protocols select from it where it is asked whose face or what kind of face it is.
-
-    A row whose liveness nobody knows counts as any other, and a set without splits gets them by person [C].
-    """
-    number = table.groupby("dataset")["subject"].transform(lambda people: pd.factorize(people, sort=True)[0])
-    by_person = np.array(pairs.SPLITS)[number % len(pairs.SPLITS)]
-    unsplit = (table["split"] == "").groupby(table["dataset"]).transform("all")
-    return table.assign(label=0, split=table["split"].mask(unsplit, by_person))
 
 
 def _check_liveness(data: Data, config) -> None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pandas as pd
 import pytest
 
-from input_pipeline import datasets, pipeline, protocols, schema
+from input_pipeline import datasets, pipeline, protocols, roles, schema
 from kdfas_jax import export, models, optim, perturb, step, teachers
 from kdfas_jax.objective import Objective
 
@@ -239,9 +239,9 @@ def test_the_classes_of_a_demo_are_those_of_its_training_data(name):
     """From the readers' tables alone: nothing is rendered."""
     config = load(name)
     table = schema.table(datasets.get(config.data.dataset).read(**config.data.options)).assign(found=True)
-    selectable = table if config.data.target == "domain" else pipeline._for_recognition(table)
-    roles = protocols.assign(selectable, config.data.protocol)
-    data = pipeline.Data(table.assign(role=roles), [], "", {}, tuple(config.data.attributes))
+    selectable = table if config.data.target == "domain" else roles.for_recognition(table)
+    assigned = protocols.assign(selectable, config.data.protocol)
+    data = pipeline.Data(table.assign(role=assigned), [], "", {}, tuple(config.data.attributes))
     pipeline.check_classes(data, config.data.target, config.model.classes)
     assert min(data.count(role) for role in ("train", "dev", "test")) >= 240
 
