@@ -13,7 +13,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from kdfas_jax import distributed, overrides, preemption
+from kdfas_jax.parallel import distributed, preemption
+from kdfas_jax.runs import overrides
 
 DEFAULT_CONFIG = "--config=configs/kdfas_demo.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE[:ARGUMENTS], one of configs/; kdfas_demo by default.")
@@ -79,7 +80,8 @@ def main(argv: list[str]) -> None:
         named = any(argument.startswith("--config=") for argument in sys.argv) and WORKDIR.value
         overrides.check(workdir, MODE.value, config if named else None, changes)
     _keep_tensorflow_off_the_accelerator()
-    from kdfas_jax import ablation, evaluate, report, train  # TensorFlow takes seconds: after quick errors
+    from kdfas_jax.commands import ablation, evaluate, train  # TensorFlow takes seconds: after quick errors
+    from kdfas_jax.report import page as report  # TensorFlow takes seconds: after quick errors
 
     if MODE.value == "predict":
         _predict(workdir)
@@ -113,7 +115,7 @@ def _keep_tensorflow_off_the_accelerator() -> None:
 
 
 def _benchmark(config) -> str:
-    from kdfas_jax import benchmark
+    from kdfas_jax.performance import benchmark
 
     if set(PARTS.value) & set(benchmark.WITH_DATA):
         _keep_tensorflow_off_the_accelerator()
@@ -123,7 +125,7 @@ def _benchmark(config) -> str:
 
 
 def _plan(config) -> str:
-    from kdfas_jax import plan
+    from kdfas_jax.performance import plan
 
     made, shown = (plan.largest_batch, plan.sweep_table) if SWEEP_BATCH.value else (plan.plan, plan.table)
     result = made(config, TOPOLOGY.value)
@@ -132,7 +134,7 @@ def _plan(config) -> str:
 
 
 def _predict(folder: str) -> None:
-    from kdfas_jax import predict
+    from kdfas_jax.commands.predict import predict
 
     output = OUTPUT.value or "scores.csv"
     options = {"frames": FRAMES.value, "batch": BATCH.value, "cropped": CROPPED.value, "annotate": ANNOTATE.value}
@@ -143,21 +145,21 @@ def _predict(folder: str) -> None:
 
 
 def _export(folder: str) -> str:
-    from kdfas_jax import export
+    from kdfas_jax.commands.export import export
 
     output = OUTPUT.value or os.path.join(folder, "export")
     return f"{export.table(export.export(folder, FORMAT.value, output))}\n{output}"
 
 
 def _compare() -> str:
-    from kdfas_jax import report_compare
+    from kdfas_jax.report import comparison as report_compare
 
     output = OUTPUT.value or "runs/comparison"
     return f"{report_compare.compare(RUNS.value, output)}\n{output}/index.html"
 
 
 def _output(result: dict) -> None:
-    from kdfas_jax import workdir
+    from kdfas_jax.runs import workdir
 
     if OUTPUT.value:
         workdir.write_atomically(OUTPUT.value, json.dumps(result, indent=2))

@@ -19,6 +19,9 @@ Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 LIVE = "live"  # the species of a bona fide presentation; every other species but UNKNOWN is an attack
 UNKNOWN = ""
 
+# The split of person n of a recognition set without splits, by n % 10: 80/10/10 by person [C].
+PERSON_SPLITS = ("train",) * 8 + ("dev", "test")
+
 # Column -> type, of the metadata table that lies beside the records (and of the records' features).
 COLUMNS = {
     "dataset": str,  # registry name of the reader

@@ -60,7 +60,7 @@ for ((i = 0; i < processes; i++)); do
 done
 trap 'kill -TERM "${!number_of[@]}" 2> /dev/null || true' TERM INT
 
-# The others notice a lost one by themselves, and say so (kdfas_jax/distributed.py): they are given a minute.
+# The others notice a lost one by themselves, and say so (kdfas_jax/parallel/distributed.py): they are given a minute.
 result=0 deadline=''
 while [ ${#number_of[@]} -gt 0 ]; do
   for pid in "${!number_of[@]}"; do

@@ -8,11 +8,11 @@ source "$(dirname "$0")/setup.sh"
 export JAX_PLATFORMS=cpu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-[ $# -gt 0 ] || mapfile -t all < <(python -m kdfas_jax.rehearse --list)
+[ $# -gt 0 ] || mapfile -t all < <(python -m kdfas_jax.commands.rehearse --list)
 failed=0
 for name in "${@:-${all[@]}}"; do
   start=$SECONDS
-  if python -m kdfas_jax.rehearse "$name" "$folder" >"$folder/log" 2>&1; then
+  if python -m kdfas_jax.commands.rehearse "$name" "$folder" >"$folder/log" 2>&1; then
     echo "ok $name $((SECONDS - start))"
   else
     failed=$((failed + 1))

@@ -52,7 +52,7 @@ def faces_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_config(faces_dir, tmp_path_factory):
     """The argument of --config for the tiny data set; its records are made here, with a stand-in for the detector."""
-    from input_pipeline import faces, parts, prepare
+    from input_pipeline.prepare import faces, parts, prepare
 
     data_dir = tmp_path_factory.mktemp("records")
     face = faces.Face((0.0, 0.0, 24.0, 24.0), parts.UNKNOWN_LANDMARKS, 1.0)

@@ -21,9 +21,11 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 from configs import common  # noqa: E402
-from kdfas_jax import perturb, sharding, step  # noqa: E402
 from kdfas_jax.models import mobilefacenet, resnet, vit  # noqa: E402
-from kdfas_jax.objective import Objective  # noqa: E402
+from kdfas_jax.objective import perturb  # noqa: E402
+from kdfas_jax.objective.weighted_sum import Objective  # noqa: E402
+from kdfas_jax.parallel import sharding  # noqa: E402
+from kdfas_jax.training import step  # noqa: E402
 
 TERMS = {
     "ce": {"kind": "cross_entropy", "weight": 0.3, "smoothing": 0.1},

@@ -13,10 +13,16 @@ import pytest
 from PIL import Image
 
 from configs.teachers import editor, editor_demo
-from input_pipeline import prepare, schema
+from input_pipeline import schema
 from input_pipeline.datasets import folder
-from kdfas_jax import edit, evaluate, losses, models, sharding, step, teachers, train
-from kdfas_jax.objective import Objective
+from input_pipeline.prepare import prepare
+from kdfas_jax import models
+from kdfas_jax.commands import edit, evaluate, train
+from kdfas_jax.objective import losses
+from kdfas_jax.objective.passes import training_pass
+from kdfas_jax.objective.weighted_sum import Objective
+from kdfas_jax.parallel import sharding
+from kdfas_jax.training import step, teachers
 
 GAN = {"name": "stargan", "classes": 3, "image_size": 16, "generator_width": 4, "generator_repeats": 1}
 GAN |= {"discriminator_width": 4, "discriminator_repeats": 2}
@@ -42,7 +48,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def passed(model, variables):
-    return jax.jit(model.training_pass)(variables, *batch(), jax.random.key(1))
+    return jax.jit(functools.partial(training_pass, model))(variables, *batch(), jax.random.key(1))
 
 
 def test_both_networks_are_one_model_which_as_a_teacher_is_its_discriminator(model, variables):
@@ -80,7 +86,7 @@ def test_the_training_pass_names_what_the_terms_read(passed):
 
 def test_the_order_of_the_wanted_attributes_follows_the_key(model, variables):
     labels = np.arange(3 * B, dtype=np.float32).reshape(B, 3) / 12
-    wanted = jax.jit(lambda key: model.training_pass(variables, batch()[0], labels, key)[0]["wanted"])
+    wanted = jax.jit(lambda key: training_pass(model, variables, batch()[0], labels, key)[0]["wanted"])
     orders = {tuple(np.asarray(wanted(jax.random.key(i)))[:, 0].tolist()) for i in range(12)}
     assert len(orders) > 6
     np.testing.assert_array_equal(wanted(jax.random.key(3)), wanted(jax.random.key(3)))
@@ -107,7 +113,7 @@ def test_the_critics_outputs_teach_the_discriminator_alone_and_the_others_the_ge
 
     def gradients(params):
         def outputs(params):
-            out, _ = model.training_pass({**variables, "params": params}, images, labels, jax.random.key(1))
+            out, _ = training_pass(model, {**variables, "params": params}, images, labels, jax.random.key(1))
             return {name: jnp.sum(out[name] ** 2) for name in (*TO_DISCRIMINATOR, *TO_GENERATOR)}
 
         sums, back = jax.vjp(outputs, params)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from input_pipeline.simulate import attack, camera, instruments, structure
+from input_pipeline.simulate.capture import attack, camera, instruments, structure
 
 SIZE = 32
 

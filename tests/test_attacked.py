@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from configs import common
-from input_pipeline import attacked
-from input_pipeline.simulate import attack
+from input_pipeline.simulate.capture import attack
+from input_pipeline.stream import attacked
 
 
 @pytest.fixture(autouse=True)

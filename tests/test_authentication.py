@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from input_pipeline import pipeline
-from kdfas_jax import authentication, report, report_system
-from kdfas_jax.tasks import TASKS
+from input_pipeline.stream import pipeline
+from kdfas_jax.metrics import authentication
+from kdfas_jax.report import page as report
+from kdfas_jax.report import system as report_system
+from kdfas_jax.targets.tasks import TASKS
 
 MATCHES = {"mated": (0.9, 0.8, 0.7, 0.2), "nonmated": (0.5, 0.3, 0.1, 0.0), "attack": (0.9, 0.6, 0.95, 0.3)}
 SCORES = {"mated": (0.9, 0.3, 0.8, 0.9), "nonmated": (0.9, 0.9, 0.2, 0.9), "attack": (0.7, 0.1, 0.8, 0.9)}

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from configs import kdfas_oulu
-from input_pipeline import pipeline
-from kdfas_jax import benchmark, benchmark_baseline, benchmark_input, benchmark_loop, benchmark_step, models, step
-from kdfas_jax.models import weights
-from kdfas_jax.objective import Objective
+from input_pipeline.stream import pipeline
+from kdfas_jax import models
+from kdfas_jax.models.published import weights
+from kdfas_jax.objective.weighted_sum import Objective
+from kdfas_jax.performance import benchmark, benchmark_baseline, benchmark_input, benchmark_loop, benchmark_step
+from kdfas_jax.training import step
 from tests.conftest import ROOT
 from tests.tiny import get_config
 
@@ -183,7 +185,7 @@ def test_a_baseline_that_is_not_installed_is_an_error_with_the_command():
 def test_pytorch_has_the_same_loss_for_the_same_weights(tmp_path):
     torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
     pytest.importorskip("timm")
-    from kdfas_jax import benchmark_pytorch
+    from kdfas_jax.performance import benchmark_pytorch
 
     config = kdfas_oulu.get_config("data=simulated")
     config.data.image_size = 32

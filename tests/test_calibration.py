@@ -6,7 +6,8 @@ import pytest
 from scipy.special import expit
 from sklearn.calibration import calibration_curve
 
-from kdfas_jax import calibration, metrics
+from kdfas_jax.metrics import calibration
+from kdfas_jax.metrics import detection as metrics
 
 
 def videos(scores, labels):

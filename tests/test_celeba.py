@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import faces, prepare
 from input_pipeline.datasets import celeba
-from input_pipeline.ops import decode
-from input_pipeline.records import Reader
+from input_pipeline.prepare import faces, prepare
+from input_pipeline.prepare.records import Reader
+from input_pipeline.stream.ops import decode
 
 NAMES = [f"{number:06d}.jpg" for number in (1, 2, 3, 4)]
 ATTRIBUTES = """\

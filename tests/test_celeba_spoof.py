@@ -10,8 +10,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from input_pipeline import faces, prepare, protocols, records, schema
+from input_pipeline import schema
 from input_pipeline.datasets import celeba_spoof
+from input_pipeline.prepare import faces, prepare, records
+from input_pipeline.select import protocols
 
 FACE = faces.Face((10.0, 10.0, 40.0, 40.0), np.zeros((5, 2), np.float32), 0.99)
 SIZE = (112, 448)  # width, height: boxes are to be halved across and doubled down

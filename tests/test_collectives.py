@@ -1,6 +1,6 @@
 """Bytes between devices, read from modules written as the compilers write them."""
 
-from kdfas_jax import collectives
+from kdfas_jax.performance import collectives
 
 # A loop of 12 whose body sums f32[8], inside which another of 3 gathers; outside, one gather cut into two parts.
 LOOPS = """HloModule jit_train_step, is_scheduled=true

@@ -11,9 +11,14 @@ import jax.numpy as jnp
 import pandas as pd
 import pytest
 
-from input_pipeline import datasets, pipeline, protocols, roles, schema
-from kdfas_jax import export, models, optim, perturb, step, teachers
-from kdfas_jax.objective import Objective
+from input_pipeline import datasets, schema
+from input_pipeline.select import protocols, roles
+from input_pipeline.stream import pipeline
+from kdfas_jax import models
+from kdfas_jax.commands.export import export
+from kdfas_jax.objective import passes, perturb
+from kdfas_jax.objective.weighted_sum import Objective
+from kdfas_jax.training import optim, step, teachers
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = ("kdfas_demo", "kdfas_nuaa", "kdfas_oulu", "kdfas_pod", "kdfas_huge")
@@ -41,7 +46,7 @@ def trained_outputs(config):
     images, labels = jnp.zeros((2, size, size, 3)), jnp.zeros((2, model.classes))
 
     def run():
-        return step.training_pass(model, step.init_variables(model, size, 0), images, labels, jax.random.key(0))[0]
+        return passes.training_pass(model, step.init_variables(model, size, 0), images, labels, jax.random.key(0))[0]
 
     return jax.eval_shape(run)
 
@@ -169,7 +174,7 @@ def test_kdfas_daa_is_the_published_kdfas_and_an_attack(data, sets):
     ],
 )
 def test_each_part_of_kdfas_daa_is_switched_alone(variant, read, attacked):
-    from kdfas_jax import ablation
+    from kdfas_jax.commands import ablation
 
     study = load("ablation", "base=kdfas_daa_demo,seeds=2")
     assert list(study.names) == ["none", "daa", "kdfas", "kdfas_daa"]
@@ -193,7 +198,7 @@ def test_each_part_of_kdfas_daa_is_switched_alone(variant, read, attacked):
     ],
 )
 def test_each_part_of_dtda_is_switched_alone(variant, read, attacked):
-    from kdfas_jax import ablation
+    from kdfas_jax.commands import ablation
 
     study = load("ablation", "base=dtda_demo,seeds=2")
     assert list(study.names) == ["erm", "dat", "daa", "perceptual", "generative", "dtda"]
@@ -208,7 +213,7 @@ def test_ablation_variants_change_only_the_terms():
     assert config.base.data.dataset == "simulated"
     assert tuple(config.seeds) == (0, 1)
     assert set(config.variants) == {"none", "kl_gram"}
-    from kdfas_jax.ablation import variant
+    from kdfas_jax.commands.ablation import variant
 
     run = variant(config.base, config.variants.none, 1)
     assert (run.terms.kl.weight, run.terms.covariance.weight, run.terms.ce.weight, run.seed) == (0, 0, 1, 1)
@@ -271,7 +276,7 @@ def test_student_and_recogniser_of_mtkd_learn_the_same_people(role, monkeypatch)
     ],
 )
 def test_each_part_of_mtkd_is_switched_alone(variant, read):
-    from kdfas_jax import ablation
+    from kdfas_jax.commands import ablation
 
     study = load("ablation", "base=mtkd_demo,seeds=2")
     assert list(study.names) == ["alone", "kl", "align", "mtakd"]
@@ -339,7 +344,7 @@ def test_reading_a_config_touches_no_device():
 
 
 def test_a_domain_adversary_is_for_runs_that_tell_live_from_attack():
-    from kdfas_jax import train
+    from kdfas_jax.commands import train
 
     config = load("dtda_demo")
     config.daa.classifier, config.terms.adversary.weight, config.data.target = "", 1.0, "identity"

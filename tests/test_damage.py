@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdfas_jax import checkpoint, digests, journal, report_runs, step, teachers, workdir
+from kdfas_jax.report import runs as report_runs
+from kdfas_jax.runs import workdir
+from kdfas_jax.training import checkpoint, digests, journal, step, teachers
 
 PARAMS = {"layer": {"kernel": np.random.default_rng(0).normal(size=(40, 50)).astype(np.float32)}}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kdfas_jax import distributed
+from kdfas_jax.parallel import distributed
 
 ROOT = Path(__file__).resolve().parents[1]
 # What a process says of itself after `start`.

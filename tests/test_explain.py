@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from kdfas_jax import explain, models
+from kdfas_jax import models
+from kdfas_jax.report import explain
 
 IMAGES = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
 TOWARDS = jnp.array([1, 0])

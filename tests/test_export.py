@@ -13,8 +13,15 @@ import pytest
 from PIL import Image
 from scipy.special import erf
 
-from input_pipeline import faces, ops, pipeline
-from kdfas_jax import checkpoint, evaluate, export, export_formats, models, step, workdir
+from input_pipeline.prepare import faces
+from input_pipeline.stream import ops, pipeline
+from kdfas_jax import models
+from kdfas_jax.commands import evaluate
+from kdfas_jax.commands.export import export
+from kdfas_jax.commands.export import formats as export_formats
+from kdfas_jax.runs import workdir
+from kdfas_jax.targets import tasks
+from kdfas_jax.training import checkpoint, step
 from tests import tiny as tiny_module
 from tests.conftest import ROOT
 
@@ -300,7 +307,7 @@ def test_the_example_scores_crops_and_boxes_as_the_model_does(run, run_main, tmp
         ]
         score, decision = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         pixels = ops.decode(faces.encode(crop), 16)[None].astype(np.float32) / 255
-        expected = float(step.live_probability(*models.create(config.model).apply(variables, pixels))[0])
+        expected = float(tasks.live_probability(*models.create(config.model).apply(variables, pixels))[0])
         assert float(score) == pytest.approx(expected, abs=1e-3)
         found.append(expected)
         with open(os.path.join(bundle, "bundle.json"), encoding="utf-8") as file:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import faces
+from input_pipeline.prepare import faces
 
 
 @pytest.fixture

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from configs import common
-from kdfas_jax import evaluate, folds, report, teachers, train, workdir
+from kdfas_jax.commands import evaluate, folds, train
+from kdfas_jax.report import page as report
+from kdfas_jax.runs import workdir
+from kdfas_jax.training import teachers
 from tests import tiny
 
 ZEROS = dict.fromkeys(

@@ -11,7 +11,8 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from kdfas_jax import models
-from kdfas_jax.models import iresnet, resnet, weights
+from kdfas_jax.models import iresnet, resnet
+from kdfas_jax.models.published import weights
 from tests import golden_files
 from tests.test_resnet import drawn, zeros
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import ml_collections
 import pytest
 
-from kdfas_jax import lock, overrides, teachers, train, workdir
+from kdfas_jax.commands import train
+from kdfas_jax.runs import lock, overrides, workdir
+from kdfas_jax.training import teachers
 
 ROOT = Path(__file__).resolve().parents[1]
 HOLD = """
@@ -131,7 +133,7 @@ def test_the_default_folder_tells_runs_apart():
 
 
 def test_evaluating_a_study_trains_nothing(tiny, tmp_path, monkeypatch, caplog):
-    from kdfas_jax import ablation, evaluate
+    from kdfas_jax.commands import ablation, evaluate
 
     study = {"base": tiny, "names": ("a", "b"), "variants": {"a": {}, "b": {}}, "seeds": (0,)}
     study = ml_collections.ConfigDict(study)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from kdfas_jax import metrics
+from kdfas_jax.metrics import detection as metrics
 
 
 def videos(**scores):

@@ -10,8 +10,12 @@ import pandas as pd
 import pytest
 
 from configs import common
-from kdfas_jax import checkpoint, evaluate, join, models, report_compare, step, teachers, train, workdir
+from kdfas_jax import models
+from kdfas_jax.commands import evaluate, join, train
 from kdfas_jax.models import iresnet, together, vit
+from kdfas_jax.report import comparison as report_compare
+from kdfas_jax.runs import workdir
+from kdfas_jax.training import checkpoint, step, teachers
 from tests import tiny as tiny_configs
 
 IMAGES = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdfas_jax import losses
-from kdfas_jax.objective import Objective
+from kdfas_jax.objective import losses
+from kdfas_jax.objective.weighted_sum import Objective
 
 TERMS = {
     "ce": {"kind": "cross_entropy", "weight": 0.3, "smoothing": 0.1},

@@ -7,7 +7,8 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
 from configs import common
-from input_pipeline import faces, ops
+from input_pipeline.prepare import faces
+from input_pipeline.stream import ops
 
 OFF = {"crop": 1.0, "flip": False, "degrade": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}  # tones are by default
 FULL = {"crop": 0.5, "flip": True, "exposure": 1.0, "colour": 0.3, "degrade": 0.5, "erasing": 1.0}

@@ -4,7 +4,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from kdfas_jax import optim
+from kdfas_jax.training import optim
 
 CONFIG = ml_collections.ConfigDict(
     {

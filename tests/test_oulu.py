@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline import datasets, faces, prepare, records, schema
+from input_pipeline import datasets, schema
+from input_pipeline.prepare import faces, prepare, records
 from tests.video_files import cut_before, oulu_tree, shown, write_video
 
 oulu = datasets.get("oulu")

@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 
-from input_pipeline import pairs, schema
+from input_pipeline import schema
 from input_pipeline.datasets import identity
-from input_pipeline.pairs import Pair
+from input_pipeline.select import pairs
+from input_pipeline.select.pairs import Pair
 
 LINES = [
     "2\t2",

@@ -12,8 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import common, kdfas_daa_demo
-from kdfas_jax import models, perturb, plan, sharding, step, validate
-from kdfas_jax.objective import Objective
+from kdfas_jax import models
+from kdfas_jax.objective import perturb
+from kdfas_jax.objective.weighted_sum import Objective
+from kdfas_jax.parallel import sharding
+from kdfas_jax.performance import plan
+from kdfas_jax.training import step, validate
 
 DOMAINS = np.array([0, 1, 2, 0, 1], np.int32)
 TARGETS = ("uniform", "confuse")

@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from input_pipeline import pipeline, protocols, records, stream
+from input_pipeline.prepare import records
+from input_pipeline.select import protocols
+from input_pipeline.stream import pieces as stream
+from input_pipeline.stream import pipeline
 
 LIGHT = {"randaugment": {"ops": 0, "magnitude": 9}, "mixup": 0.0, "cutmix": 0.0}
 

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from kdfas_jax import plan
+from kdfas_jax.performance import plan
 
 GIB = 2**30
 

@@ -12,8 +12,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from input_pipeline import faces, inputs, media, parts, pipeline, tables
-from kdfas_jax import annotated, checkpoint, evaluate, models, predict, step, workdir
+from input_pipeline import tables
+from input_pipeline.prepare import faces, parts
+from input_pipeline.sources import inputs, media
+from input_pipeline.stream import pipeline
+from kdfas_jax import models
+from kdfas_jax.commands import evaluate
+from kdfas_jax.commands.predict import annotated, predict
+from kdfas_jax.runs import workdir
+from kdfas_jax.training import checkpoint, step
 from tests import tiny as tiny_module
 from tests.test_faces import draw_face
 from tests.video_files import cut_before, write_video

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from kdfas_jax import preemption, train
-from kdfas_jax.objective import Objective
+from kdfas_jax.commands import train
+from kdfas_jax.objective.weighted_sum import Objective
+from kdfas_jax.parallel import preemption
 
 
 def test_a_signal_after_the_last_save_waits_until_the_checkpoints_are_closed(tiny, tmp_path, monkeypatch, capsys):

@@ -20,7 +20,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from input_pipeline import datasets, faces, parts, prepare, records, schema
+from input_pipeline import datasets, schema
+from input_pipeline.prepare import faces, parts, prepare, records
 from tests.video_files import write_video
 
 BOX = (4.0, 2.0, 10.0, 12.0)

@@ -5,7 +5,8 @@ import itertools
 import pandas as pd
 import pytest
 
-from input_pipeline import datasets, protocols, schema
+from input_pipeline import datasets, schema
+from input_pipeline.select import protocols
 from tests import video_files
 
 OULU = {  # (live, attack) videos of train, dev, test: the table of OULU-NPU's README

@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 
 from configs.teachers import domains_demo
-from input_pipeline import datasets, pipeline, protocols, schema
-from kdfas_jax import folds, join, provenance, report, report_parts, teachers, train, workdir
+from input_pipeline import datasets, schema
+from input_pipeline.select import protocols
+from input_pipeline.stream import pipeline
+from kdfas_jax.commands import folds, join, provenance, train
+from kdfas_jax.report import page as report
+from kdfas_jax.report import parts as report_parts
+from kdfas_jax.runs import workdir
+from kdfas_jax.training import teachers
 
 USERS = {"users": (1, 2, 21, 36)}
 FACTS = {

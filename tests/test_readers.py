@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import datasets, media
+from input_pipeline import datasets
+from input_pipeline.sources import media
 from tests.video_files import shown, write_video
 
 

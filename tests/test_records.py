@@ -13,9 +13,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from input_pipeline import faces, parts, pipeline, prepare, records
-from kdfas_jax import confuse, edit, evaluate, workdir
-from kdfas_jax.tasks import TASKS, score_videos
+from input_pipeline.prepare import faces, parts, prepare, records
+from input_pipeline.stream import pipeline
+from kdfas_jax.commands import confuse, edit, evaluate
+from kdfas_jax.runs import workdir
+from kdfas_jax.targets.tasks import TASKS, score_videos
 
 ROLES = ("dev", "test")
 FACE = faces.Face((4.0, 2.0, 10.0, 12.0), np.zeros((5, 2), np.float32), 0.99)

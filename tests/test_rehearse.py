@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kdfas_jax import rehearse, workdir
+from kdfas_jax.commands import rehearse
+from kdfas_jax.runs import workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,10 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from input_pipeline import pipeline
-from kdfas_jax import evaluate, metrics, models, report, report_compare, report_plots, report_runs, sharding, step
-from kdfas_jax.report_parts import Evaluated, Looked, worst
-from kdfas_jax.tasks import TASKS, VIDEO
+from input_pipeline.stream import pipeline
+from kdfas_jax import models
+from kdfas_jax.commands import evaluate
+from kdfas_jax.metrics import detection as metrics
+from kdfas_jax.parallel import sharding
+from kdfas_jax.report import comparison as report_compare
+from kdfas_jax.report import page as report
+from kdfas_jax.report import plots as report_plots
+from kdfas_jax.report import runs as report_runs
+from kdfas_jax.report.parts import Evaluated, Looked, worst
+from kdfas_jax.targets.tasks import TASKS, VIDEO
+from kdfas_jax.training import step
 
 MODEL = {"name": "vit", "variant": "Ti/16", "width": 48, "depth": 2, "heads": 3}
 

@@ -10,10 +10,14 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from kdfas_jax import models, perturb, sharding, step, teachers
-from kdfas_jax.checkpoint import Checkpoints
-from kdfas_jax.models import resnet, weights
-from kdfas_jax.objective import Objective
+from kdfas_jax import models
+from kdfas_jax.models import resnet
+from kdfas_jax.models.published import weights
+from kdfas_jax.objective import perturb
+from kdfas_jax.objective.weighted_sum import Objective
+from kdfas_jax.parallel import sharding
+from kdfas_jax.training import step, teachers
+from kdfas_jax.training.checkpoint import Checkpoints
 from tests import golden_files
 
 TINY = {"width": 8, "blocks": (1, 1, 1, 1)}

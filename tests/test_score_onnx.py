@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import media
+from input_pipeline.sources import media
 from tests.test_predict import HOSTILE
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "score_onnx.py"

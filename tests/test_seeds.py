@@ -7,8 +7,10 @@ import optax
 import pytest
 from flax import linen as nn
 
-from kdfas_jax import ablation, step, train
-from kdfas_jax.objective import Objective
+from kdfas_jax.commands import ablation, train
+from kdfas_jax.objective import passes
+from kdfas_jax.objective.weighted_sum import Objective
+from kdfas_jax.training import step
 
 
 @pytest.fixture
@@ -59,9 +61,10 @@ class Noting(nn.Module):
         note(key)
         return super().init(key, images)
 
-    def training_pass(self, variables, images, labels, key):
-        note(key)
-        return self.apply(variables, images)[1], {"batch_stats": {}}
+
+def noting_pass(model, variables, images, labels, key):
+    note(key)
+    return model.apply(variables, images)[1], {"batch_stats": {}}
 
 
 class NotingObjective(Objective):
@@ -72,7 +75,8 @@ class NotingObjective(Objective):
         return super().init(key, student, teachers)
 
 
-def test_parameters_terms_and_every_step_have_keys_of_their_own():
+def test_parameters_terms_and_every_step_have_keys_of_their_own(monkeypatch):
+    monkeypatch.setitem(passes.PASSES, Noting, noting_pass)
     KEYS.clear()
     model, optimiser = Noting(), optax.sgd(1.0)
     objective = NotingObjective({"ce": {"kind": "cross_entropy", "weight": 1.0}}, {})

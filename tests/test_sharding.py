@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdfas_jax import losses, sharding
 from kdfas_jax.models import vit
+from kdfas_jax.objective import losses
+from kdfas_jax.parallel import sharding
 
 WORKER = Path(__file__).with_name("sharded_step.py")
 QUICK = "--xla_backend_optimization_level=0"  # the steps are compiled for a minute and run once

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from input_pipeline import protocols
 from input_pipeline.datasets import simulated
 from input_pipeline.schema import LIVE, table
-from input_pipeline.simulate import camera, instruments, noise, render, scene
+from input_pipeline.select import protocols
+from input_pipeline.simulate import noise, render, scene
+from input_pipeline.simulate.capture import camera, instruments
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from input_pipeline.simulate import build_head, face, head, scene
+from input_pipeline.simulate import scene
+from input_pipeline.simulate.people import build_head, face, head
 
 SIZE = 96
 

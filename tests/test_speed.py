@@ -1,5 +1,5 @@
 from configs import common
-from kdfas_jax import speed
+from kdfas_jax.performance import speed
 
 
 def test_rates_are_of_images_and_need_no_data(capsys):

@@ -9,8 +9,11 @@ import pytest
 from flax import linen as nn
 from flax import traverse_util
 
-from kdfas_jax import losses, models
-from kdfas_jax.models import counting, stargan, weights, weights_stargan
+from kdfas_jax import models
+from kdfas_jax.models import counting, stargan
+from kdfas_jax.models.published import stargan as weights_stargan
+from kdfas_jax.models.published import weights
+from kdfas_jax.objective import losses
 from tests import golden_files
 
 SMALL = {"classes": 3, "image_size": 16, "width": 4, "repeats": 2}

@@ -6,9 +6,10 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from kdfas_jax import checkpoint, sharding, step
 from kdfas_jax.models import vit
-from kdfas_jax.objective import Objective
+from kdfas_jax.objective.weighted_sum import Objective
+from kdfas_jax.parallel import sharding
+from kdfas_jax.training import checkpoint, step
 
 TERMS = {
     "ce": {"kind": "cross_entropy", "weight": 1.0},

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from input_pipeline import prepare, records
-from kdfas_jax import workdir
-from kdfas_jax.checkpoint import Checkpoints
+from input_pipeline.prepare import prepare, records
+from kdfas_jax.runs import workdir
+from kdfas_jax.training.checkpoint import Checkpoints
 from tests import object_storage
 
 ROOT = Path(__file__).resolve().parents[1]

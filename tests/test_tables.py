@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from input_pipeline import tables
-from kdfas_jax import spreadsheet
+from kdfas_jax.report import spreadsheet
 
 HOSTILE = [
     "=1+1",

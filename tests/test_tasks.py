@@ -11,10 +11,16 @@ import pandas as pd
 import pytest
 from jax.sharding import PartitionSpec
 
-from input_pipeline import faces as detection
-from input_pipeline import pairs, parts, pipeline
-from kdfas_jax import confuse, evaluate, models, report, sharding, tasks, train, verify
-from kdfas_jax.tasks import TASKS
+from input_pipeline.prepare import faces as detection
+from input_pipeline.prepare import parts
+from input_pipeline.select import pairs
+from input_pipeline.stream import pipeline
+from kdfas_jax import models
+from kdfas_jax.commands import confuse, evaluate, train, verify
+from kdfas_jax.parallel import sharding
+from kdfas_jax.report import page as report
+from kdfas_jax.targets import tasks
+from kdfas_jax.targets.tasks import TASKS
 
 RECOGNISER = {"name": "iresnet", "classes": 8, "width": 8, "blocks": (1, 1, 1, 1), "embedding": 16, "dtype": "float32"}
 

@@ -8,21 +8,15 @@ import pandas as pd
 import pytest
 
 from configs import dtda_ocim
-from input_pipeline import pipeline
-from kdfas_jax import (
-    checkpoint,
-    evaluate,
-    export,
-    models,
-    predict,
-    provenance,
-    report,
-    sharding,
-    step,
-    teachers,
-    train,
-    workdir,
-)
+from input_pipeline.stream import pipeline
+from kdfas_jax import models
+from kdfas_jax.commands import evaluate, provenance, train
+from kdfas_jax.commands.export import export
+from kdfas_jax.commands.predict import predict
+from kdfas_jax.parallel import sharding
+from kdfas_jax.report import page as report
+from kdfas_jax.runs import workdir
+from kdfas_jax.training import checkpoint, step, teachers
 from tests import tiny as tiny_configs
 
 

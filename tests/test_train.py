@@ -16,8 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdfas_jax import models, optim, sharding, step, teachers, train
-from kdfas_jax.checkpoint import Checkpoints
+from kdfas_jax import models
+from kdfas_jax.commands import train
+from kdfas_jax.parallel import sharding
+from kdfas_jax.training import optim, step, teachers
+from kdfas_jax.training.checkpoint import Checkpoints
 from tests.test_weights import as_timm, initialise, save
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,8 +13,14 @@ import pytest
 from flax import linen as nn
 from PIL import Image
 
-from input_pipeline import faces, media, ops
-from kdfas_jax import annotated, export, export_formats, models, predict, workdir
+from input_pipeline.prepare import faces
+from input_pipeline.sources import media
+from input_pipeline.stream import ops
+from kdfas_jax import models
+from kdfas_jax.commands.export import export
+from kdfas_jax.commands.export import formats as export_formats
+from kdfas_jax.commands.predict import annotated, predict
+from kdfas_jax.runs import workdir
 from tests.conftest import ROOT
 from tests.test_export import MOBILE, agree, evaluated, fresh, tiny_alone
 from tests.test_predict import face_of

@@ -5,8 +5,10 @@ import re
 
 import pytest
 
-from input_pipeline import pipeline
-from kdfas_jax import ablation, benchmark, plan, train, validate
+from input_pipeline.stream import pipeline
+from kdfas_jax.commands import ablation, train
+from kdfas_jax.performance import benchmark, plan
+from kdfas_jax.training import validate
 from tests.test_configs import CONFIGS, load
 
 WRONG = (

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdfas_jax.verification import cosine, verification
+from kdfas_jax.metrics.verification import cosine, verification
 
 
 def random_pairs(seed=0, n=400):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline import faces, prepare, records
+from input_pipeline.prepare import faces, prepare, records
 from tests import video_files
 from tests.video_files import REPLAY, cut_before
 

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from input_pipeline import annotations, datasets, schema
+from input_pipeline import datasets, schema
+from input_pipeline.sources import annotations
 from tests import video_files
 from tests.video_files import REPLAY, cut_before, shown, write_video
 

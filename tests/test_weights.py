@@ -12,7 +12,10 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from kdfas_jax.models import vit, weights, weights_match, weights_vit
+from kdfas_jax.models import vit
+from kdfas_jax.models.published import match as weights_match
+from kdfas_jax.models.published import vit as weights_vit
+from kdfas_jax.models.published import weights
 from tests import golden_files
 from tests.golden_files import distance
 

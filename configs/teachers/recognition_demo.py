@@ -1,7 +1,7 @@
 """A face recogniser small enough for two CPU cores, on simulated people: no data, no downloads.
 
     python main.py --config=configs/teachers/recognition_demo.py
-    python -m kdfas_jax.verify --workdir=runs/recognition_demo --raw_dir=/path/to/orl
+    python -m kdfas_jax.commands.verify --workdir=runs/recognition_demo --raw_dir=/path/to/orl
 
 An IResNet of 0.6 M parameters, ArcFace on 160 people; dev and test are pairs of pictures of 20 further people each.
 Cost: four minutes on two busy cores, one of them rendering 2,400 pictures, once. Seed 0: AUC 0.968 on the test people,
@@ -11,13 +11,13 @@ Cost: four minutes on two busy cores, one of them rendering 2,400 pictures, once
 import itertools
 
 from configs import common
-from input_pipeline import pairs
+from input_pipeline.schema import PERSON_SPLITS
 
 
 def get_config(argument: str = ""):
     """Arguments: identities (of whom eight in ten train)."""
     args = common.parse(argument, identities=200)
-    splits = itertools.islice(itertools.cycle(pairs.SPLITS), args.identities)
+    splits = itertools.islice(itertools.cycle(PERSON_SPLITS), args.identities)
     config = recogniser("recognition_demo", classes=sum(split == "train" for split in splits))
     config.model.update({"variant": "18", "width": 16, "blocks": (1, 1, 1, 1), "embedding": 128})
     # A few people and steps [C]: the paper's scale and margin are for thousands of both.

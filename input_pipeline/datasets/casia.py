@@ -7,8 +7,8 @@ train, 30 test; there is no dev split and no annotation.
 
 import functools
 
-from input_pipeline import annotations, media
 from input_pipeline.schema import LIVE, Presentation
+from input_pipeline.sources import annotations, media
 
 EXPECTED_TREE = """\
 RAW/

@@ -7,8 +7,9 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from input_pipeline import media, schema
+from input_pipeline import schema
 from input_pipeline.schema import UNKNOWN, Frame, Presentation
+from input_pipeline.sources import media
 
 EXPECTED_TREE = """\
 RAW/

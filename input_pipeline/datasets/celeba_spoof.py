@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from input_pipeline import media, schema
+from input_pipeline import schema
 from input_pipeline.schema import LIVE, Box, Frame, Presentation
+from input_pipeline.sources import media
 
 EXPECTED_TREE = """\
 RAW/

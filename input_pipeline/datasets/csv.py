@@ -5,8 +5,8 @@ import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from input_pipeline import media
 from input_pipeline.schema import LIVE, Frame, Presentation
+from input_pipeline.sources import media
 
 EXPECTED_TREE = """\
 RAW.csv, UTF-8, commas between the fields:

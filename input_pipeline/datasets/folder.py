@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from input_pipeline import media
 from input_pipeline.schema import LIVE, Presentation
+from input_pipeline.sources import media
 
 EXPECTED_TREE = """\
 RAW/                               or, with splits,  RAW/

@@ -8,8 +8,8 @@ LFW (Huang, Ramesh, Berg, Learned-Miller: Labeled Faces in the Wild, University 
 import functools
 from pathlib import Path
 
-from input_pipeline import media
 from input_pipeline.schema import UNKNOWN, Presentation
+from input_pipeline.sources import media
 
 EXPECTED_TREE = """\
 RAW/

@@ -7,8 +7,8 @@ gaps. Six of the phone's videos are upside down and say so in their metadata; th
 import functools
 from pathlib import Path
 
-from input_pipeline import annotations, media
 from input_pipeline.schema import LIVE, Presentation
+from input_pipeline.sources import annotations, media
 
 EXPECTED_TREE = """\
 RAW/

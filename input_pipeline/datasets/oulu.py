@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from input_pipeline import annotations, media, schema
+from input_pipeline import schema
 from input_pipeline.schema import LIVE, Box, Presentation
+from input_pipeline.sources import annotations, media
 
 EXPECTED_TREE = """\
 RAW/

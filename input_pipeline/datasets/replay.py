@@ -7,8 +7,8 @@ Chingovska, Anjos, Marcel: On the Effectiveness of Local Binary Patterns in Face
 import functools
 from pathlib import Path
 
-from input_pipeline import annotations, media
 from input_pipeline.schema import LIVE, Presentation
+from input_pipeline.sources import annotations, media
 
 EXPECTED_TREE = """\
 RAW/

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from input_pipeline import pairs, schema
+from input_pipeline import schema
 from input_pipeline.datasets import simulated
 from input_pipeline.schema import UNKNOWN, Presentation
 from input_pipeline.simulate import scene
@@ -78,7 +78,7 @@ def _presentation(person: int, picture: int, load, attributes: str) -> Presentat
         video=f"{subject}/{picture:03d}",
         species=UNKNOWN,
         load=load,
-        split=pairs.SPLITS[person % len(pairs.SPLITS)],
+        split=schema.PERSON_SPLITS[person % len(schema.PERSON_SPLITS)],
         session=str(session),
         sensor=str(phone),
         attributes=attributes,

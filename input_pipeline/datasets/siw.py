@@ -6,8 +6,8 @@ Liu, Jourabloo, Liu: Learning Deep Models for Face Anti-Spoofing: Binary or Auxi
 
 import functools
 
-from input_pipeline import annotations, media
 from input_pipeline.schema import LIVE, Presentation
+from input_pipeline.sources import annotations, media
 
 EXPECTED_TREE = """\
 RAW/

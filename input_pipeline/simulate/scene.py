@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline.simulate import camera, domains, face, instruments
-from input_pipeline.simulate.attributes import attributes as attributes_of
-from input_pipeline.simulate.light import draw_light
+from input_pipeline.simulate import domains
+from input_pipeline.simulate.capture import camera, instruments
+from input_pipeline.simulate.capture.light import draw_light
+from input_pipeline.simulate.capture.room import backdrop
 from input_pipeline.simulate.noise import draw, fold
-from input_pipeline.simulate.person import CLOTHES, moment, person
-from input_pipeline.simulate.room import backdrop
+from input_pipeline.simulate.people import face
+from input_pipeline.simulate.people.attributes import attributes as attributes_of
+from input_pipeline.simulate.people.person import CLOTHES, moment, person
 
 PHONES, SESSIONS, ACCESSES, USERS = 6, 3, 5, 55
 PEOPLE = 999  # users beyond the 55 of OULU-NPU are further people

@@ -1,7 +1,7 @@
 """StarGAN: the generator that edits a face's attributes, and the discriminator that judges and reads them.
 
 Sources: Choi et al., CVPR 2018 (arXiv 1711.09020), tables 4 and 5, and its published implementation
-(yunjey/stargan), whose CelebA checkpoints `weights_stargan` imports. In shapes, `b` is the batch, `s` the side of
+(yunjey/stargan), whose CelebA checkpoints `published.stargan` imports. In shapes, `b` is the batch, `s` the side of
 the image, `d` the width of the first convolution and `k` the number of attributes.
 """
 
@@ -12,8 +12,6 @@ import einops
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-
-from kdfas_jax import losses
 
 # [S, the implementation] PyTorch's default for convolutions, uniform within +-1 / sqrt(fan in). [C] Biases are zero.
 INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -186,7 +184,7 @@ class Discriminator(nn.Module):
 class StarGAN(nn.Module):
     """Generator and discriminator as one model; as a teacher it is its discriminator. The defaults are the published.
 
-    Variables: params {'generator', 'discriminator'}, batch_stats {'generator'}. `training_pass` trains the two.
+    Variables: params {'generator', 'discriminator'}, batch_stats {'generator'}. `objective.adversarial` trains the two.
 
     Fields:
       classes: number of attributes.
@@ -226,50 +224,6 @@ class StarGAN(nn.Module):
     def edit(self, images, attributes, *, train=False):
         """The generator's images [b, s, s, 3] in [0, 1] of images with the attributes [b, k] asked for."""
         return self.generator(images, attributes, train=train)
-
-    @nn.nowrap
-    def training_pass(self, variables, images, labels, key):
-        """What StarGAN's terms read of images [b, s, s, 3] in [0, 1] with attributes `labels` [b, k] in [0, 1].
-
-        Returns `(out, updated)`; a pure function of its arguments, called on the unbound module, as `apply` is.
-        updated: {'batch_stats'} after both of the generator's edits. out, all fp32:
-          logits [b, k], source [b, h, w], stages: the discriminator on the images;
-          edited [b, h, w]: the critic's values on edited images, to train the critic;
-          penalty [b]: `losses.gradient_penalty` between the two;
-          fooled [b, h, w], edited_logits [b, k]: the discriminator on edited images, to train the generator;
-          wanted [b, k]: the attributes asked for, which are the batch's own in a random order [S, the implementation];
-          images, restored [b, s, s, 3]: the images, and the edited ones edited back.
-        What trains one network sends no gradient to the other's parameters. So a loss that is the sum of both
-        networks' terms has both gradients, and one backward pass takes them, where the implementation takes them one
-        after the other, the generator's from the critic just updated [C].
-        """
-
-        def judge(params, images):
-            return self.apply({"params": params}, images)[1]
-
-        def edit(variables, images, attributes):
-            return self.apply(variables, images, attributes, train=True, method="edit", mutable=["batch_stats"])
-
-        params = variables["params"]
-        order_key, penalty_key = jax.random.split(key)
-        wanted = jax.random.permutation(order_key, labels)
-        edited, updated = edit(variables, images, wanted)
-        restored, updated = edit({**variables, **updated}, edited, labels)
-        shown = jax.lax.stop_gradient(edited)
-        fooled = judge(jax.lax.stop_gradient(params), edited)
-        out = {
-            **judge(params, images),
-            "edited": judge(params, shown)["source"],
-            "penalty": losses.gradient_penalty(
-                lambda mixed: judge(params, mixed)["source"], images, shown, penalty_key, std=jnp.asarray(self.std)
-            ),
-            "fooled": fooled["source"],
-            "edited_logits": fooled["logits"],
-            "wanted": wanted,
-            "images": images,
-            "restored": restored,
-        }
-        return out, updated
 
 
 def create(**overrides):

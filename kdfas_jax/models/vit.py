@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdfas_jax import sharding
+from kdfas_jax.parallel import sharding
 
 # Letter -> width, depth, heads, as timm and the DeiT and ViT papers list them.
 VARIANTS = {

@@ -1,0 +1,5 @@
+"""The command `python -m input_pipeline.prepare`."""
+
+from input_pipeline.prepare.prepare import main
+
+main()

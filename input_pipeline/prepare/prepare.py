@@ -1,0 +1,320 @@
+"""From a raw data set to records: detect, crop, store.
+
+    python -m input_pipeline.prepare --dataset=NAME --raw_dir=RAW [--data_dir=data] [--size=224] [--scale=1.3]
+                                     [--align] [--boxes=mtcnn] [--option KEY=VALUE ...] [--workers=N | --runner=...]
+                                     [--changed=again]
+
+leaves the records (`records`) in DATA_DIR/face_crops/NAME-SIZEpx-SCALEx[-...]/1.1.0. The work is cut into parts
+(`parts`); until all are finished they lie beside it in 1.1.0.unfinished, and the same command continues
+from there. Who makes the parts (this process, N workers, Apache Beam) changes nothing in them.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import functools
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import tqdm
+from etils import epath
+
+from input_pipeline import datasets, tables
+from input_pipeline.prepare import parts, raw, records, runners
+from input_pipeline.schema import Presentation
+
+MAX_CORRUPT = 0.01  # share of files that may be unreadable before the copy is taken for broken [C]
+FORMAT = 2  # of parts; a change of what they hold must change it
+
+
+CHANGED = ("error", "again", "keep")  # what to do where the raw files are no longer those of the records
+
+
+class BrokenCopyError(ValueError):
+    """Too much of a raw data set cannot be read."""
+
+
+def prepare(
+    dataset: str,
+    *,
+    raw_dir: str = "",
+    data_dir: str = "data",
+    options: Mapping = {},
+    max_corrupt: float = MAX_CORRUPT,
+    changed: str = "error",
+    workers: int = 1,
+    beam: Sequence[str] | None = None,
+    **crop,
+) -> records.Prepared:
+    """The records of `dataset` (a name in `datasets.READERS`), made first where no finished ones exist.
+
+    options: the reader's own. changed: what to do where files of `raw_dir` are new, removed or changed since the
+    records were made: 'error'; 'again', to prepare them anew; 'keep', to go on with the records as they are. crop:
+    fields of `parts.Crop`: size, scale, boxes, align. workers: processes; 1 works in this one. beam: the arguments of
+    an Apache Beam pipeline instead, such as ['--runner=DirectRunner']; its workers must see `raw_dir` and `data_dir`.
+    Object storage has no renames and locks: records there are only read.
+    ValueError or OSError for missing or wrong raw data or options, or no records there; BrokenCopyError, after removing
+    what was made, for a data set of which more than `max_corrupt` is unreadable. Stopped otherwise, it goes on when
+    called again. A second process that prepares the same records waits for the first.
+    """
+    if changed not in CHANGED:
+        raise ValueError(f"changed must be {', '.join(CHANGED[:-1])} or {CHANGED[-1]}, got {changed!r}")
+    crop = parts.Crop(**crop)
+    directory = builder_dir(dataset, data_dir, crop, options)
+    reader = datasets.get(dataset)
+    finished = functools.partial(
+        _finished, directory, reader, raw_dir, changed, _command(dataset, data_dir, crop, options)
+    )
+    if found := finished():
+        return found
+    if records.is_remote(directory):
+        raise ValueError(
+            f"no records in {directory}: prepare them on a local disk (python -m input_pipeline.prepare "
+            f"--dataset={dataset} ... --data_dir=data), then copy data/{records.NAME} to {data_dir}/{records.NAME}"
+        )
+    directory = Path(directory)
+    datasets.check(reader, dataset, raw_dir, options)
+    files = _listing(reader, raw_dir, directory) if raw_dir else None
+    presentations = list(reader.read(**({"raw_dir": raw_dir} if raw_dir else {}), **options))
+    with _alone(directory):
+        if found := finished():
+            return found
+        started = time.monotonic()
+        unfinished = directory.with_name(f"{directory.name}.unfinished")
+        work = _plan(unfinished, presentations, crop, files)
+        pending = [part for part in work if not part.finished]
+        runner = runners.with_workers(pending, workers) if beam is None else runners.with_beam(pending, beam)
+        try:
+            _watch(dataset, work, runner, max_corrupt)
+            _finish(unfinished, work, raw_dir, files, time.monotonic() - started)
+        except BrokenCopyError:
+            shutil.rmtree(unfinished)  # what was skipped in it must be read again when it is mended
+            raise
+        replaced = directory.with_name(f"{directory.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        if directory.exists():  # empty, or its raw files have changed
+            directory.rename(replaced)
+        unfinished.rename(directory)
+        records.sync(directory.parent)
+        shutil.rmtree(directory / "parts")
+        shutil.rmtree(replaced, ignore_errors=True)
+    return records.load(directory)
+
+
+def load(
+    dataset: str, *, raw_dir: str = "", data_dir: str = "data", options: Mapping = {}, **crop
+) -> records.Prepared | None:
+    """Finished records for exactly these settings, or None.
+
+    `raw_dir` may be left out once the records exist. ValueError where it is given and they were made from another, or
+    its files have changed since.
+    """
+    crop = parts.Crop(**crop)
+    directory, command = builder_dir(dataset, data_dir, crop, options), _command(dataset, data_dir, crop, options)
+    return _finished(directory, datasets.get(dataset), raw_dir, "error", command)
+
+
+def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) -> epath.Path:
+    """Where the records of these settings lie."""
+    config = f"{dataset}-{crop.size}px-{crop.scale:g}x"
+    config += ("-aligned" if crop.align else "") + ("-mtcnn" if crop.boxes == "mtcnn" else "")
+    config += getattr(datasets.get(dataset), "VERSION", "")
+    if options:
+        config += "-" + hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode()).hexdigest()[:8]
+    return epath.Path(data_dir, records.NAME, config, records.VERSION)
+
+
+def _finished(
+    directory: epath.Path, reader: ModuleType, raw_dir: str, changed: str, command: str
+) -> records.Prepared | None:
+    """The finished records, if they are still those of the raw files; where not, as `changed` says.
+
+    Records without a listing, and raw files that are not at hand, cannot be compared.
+    """
+    found = records.load(directory, raw_dir)
+    if not (found and found.raw and raw_dir and os.path.exists(raw_dir)):
+        return found
+    now = _listing(reader, raw_dir, directory)
+    if raw.digest(now) == found.raw:
+        return found
+    if changed == "error" or records.is_remote(directory):
+        what = raw.changes(raw.unpacked((directory / records.RAW_FILES).read_bytes()), now)
+        raise ValueError(
+            f"the raw files in {raw_dir} have changed since the records in {directory} were made: {what}; to prepare "
+            f"them anew: {command} --raw_dir={shlex.quote(raw_dir)} --changed=again; to go on with the records as they "
+            f"are: the same with --changed=keep"
+        )
+    if changed == "again":
+        return None
+    summary = records.read_summary(directory) | {"raw": raw.digest(now)}
+    records.write_atomically(Path(directory, records.RAW_FILES), raw.packed(now))
+    records.write_summary(Path(directory), summary)
+    return records.load(directory, raw_dir)
+
+
+def _listing(reader: ModuleType, raw_dir: str, directory: epath.Path) -> raw.Listing:
+    """The raw files as they are now, without records that lie among them."""
+    named = reader.files(raw_dir) if hasattr(reader, "files") else ()
+    return raw.listing(raw_dir, named, without=os.fspath(directory.parent.parent))
+
+
+def _command(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) -> str:
+    """The command that makes these records, but for the raw directory."""
+    flags = [f"--dataset={dataset}", f"--data_dir={data_dir}", f"--size={crop.size}", f"--scale={crop.scale:g}"]
+    flags += ["--align"] * crop.align + [f"--boxes={crop.boxes}"] * (crop.boxes != "annotation")
+    flags += [f"--option={name}={json.dumps(value)}" for name, value in options.items()]
+    return shlex.join(["python", "-m", "input_pipeline.prepare", *flags])
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keeps other processes of this machine out; the lock goes with the process, however it ends."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with open(directory.with_name(".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process is preparing {directory}: waiting for it", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _plan(
+    unfinished: Path, presentations: Sequence[Presentation], crop: parts.Crop, files: raw.Listing | None
+) -> list[parts.Part]:
+    """The parts of a data set; what an earlier run finished of the very same plan is kept."""
+    groups = parts.split(presentations)
+    facts = [FORMAT, crop, files and raw.digest(files), *((p.path, p.frames, p.columns()) for p in presentations)]
+    facts += [importlib.metadata.version(package) for package in ("mtcnn", "opencv-python-headless")]
+    plan = hashlib.sha256(repr(facts).encode()).hexdigest()
+    note = unfinished / "parts" / "plan"
+    if unfinished.exists() and not (note.exists() and note.read_text() == plan):
+        print(f"the raw data or the settings have changed: {unfinished} is made anew", file=sys.stderr)
+        shutil.rmtree(unfinished)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(plan)
+    return [
+        parts.Part(group, crop, unfinished / records.file_name(i, len(groups)), note.parent / f"{i:05d}.json")
+        for i, group in enumerate(groups)
+    ]
+
+
+def _watch(dataset: str, work: list[parts.Part], runner: Iterator[parts.Part], max_corrupt: float) -> None:
+    """Lets the runner work, with a bar and the time left. BrokenCopyError where more than `max_corrupt` is corrupt."""
+    finished = [part for part in work if part.finished]
+    total, done = (sum(part.frames for part in some) for some in (work, finished))
+    files = sum(len(part.presentations) for part in work)
+    corrupt = []
+    with tqdm.tqdm(desc=dataset, total=total, initial=done, unit="frame", dynamic_ncols=True) as bar:
+        for part in itertools.chain(finished, runner):
+            corrupt += part.read_note()["corrupt"]
+            if len(corrupt) > max_corrupt * files:
+                raise BrokenCopyError(
+                    f"data set '{dataset}': more than {max_corrupt:.0%} of its {files} files are corrupt; mend or "
+                    f"remove these and run again, or allow more with --max_corrupt:\n" + "\n".join(corrupt[:5])
+                )
+            bar.update(0 if part in finished else part.frames)
+
+
+def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, files: raw.Listing | None, seconds: float) -> None:
+    """From the notes of all parts: the table, TFDS's metadata and the summary."""
+    notes = [part.read_note() for part in work]
+    rows = [row | {"file": number} for number, note in enumerate(notes) for row in note["rows"]]
+    corrupt = [message for note in notes for message in note["corrupt"]]
+    if not rows:
+        raise BrokenCopyError("none of the data set's files exists or can be read; " + "; ".join(corrupt[:5]))
+    table = pd.DataFrame(rows)[list(records.TABLE_TYPES)]
+    (unfinished / "metadata.csv").write_bytes(tables.to_csv(table).encode())
+    records.write_tfds_metadata(unfinished, [len(note["rows"]) for note in notes])
+    counts = sum((Counter(note["counts"]) for note in notes), Counter(dict.fromkeys(parts.COUNTS, 0)))
+    summary = {
+        "videos": int(table.groupby("dataset")["video"].nunique().sum()),
+        **{name: counts[name] for name in parts.COUNTS},
+        "files": len(work),
+        "seconds": round(seconds, 1),  # of the last run
+        "raw_dir": raw_dir and str(Path(raw_dir).resolve()),
+        "corrupt": corrupt,
+        "missing": [row for note in notes for row in note["missing"]],
+        "raw": raw.digest(files) if files is not None else "",
+    }
+    if files is not None:
+        records.write_atomically(unfinished / records.RAW_FILES, raw.packed(files))
+    (unfinished / "summary.txt").write_text(_text(summary, table))
+    for path in unfinished.iterdir():
+        records.sync(path)
+    records.write_summary(unfinished, summary)
+
+
+def _text(summary: Mapping, table: pd.DataFrame) -> str:
+    """The summary for people: counts, then videos and frames by split and species, then what was skipped."""
+    lines = [f"{name.replace('_', ' '):>16}  {summary[name]}" for name in ("videos", *parts.COUNTS)]
+    by_species = table.groupby(["split", "species"]).agg(
+        videos=("video", "nunique"), frames=("video", "size"), with_face=("found", "sum")
+    )
+    lines += ["", by_species.to_string(), "", *(f"skipped {message}" for message in summary["corrupt"])]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _option(text: str) -> tuple[str, object]:
+    """KEY=VALUE with VALUE read as JSON where it is (3, true, 0.5), else as the string that it is."""
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE")
+    with contextlib.suppress(json.JSONDecodeError):
+        return key, json.loads(value)
+    return key, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m input_pipeline.prepare", description="Raw data set -> records.")
+    parser.add_argument("--dataset", required=True, help=", ".join(sorted(datasets.READERS)))
+    parser.add_argument("--raw_dir", default="", help="the data set as it was received")
+    parser.add_argument("--data_dir", default="data", help="where the records go (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=224, help="side of the crop in pixels (default: %(default)s)")
+    parser.add_argument("--scale", type=float, default=1.3, help="crop side / face box side (default: %(default)s)")
+    parser.add_argument("--boxes", default="annotation", help="annotation (MTCNN where there is none) or mtcnn")
+    parser.add_argument("--align", action="store_true", help="turn and fit MTCNN's landmarks to ArcFace's template")
+    parser.add_argument("--option", type=_option, action="append", default=[], help="KEY=VALUE for the reader")
+    parser.add_argument("--max_corrupt", type=float, default=MAX_CORRUPT, help="share of files (default: %(default)s)")
+    parser.add_argument("--changed", default="error", help="where raw files have: error, again (anew) or keep records")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--runner", help="an Apache Beam runner; what it needs beside goes after --")
+    parser.add_argument("beam", nargs="*", help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line; exit code 1 and one message for bad input."""
+    flags = _parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+    try:
+        prepared = prepare(
+            flags.dataset,
+            raw_dir=flags.raw_dir,
+            data_dir=flags.data_dir,
+            options=dict(flags.option),
+            size=flags.size,
+            scale=flags.scale,
+            boxes=flags.boxes,
+            align=flags.align,
+            max_corrupt=flags.max_corrupt,
+            changed=flags.changed,
+            workers=flags.workers,
+            beam=[f"--runner={flags.runner}", *flags.beam] if flags.runner else None,
+        )
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(f"{len(prepared.table)} records in {prepared.builder_dir}")
+    print(epath.Path(prepared.builder_dir, "summary.txt").read_text(), end="")

@@ -1,0 +1,137 @@
+"""Named variants of one config over seeds: trains what is missing, writes the mean-and-deviation table.
+
+A variant is a set of config overrides. All variants of one seed share its teacher, its initial parameters and its
+order of batches, so that they differ in nothing but the overrides.
+"""
+
+import copy
+import fnmatch
+import logging
+import os
+import sys
+
+import jax
+import ml_collections
+import numpy as np
+import pandas as pd
+
+from kdfas_jax.commands import evaluate, train
+from kdfas_jax.report import page as report
+from kdfas_jax.report import runs as report_runs
+from kdfas_jax.runs import workdir
+from kdfas_jax.training import validate
+from kdfas_jax.training.journal import NonFiniteLossError
+
+logger = logging.getLogger(__name__)
+
+FIGURES = ("auc", "eer", "acer", "apcer_max", "bpcer", "hter")
+
+
+def ablate(config, folder: str, *, missing: bool = True) -> str:
+    """Runs `config` = {base, names, variants, seeds} in `folder` -> the Markdown table, also written there.
+
+    FOLDER/<variant>-seed<n> holds each run; a finished one is not run again. table.{md,csv,tex} and runs.csv are
+    written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the divisor. A
+    run that stops at a non-finite loss has diverged: it is counted, has no figures and is not run again either.
+    missing: train the runs that are missing; else the finished ones are evaluated again, the table is of them alone,
+    and a warning names the others. FileNotFoundError where none is finished.
+    """
+    validate.check(config)
+    for name in config.names:
+        validate.check(variant(config.base, config.variants[name], config.seeds[0]), f"config.variants.{name}")
+    judged = [name for name, teacher in config.base.teachers.items() if teacher.config.data.target == "label"]
+    rows = [*(f"teacher {name}" for name in judged), *config.names]
+    figures: dict[str, dict[int, dict | None]] = {row: {} for row in rows}
+    table, left_out = "", []
+    for seed in config.seeds:
+        for name in config.names:
+            run = variant(config.base, config.variants[name], seed)
+            home = os.path.join(folder, f"{name}-seed{seed}")
+            results = workdir.results(run, home)
+            if not missing and results is None and not _diverged(home):
+                left_out.append(home)
+                continue
+            if not missing and results:
+                results = evaluate.evaluate_run(home)
+            if results is None and not _diverged(home):
+                logger.info("variant %s, seed %d, in %s", name, seed, home)
+                try:
+                    results = train.train(run, home)
+                except NonFiniteLossError as error:
+                    logger.warning("%s", error)
+            for teacher, taught in report_runs.teachers_of(results).items() if results else ():
+                if teacher in judged:
+                    figures[f"teacher {teacher}"][seed] = taught.results["test"]
+            figures[name][seed] = results and results["test"]
+            table = _write(folder, figures)
+    if left_out and not table:
+        raise FileNotFoundError(f"no run of the study is finished, {left_out[0]} nor any other; leave --mode=eval out")
+    if left_out:
+        logger.warning("%d runs are not finished and not in the table: %s", len(left_out), ", ".join(left_out))
+    return table
+
+
+def variant(base, overrides, seed: int) -> ml_collections.ConfigDict:
+    """A copy of `base` with nested `overrides` and `seed`; KeyError or TypeError names a key that does not fit."""
+    run = copy.deepcopy(base)
+    run.lock()
+    run.update(overrides)
+    run.seed = seed
+    return run
+
+
+def _diverged(home: str) -> bool:
+    """Whether the run in `home` has stopped at a non-finite loss (`journal`)."""
+    return bool(fnmatch.filter(workdir.names(home), "nonfinite-step*.json"))
+
+
+def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:
+    shown = _figures(figures)
+    rows = {name: _summary(list(by_seed.values()), shown) for name, by_seed in figures.items() if by_seed}
+    table = report.markdown(rows, corner="test, % (AUC as a fraction)")
+    if jax.process_index() == 0:
+        runs = [
+            {
+                "variant": name,
+                "seed": seed,
+                **{figure: report.headline(test or {}).get(figure, np.nan) for figure in shown},
+            }
+            for name, by_seed in figures.items()
+            for seed, test in by_seed.items()
+        ]
+        cells = [{"variant": name, **row} for name, row in rows.items()]
+        for name, text in (
+            ("table.md", f"    python {' '.join(sys.argv)}\n\n{table}\n"),
+            ("table.csv", pd.DataFrame(cells).to_csv(index=False)),
+            ("table.tex", _latex(cells)),
+            ("runs.csv", pd.DataFrame(runs).to_csv(index=False)),
+        ):
+            workdir.write_atomically(os.path.join(folder, name), text)
+    return table
+
+
+def _figures(figures: dict[str, dict[int, dict | None]]) -> tuple[str, ...]:
+    """Those that the table has: of detection, and of the second task where some run has one."""
+    tests = [test for by_seed in figures.values() for test in by_seed.values() if test]
+    return FIGURES + tuple(name for name in report.BOTH if any(name in report.headline(test) for test in tests))
+
+
+def _summary(tests: list[dict | None], shown: tuple[str, ...]) -> dict[str, str]:
+    """A row's cells: how many runs there are, how many diverged, and mean and deviation of each figure `shown`."""
+    finished = [report.headline(test) for test in tests if test]
+    cells = {"seeds": str(len(tests)), "diverged": str(len(tests) - len(finished))}
+    for figure in shown:
+        values = np.array([test[figure] for test in finished if figure in test])
+        values, digits = (values, 4) if report.is_area(figure) else (100 * values, 2)
+        spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+        cells[figure] = f"{values.mean():.{digits}f}{spread}" if len(values) else "-"
+    return cells
+
+
+def _latex(cells: list[dict[str, str]]) -> str:
+    lines = [" & ".join(row.values()).replace("±", "$\\pm$").replace("_", r"\_") + r" \\" for row in cells]
+    head = " & ".join(cells[0]).replace("_", r"\_") + r" \\"
+    body = "\n".join([head, r"\midrule", *lines])
+    return (
+        f"\\begin{{tabular}}{{{'l' + 'r' * (len(cells[0]) - 1)}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+    )

@@ -1,0 +1,161 @@
+"""Score dev and test with a run's best checkpoint -> results.json, scores.csv and the report."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import pandas as pd
+
+from input_pipeline import tables
+from input_pipeline.select import protocols
+from input_pipeline.stream import pipeline
+from kdfas_jax.commands import folds, provenance
+from kdfas_jax.parallel import sharding
+from kdfas_jax.report import explain
+from kdfas_jax.report import page as report
+from kdfas_jax.report import runs as report_runs
+from kdfas_jax.report.parts import Looked, worst
+from kdfas_jax.report.spreadsheet import neutralised
+from kdfas_jax.runs import lock, workdir
+from kdfas_jax.targets.tasks import TASKS
+from kdfas_jax.training import journal, optim, step, teachers
+
+
+def score_examples(score, variables, batches: Iterable[dict[str, np.ndarray]], mesh) -> pd.DataFrame:
+    """What `score` keeps of every example of a test stream [n, d], indexed by the example; the same on every host."""
+    found: dict[int, np.ndarray] = {}
+    for local in batches:
+        values, index, mask = jax.device_get(score(variables, sharding.place_batch(mesh, local)))
+        kept = mask > 0
+        found.update(zip(index[kept].tolist(), values[kept], strict=True))
+    rows = sorted(found)
+    return pd.DataFrame(np.array([found[row] for row in rows], float).reshape(len(rows), -1), index=rows)
+
+
+def score_role(score, variables, data: pipeline.Data, role: str, config, mesh) -> pd.DataFrame:
+    """The examples of one role ('train', 'dev', 'test') of `data`, scored as the run's task says."""
+    hosts = (jax.process_index(), jax.process_count())
+    batches = pipeline.test_batches(data, role, config.data, batch_size=config.eval.batch_size, shard=hosts)
+    return TASKS[config.data.target].scored(score_examples(score, variables, batches, mesh), data)
+
+
+def open_data(config, folder: str) -> pipeline.Data:
+    """The data of the run in `folder`; errors as of `pipeline.open_data` and `check_data`."""
+    data = pipeline.open_data(config.data)
+    check_data(folder, data.fingerprint)
+    return data
+
+
+def check_data(folder: str, fingerprint: str) -> None:
+    """ValueError where data of this `fingerprint` are not those that the run in `folder` was made with."""
+    made_with = workdir.read(folder)["data_fingerprint"]
+    if made_with != fingerprint:
+        raise ValueError(
+            f"the records of today are not those that the run was made with (data_fingerprint {made_with[:12]} in "
+            f"{folder}/config.json, {fingerprint[:12]} now): expected the same; copy those records to its "
+            f"config.data.data_dir, or train anew with another --workdir"
+        )
+
+
+def evaluate(config, folder: str) -> dict:
+    """Evaluates the run in `folder` and writes eval/ and report/ there; -> what results.json holds."""
+    task = TASKS[config.data.target]
+    data = open_data(config, folder)
+    mesh = sharding.make_mesh(config.mesh)
+    sharding.check_batch(mesh, {"config.eval.batch_size": config.eval.batch_size})
+    loaded = teachers.load(folder, mesh)
+    score = step.make_score(loaded.module, mesh, task.read)
+    scored = {role: score_role(score, loaded.variables, data, role, config, mesh) for role in task.roles(data)}
+    total = optim.total_steps(config.train, data.count("train"))
+    taught, counted = provenance.taught_by(folder), teachers.parameters(config)
+    for name, facts in taught.items():
+        if facts["parameters"] is not None:  # those of the run that was used
+            counted["teachers"][name] = facts["parameters"]
+            counted["training_only"]["teachers"][name] = facts["training_only_parameters"]
+    results = {
+        "config": workdir.plain(config),
+        "step": loaded.step,
+        "finished": loaded.trained == total,
+        "steps": {"trained": loaded.trained, "total": total},
+        "protocol": config.data.protocol,
+        **task.results(scored, data),
+        "sources": data.sources,
+        "params": counted,
+        "teachers": taught,
+        "folds": [],
+    }
+    seen = {}
+    if config.report.faces and report.detects(results):
+        wrong = pd.concat(worst(report.presentations(scored["test"]), results["threshold"]["value"]).values())
+        seen = look(loaded.module, loaded.variables, data, config.data, mesh, wrong)
+    if jax.process_index() == 0:
+        _write(folder, results, scored, seen)
+    return results
+
+
+def look(model, variables, data: pipeline.Data, config, mesh, wrong: pd.DataFrame) -> dict[tuple[str, str], Looked]:
+    """The middle frame of each of the videos `wrong`, and where `model` looked on it -> {(dataset, video): Looked}.
+
+    Grad-CAM asks for what speaks for the decision, which was wrong.
+    """
+    if wrong.empty:
+        return {}
+    videos = data.table[data.has_face("test")].groupby(["dataset", "video"]).groups
+    keys = {videos[key][len(videos[key]) // 2]: key for key in zip(wrong["dataset"], wrong["video"], strict=True)}
+    chosen = data._replace(table=data.table.assign(role=np.where(data.table.index.isin(keys), "test", "")))
+    batch = next(pipeline.test_batches(chosen, "test", config, batch_size=len(keys), shard=(0, 1)))
+    labels = data.table["label"].to_numpy()[batch["index"]]
+
+    def attention(variables, image, towards):
+        return explain.attention(model, variables, step.images_of({"image": image}), towards)
+
+    heat = jax.jit(attention, out_shardings=sharding.replicated(mesh))(variables, batch["image"], 1 - labels)
+    found = zip(batch["index"].tolist(), batch["image"], jax.device_get(heat), strict=True)
+    return {keys[row]: Looked(image, where) for row, image, where in found}
+
+
+def evaluate_run(folder: str, changes: Mapping[str, Any] | None = None) -> dict:
+    """`evaluate` with the config that the run itself was made by, each fold of a protocol of several.
+
+    changes: {'report.faces': True}, values for keys of place and runtime in place of the run's own (`overrides`).
+    FileNotFoundError where there is no run, or a fold of it is missing; `lock.LockedError` where it is being trained.
+    """
+    config = ml_collections.ConfigDict(workdir.read(folder)["config"])
+    config.update_from_flattened_dict(changes or {})
+    names = protocols.folds(config.data.protocol)
+    with lock.held(folder):
+        if len(names) == 1:
+            return evaluate(config, folder)
+        homes = [folds.home(folder, name) for name in names]
+        if missing := [home for home in homes if not workdir.exists(os.path.join(home, "config.json"))]:
+            raise FileNotFoundError(
+                f"{missing[0]} does not exist; train all folds first, with the command in config.json"
+            )
+        return folds.write(config, folder, [evaluate_run(home, changes) for home in homes])
+
+
+def scores_csv(scored: dict[str, pd.DataFrame]) -> str:
+    """Returns the text of eval/scores.csv, which `report_runs.read` reads: the rows of {role: scored rows}.
+
+    Texts that a spreadsheet would run are neutralised.
+    """
+    rows = pd.concat([rows.assign(split=role) for role, rows in scored.items()])
+    return tables.to_csv(neutralised(rows[["split", *rows.columns.drop("split")]]))
+
+
+def _write(folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: dict) -> None:
+    workdir.write_atomically(os.path.join(folder, "eval", "scores.csv"), scores_csv(scored))
+    page = report.page(
+        results,
+        report.presentations(scored["test"]),
+        journal=journal.read(folder),
+        teachers=report_runs.teachers_of(results),
+        seen=seen,
+    )
+    workdir.write_atomically(os.path.join(folder, "report", "index.html"), page)
+    # Last: where it says so, the run is finished.
+    workdir.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(results, indent=2))

@@ -1,0 +1,271 @@
+"""A trained model as files that run without this project, and a bundle.json that says how to use them.
+
+    python main.py --mode=export --workdir=RUN --format=stablehlo,tflite,onnx[,onnx_int8] [--output=DIR]
+
+Each file is run on crops of the run's own data, and kept only where it agrees with the model.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from scipy.special import expit
+from sklearn.metrics import roc_auc_score
+
+from input_pipeline.stream import pipeline
+from kdfas_jax import models
+from kdfas_jax.commands import evaluate
+from kdfas_jax.commands.export import formats as export_formats
+from kdfas_jax.commands.export.formats import FORMATS, Run
+from kdfas_jax.commands.predict import predict
+from kdfas_jax.metrics.verification import cosine
+from kdfas_jax.parallel import sharding
+from kdfas_jax.report import runs as report_runs
+from kdfas_jax.runs import workdir
+from kdfas_jax.targets import tasks
+from kdfas_jax.training import step, teachers
+
+CROPS, CROPS_INT8 = 200, 1000  # most crops that a file is compared on; an AUC needs more [C]
+TOLERANCE, TOLERANCE_INT8 = 1e-4, 0.005  # of logits, score and embedding in fp32; of the AUC
+ROUNDS = 50  # of which the latency is the median
+BUNDLE = "bundle.json"
+# What the models of a name are built with to be written, where they compute the same in another way than usual.
+EXPORTED = {"mobilefacenet": {"native": True}}
+ACCEPT = (
+    "who it is, of length 1; accept where the dot product with the reference's embedding >= threshold.match.value "
+    "and score >= threshold.value"
+)
+PACKAGES = "jax", "tensorflow-cpu", "jax2onnx", "onnx", "onnxruntime", "ai-edge-litert"
+
+
+class Crops(NamedTuple):
+    """What files are judged on: `images` fp32 [n, s, s, 3], `labels` [n], and the model's own `logits` [n, 2].
+
+    Its embeddings [n, d], too, of length 1, where it recognises.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    embedding: np.ndarray | None = None
+
+
+def export(folder: str, formats: Sequence[str], output: str) -> dict:
+    """Writes the run in `folder`, at its best step on dev, to the folder `output` -> what its bundle.json holds.
+
+    formats: names of `export_formats.FORMATS`. The model computes in fp32 whatever it was trained in; one of two tasks
+    gives embeddings, too.
+    ValueError where a file does not agree with the model, for a run that does not tell live from attack or consists of
+    folds, and where `output` is on object storage or holds other things than a bundle; FileNotFoundError where the run
+    was not evaluated or its data are not there. After an error `output` is as it was.
+    """
+    config = ml_collections.ConfigDict(workdir.read(folder)["config"])
+    formats = list(dict.fromkeys(formats))
+    export_formats.check(formats)
+    _check_output(output)
+    predict.threshold_of(folder, config)  # refuses what has none
+    results = report_runs.read(folder).results
+    data = evaluate.open_data(config, folder)
+    role = tasks.TASKS[config.data.target].roles(data)[0]  # that the threshold is from
+    with jax.default_device(jax.devices("cpu")[0]):
+        bundle = _describe(config, results, role)
+        variables = _variables(folder, config)
+        temporary = f"{output.rstrip('/')}.tmp{os.getpid()}"
+        os.makedirs(temporary)
+        try:
+            crops = functools.partial(_crops, data, role, config.data)
+            bundle["files"] = _write(config, variables, formats, crops, results["threshold"]["value"], temporary)
+            with open(os.path.join(temporary, BUNDLE), "w", encoding="utf-8") as file:
+                json.dump(bundle, file, indent=2)
+            shutil.rmtree(output, ignore_errors=True)
+            os.replace(temporary, output)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return bundle
+
+
+def table(bundle: dict) -> str:
+    """The files of a bundle for the screen, in Markdown."""
+    lines = [
+        "| format | file | MB | logits differ by | decided alike | AUC, of fp32 | embedding cosine | ms, one thread |",
+        "|---" * 8 + "|",
+    ]
+    for name, entry in bundle["files"].items():
+        parity = entry["parity"]
+        auc = f"{parity['auc']:.4f}, {parity['auc_fp32']:.4f}" if "auc" in parity else ""
+        cells = [entry["format"], name, f"{entry['bytes'] / 1e6:.2f}", f"{parity['logits']:.1e}"]
+        alike = f"{parity['cosine']:.4f}" if "cosine" in parity else ""
+        cells += [f"{parity['decisions']:.1%}", auc, alike, f"{entry['latency_ms']:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _check_output(output: str) -> None:
+    """ValueError where the folder `output` holds what `export` did not write, or is on object storage."""
+    if workdir.is_remote(output):
+        raise ValueError(f"{output} is on object storage; expected a folder of this machine: give --output=DIR")
+    if not os.path.lexists(output):
+        return
+    there, own = set(os.listdir(output)) if os.path.isdir(output) else {output}, {BUNDLE}
+    if BUNDLE in there:
+        with open(os.path.join(output, BUNDLE), encoding="utf-8") as file:
+            own |= set(json.load(file)["files"])
+    if foreign := sorted(there - own):
+        raise ValueError(f"{output} holds {foreign[0]}, which is no part of a bundle; give another --output")
+
+
+def _variables(folder: str, config) -> dict:
+    """The run's variables at its best step, fp32 NumPy arrays."""
+    return jax.device_get(teachers.load(folder, sharding.make_mesh(config.mesh)).variables)
+
+
+def _write(
+    config, variables, formats: Sequence[str], crops: Callable, threshold: float, folder: str
+) -> dict[str, dict]:
+    """Writes each format into `folder` -> {file: what the bundle says of it}; ValueError where one does not agree.
+
+    crops(most) -> at most so many images and labels, as of `_crops`.
+    """
+    fields, size = {**config.model, "dtype": "float32"}, config.data.image_size
+    recognises = config.data.target == pipeline.BOTH
+    exported = models.create({**fields, **EXPORTED.get(config.model.name, {})})
+    network = export_formats.trace(exported, variables, size, recognises=recognises)
+    model = jax.jit(export_formats.forward(models.create(fields), recognises=recognises))
+    placed, references = jax.device_put(variables), {}
+    for int8 in {FORMATS[name].int8 for name in formats}:
+        images, labels = crops(CROPS_INT8 if int8 else CROPS)
+        outputs = zip(*(jax.device_get(model(placed, image[None])) for image in images), strict=True)
+        references[int8] = Crops(images, labels, *map(np.concatenate, outputs))
+    files = {}
+    for name in formats:
+        of = FORMATS[name]
+        path, judged = os.path.join(folder, of.file), references[of.int8]
+        of.write(network, path, judged.images[:: -(-len(judged.images) // CROPS)])  # at most CROPS of them
+        run = of.load(path)
+        parity = _parity(run, judged, threshold, int8=of.int8)
+        _check_parity(name, parity)
+        files[of.file] = {
+            "format": name,
+            "batch": of.batch,
+            "bytes": os.path.getsize(path),
+            "sha256": _sha256(path),
+            "parity": parity,
+            "latency_ms": _latency(run, judged.images[:1]),
+        }
+    return files
+
+
+def _crops(data: pipeline.Data, role: str, config, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most `most` crops of `role`, evenly spaced, known to be live or not -> fp32 [n, s, s, 3], labels [n]."""
+    rows = np.flatnonzero(data.has_face(role) & (data.table["label"] >= 0))
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
+    chosen = np.isin(np.arange(len(data.table)), rows)
+    data = data._replace(table=data.table.assign(role=np.where(chosen, "dev", "")))
+    batch = next(pipeline.test_batches(data, "dev", config, batch_size=len(rows), shard=(0, 1)))
+    return np.asarray(batch["image"], np.float32) / 255, data.table["label"].to_numpy()[batch["index"]]
+
+
+def _parity(run: Run, crops: Crops, threshold: float, *, int8: bool) -> dict:
+    """How the outputs of a file compare with the model's: `tolerance` is that of the differences, or of the AUC.
+
+    logits, score, embedding: the largest difference. cosine: the smallest of a file's embedding and the model's.
+    decisions: the share of crops decided alike at the threshold.
+    """
+    outputs = zip(*(run(image[None]) for image in crops.images), strict=True)
+    scores, logits, *embedding = map(np.concatenate, outputs)
+    expected = expit(crops.logits[:, 1] - crops.logits[:, 0])
+    parity = {
+        "crops": len(scores),
+        "logits": float(np.abs(logits - crops.logits).max()),
+        "score": float(np.abs(scores - expected).max()),
+        "decisions": float(((scores >= threshold) == (expected >= threshold)).mean()),
+    }
+    for found in embedding:
+        parity["embedding"] = float(np.abs(found - crops.embedding).max())
+        parity["cosine"] = float(cosine(found, crops.embedding).min())
+    if not int8:
+        return {**parity, "tolerance": TOLERANCE}
+    auc, auc_fp32 = (float(roc_auc_score(crops.labels, each)) for each in (scores, expected))
+    return {**parity, "auc": auc, "auc_fp32": auc_fp32, "tolerance": TOLERANCE_INT8}
+
+
+def _check_parity(name: str, parity: dict) -> None:
+    """ValueError where `parity` is beyond its tolerance; NaN is."""
+    if "auc" in parity:
+        differences = {"AUC": abs(parity["auc"] - parity["auc_fp32"])}
+    else:
+        differences = {key: value for key, value in parity.items() if key in export_formats.OUTPUTS}
+    for figure, difference in differences.items():
+        if not difference <= parity["tolerance"]:
+            raise ValueError(
+                f"--format={name}: its {figure} and the model's are {difference:.2g} apart on {parity['crops']} crops; "
+                f"expected at most {parity['tolerance']:g}. Nothing was written; leave this format out"
+            )
+
+
+def _latency(run: Run, image: np.ndarray) -> float:
+    """Median milliseconds of one image."""
+    seconds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        run(image)
+        seconds.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(seconds)
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _describe(config, results: dict, role: str) -> dict:
+    """What the bundle says beside its files."""
+    size, data = config.data.image_size, config.data
+    counted = models.parameters(config.model, size)
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    outputs = {
+        "score": {"shape": ["batch"], "meaning": "P(live), not calibrated; live at or above threshold.value"},
+        "logits": {"shape": ["batch", 2], "meaning": "attack, live"},
+    }
+    if config.data.target == pipeline.BOTH:
+        length = step.outputs(models.create(config.model), size)["embedding"].shape[-1]
+        outputs["embedding"] = {"shape": ["batch", length], "meaning": ACCEPT}
+    return {
+        "run": {"name": config.name, **{key: results.get(key) for key in ("step", "finished", "protocol")}},
+        "model": {
+            **workdir.plain(config.model),
+            "dtype": "float32",
+            "parameters": counted.deployed,
+            "training_only_parameters": counted.training_only,  # in none of the files
+        },
+        "input": {
+            "name": export_formats.INPUT,
+            "dtype": "float32",
+            "shape": ["batch", size, size, 3],
+            "colour": "RGB",
+            "range": [0, 1],
+            "normalisation": "inside the model",
+        },
+        "outputs": outputs,
+        "labels": {"attack": 0, "live": 1},
+        "crop": {"scale": data.scale, "align": data.align, "record_size": data.record_size, "image_size": size},
+        "threshold": results["threshold"],
+        "parity_on": f"crops of {role} of {data.dataset}, against the Flax model in fp32",
+        "machine": {"platform": platform.platform(), "cores": os.cpu_count(), "threads": 1, "packages": versions},
+    }

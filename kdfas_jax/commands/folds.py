@@ -1,0 +1,119 @@
+"""A protocol of several folds ('3' is 3.1 to 3.6): each fold is a run of its own in FOLDER/<fold>, and FOLDER has the
+mean and the population standard deviation over folds of every figure (EVALUATION in docs/methods.md)."""
+
+import copy
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import jax
+import ml_collections
+import numpy as np
+
+from kdfas_jax.report import page as report
+from kdfas_jax.report import runs as report_runs
+from kdfas_jax.runs import workdir
+
+FIGURES = ("dev", "test", "literature")
+OF_A_FOLD = ("protocol", "step", "finished", "threshold", "teachers", *FIGURES)
+SUMMED = ("counts", "non_response", "missing")
+LEFT_OUT = ("ci95",)  # an interval within one fold; `deviation` says how the folds differ
+
+
+def home(folder: str, fold: str) -> str:
+    """The folder of the run of `fold` ('siw:2.1') below that of all folds: FOLDER/siw-2.1."""
+    return os.path.join(folder, fold.replace(":", "-"))
+
+
+def config_of(config, fold: str) -> ml_collections.ConfigDict:
+    """A copy of `config` for one of the folds of its protocol.
+
+    Teachers under the same protocol get the same fold, whether they share `config.data` or, as after JSON, hold a
+    copy: else they would have been trained on what the fold tests.
+    """
+    run = copy.deepcopy(config)
+    _replace(run, config.data.protocol, fold)
+    return run
+
+
+def _replace(config, protocol: str, fold: str) -> None:
+    if config.data.protocol == protocol:
+        config.data.protocol = fold
+    for teacher in config.teachers.values():
+        _replace(teacher.config, protocol, fold)
+
+
+def combine(config, results: Sequence[Mapping]) -> dict:
+    """The contents of the folds' results.json -> that of the whole, under the `config` of the whole.
+
+    Figures of `dev`, `test` and `literature` are means over folds, those of a species over the folds that have it;
+    `deviation` beside them has the population standard deviations; counts and non-responses are sums, so that a
+    subject counts once a fold. `folds` has each fold's own.
+    """
+    role = "dev" if results[0]["dev"] else "train"
+    return {
+        "config": workdir.plain(config),
+        "step": None,
+        "finished": all(result["finished"] for result in results),
+        "protocol": config.data.protocol,
+        "threshold": {"value": None, "source": f"EER of {role}, each fold its own"},
+        **{part: _over_folds([result[part] for result in results]) for part in FIGURES},
+        "sources": {
+            role: sorted({domain for result in results for domain in result["sources"][role]})
+            for role in results[0]["sources"]
+        },
+        "params": results[0]["params"],
+        "teachers": _teachers([result["teachers"] for result in results]),
+        "folds": [{key: result[key] for key in OF_A_FOLD} for result in results],
+    }
+
+
+def _teachers(by_fold: Sequence[Mapping[str, Mapping]]) -> dict[str, dict]:
+    """The facts of each teacher, by fold -> those that are the same in all folds, else None.
+
+    Where each fold has a fold of the teacher, `run` is the folder of all; `overlap` has each fold's that differs.
+    """
+    found = {}
+    for name in by_fold[0]:
+        facts = [taught[name] for taught in by_fold]
+        same = {key: value if all(other[key] == value for other in facts) else None for key, value in facts[0].items()}
+        parents = {os.path.dirname(of["run"]) for of in facts}
+        run = same["run"] or (parents.pop() if len(parents) == 1 else None)
+        found[name] = {**same, "run": run, "overlap": "; ".join(dict.fromkeys(of["overlap"] for of in facts))}
+    return found
+
+
+def _over_folds(parts: Sequence[Mapping]) -> dict:
+    means, deviations = _spread(parts)
+    return means | ({"deviation": deviations} if deviations else {})
+
+
+def _spread(parts: Sequence[Mapping]) -> tuple[dict, dict]:
+    """(mean, population standard deviation) of each figure over those of `parts` that have it; `SUMMED` are summed."""
+    means, deviations = {}, {}
+    for name in dict.fromkeys(name for part in parts for name in part if name not in LEFT_OUT):
+        values = [part[name] for part in parts if name in part]
+        if name in SUMMED:
+            means[name] = _total(values)
+        elif isinstance(values[0], Mapping):
+            means[name], deviations[name] = _spread(values)
+        else:
+            means[name], deviations[name] = float(np.mean(values)), float(np.std(values))
+    return means, deviations
+
+
+def _total(values: Sequence[int | Mapping[str, int]]) -> int | dict[str, int]:
+    if not isinstance(values[0], Mapping):
+        return sum(values)
+    return {name: sum(value.get(name, 0) for value in values) for name in dict.fromkeys(n for v in values for n in v)}
+
+
+def write(config, folder: str, results: Sequence[Mapping]) -> dict:
+    """Combines the folds' results and writes FOLDER/report/index.html and FOLDER/eval/results.json -> its content."""
+    combined = combine(config, results)
+    if jax.process_index() == 0:
+        page = report.page(combined, teachers=report_runs.teachers_of(combined))
+        workdir.write_atomically(os.path.join(folder, "report", "index.html"), page)
+        # Last: where it says so, all folds are finished.
+        workdir.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(combined, indent=2))
+    return combined

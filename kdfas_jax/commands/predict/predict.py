@@ -1,0 +1,345 @@
+"""A trained model on a person's own images, videos, folders or webcam -> scores.csv, a row a face.
+
+    python main.py --mode=predict --workdir=RUN --input=PATH[,PATH...] [--output=scores.csv] [--annotate=DIR]
+                   [--reference=face.jpg]
+
+Faces are found, cut out and resized as those that the run was trained on; the decision is by its own threshold. With a
+reference, a picture of a person, a run of two tasks also says which of the faces are that person's.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+import pandas as pd
+import tqdm
+
+from input_pipeline import tables
+from input_pipeline.prepare import faces
+from input_pipeline.schema import Frame
+from input_pipeline.select import protocols
+from input_pipeline.sources import inputs, media
+from input_pipeline.stream import ops, pipeline
+from kdfas_jax.commands import folds
+from kdfas_jax.commands.predict import annotated
+from kdfas_jax.metrics.verification import cosine
+from kdfas_jax.parallel import sharding
+from kdfas_jax.report import spreadsheet
+from kdfas_jax.runs import workdir
+from kdfas_jax.targets.tasks import TASKS
+from kdfas_jax.training import step, teachers
+
+COLUMNS = ("input", "frame", "x", "y", "w", "h", "score", "decision", "error")
+COMPARED = ("similarity", "match", "accepted")  # with a reference
+TARGETS = ("label", pipeline.BOTH)  # of runs that tell live from attack
+NO_FACE = "no face found"
+NOT_COPIED = "annotated copy not written"
+PIXELS = 50_000_000  # of the frames held at once: 150 MB, where they are large photographs [C]
+
+
+class Looked(NamedTuple):
+    """A frame of an input and the faces found in it; no frame, and the `error`, where the input cannot be read."""
+
+    name: str
+    frame: Frame | None
+    error: str
+    found: Sequence[faces.Face] = ()
+
+
+class Reference(NamedTuple):
+    """Whom faces are compared with: the largest of the `faces` in the picture `path`, its P(live) `score` and its
+    `embedding` [d]."""
+
+    path: str
+    faces: int
+    score: float
+    embedding: np.ndarray
+
+
+class Predicted(NamedTuple):
+    """What was found: `table` has `COLUMNS`, and `COMPARED` where there was a `reference`, decided at the run's
+    `threshold`; `inputs` were read in `seconds`, of which `detecting` seconds went into finding faces; `frames` of them
+    could be read."""
+
+    table: pd.DataFrame
+    threshold: Mapping[str, Any]
+    reference: Reference | None
+    inputs: int
+    frames: int
+    seconds: float
+    detecting: float
+
+    @property
+    def scored(self) -> int:
+        """How many faces have a score."""
+        return int(self.table["score"].notna().sum())
+
+    def summary(self) -> str:
+        """Two lines for the screen, and two more of a reference."""
+        decisions, errors = self.table["decision"], self.table["error"]
+        without, uncopied = (errors == NO_FACE).sum(), errors.str.startswith(NOT_COPIED).sum()
+        lines = [
+            f"{self.scored} faces in {self.inputs} inputs: {(decisions == 'live').sum()} live, "
+            f"{(decisions == 'attack').sum()} attack at the threshold {_at(self.threshold)}; "
+            f"{without} images or frames without a face, {(errors != '').sum() - without - uncopied} unreadable inputs"
+            + (f", {uncopied} annotated copies not written" if uncopied else ""),
+            f"{self.frames / self.seconds:.1f} images a second end to end, "
+            f"{self.detecting / self.seconds:.0%} of the time face detection",
+        ]
+        return "\n".join([*lines, *self._compared()])
+
+    def _compared(self) -> Iterator[str]:
+        if not self.reference:
+            return
+        path, number, score, _ = self.reference
+        match, accepted = ((self.table[name] == "yes").sum() for name in ("match", "accepted"))
+        yield (
+            f"{match} match the reference at the cosine {_at(self.threshold['match'])}; "
+            f"accepted (live and matching): {accepted}"
+        )
+        largest = f", the largest of {number} faces" if number > 1 else ""
+        warning = "; warning: it looks like an attack, take another" if score < self.threshold["value"] else ""
+        yield f"reference {_text(path)}{largest}: P(live) {score:.4f}{warning}"
+
+
+def predict(
+    folder: str,
+    paths: Sequence[str],
+    output: str = "scores.csv",
+    *,
+    frames: int = media.FRAMES,
+    batch: int = faces.BATCH,
+    cropped: bool = False,
+    annotate: str = "",
+    reference: str = "",
+) -> Predicted:
+    """Scores all faces of the inputs `paths` with the run in `folder` and writes the CSV file `output`.
+
+    frames: taken of a video. batch: images looked at together. cropped: the images are face crops already, such as
+    rendered ones; the box is the whole image. annotate: a folder for copies of the images with boxes and scores, ''
+    for none. reference: an image of the person that faces are compared with, cut out as they are, '' for none.
+    score is P(live), live at or above the threshold of RUN/eval/results.json. A frame without a face, an input that
+    cannot be read, a frame that cannot be scored, and a copy that cannot be written is a row with its `error`, without
+    a score. x, y, w, h are pixels of the upright frame.
+    Rows are in OUTPUT.partial-PID as soon as they are known, and stay there after an error or a kill; `output` appears,
+    or replaces an older file, at the end.
+    similarity is the cosine of two embeddings, match 'yes' at or above the run's threshold for it, else 'no', accepted
+    'yes' where a face is live and matches.
+    ValueError where the run does not tell live from attack, consists of folds, or recognises nobody and there is a
+    reference, and where that cannot be read or shows no face; FileNotFoundError where the run was not trained or
+    evaluated; OSError, before anything is scored, where `output` or `annotate` cannot be written.
+    """
+    config = ml_collections.ConfigDict(workdir.read(folder)["config"])
+    threshold = threshold_of(folder, config)
+    if reference and config.data.target != pipeline.BOTH:
+        raise ValueError(
+            f"--reference={reference}: {folder} has config.data.target={config.data.target!r} and recognises nobody; "
+            f"expected a run of {pipeline.BOTH!r}"
+        )
+    found, pictures = inputs.find(paths, frames), inputs.find([reference], 1)  # before anything is written below them
+    if annotate:
+        annotated.check_folder(annotate)
+    with workdir.growing(output) as add:
+        judge = _Judge(config.data, _scorer(folder, config, batch), threshold, cropped, annotate)
+        rows = []
+        started = time.perf_counter()
+        if reference:
+            judge.enrol(reference, *pictures)
+        # By map, as a loop's variable would keep large photographs while the next ones are decoded.
+        for judged in map(judge, _groups(_frames(found), batch)):
+            add(tables.to_csv(spreadsheet.neutralised(_table(judged, reference)), header=not rows))
+            rows += judged
+        seconds = time.perf_counter() - started
+    table = _table(rows, reference)
+    return Predicted(table, threshold, judge.reference, len(found), judge.frames, seconds, judge.detecting)
+
+
+def _table(rows: list[dict], reference: str) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=COLUMNS + COMPARED if reference else COLUMNS)
+    return table.astype({"frame": "Int64", "score": float})
+
+
+def threshold_of(folder: str, config) -> dict[str, Any]:
+    """What results.json says of the threshold of the run in `folder`, made by `config`; errors as of `predict`.
+
+    Its `value` and `source`; those of `match`, too, where the run recognises.
+    """
+    if config.data.target not in TARGETS:
+        known = " or ".join(map(repr, TARGETS))
+        raise ValueError(f"{folder} has config.data.target={config.data.target!r}; expected a run of {known}")
+    names = protocols.folds(config.data.protocol)
+    if len(names) > 1:
+        raise ValueError(
+            f"{folder} has {len(names)} folds, each with its own model and threshold; name one of them, such as "
+            f"--workdir={folds.home(folder, names[0])}"
+        )
+    path = os.path.join(folder, "eval", "results.json")
+    if not workdir.exists(path):
+        raise FileNotFoundError(f"{path} does not exist; make it by: python main.py --mode=eval --workdir={folder}")
+    return workdir.evaluated(folder)["threshold"]
+
+
+def _scorer(folder: str, config, batch: int):
+    """-> score(crops uint8 [s, s, 3]) -> what the run's task reads of each, P(live) first, [1] or [1 + d].
+
+    Batches are padded, so that one size is compiled.
+    """
+    mesh = sharding.make_mesh(config.mesh)
+    model = teachers.load(folder, mesh)
+    compiled = step.make_score(model.module, mesh, TASKS[config.data.target].read)
+    parts = sharding.batch_parts(mesh)
+    size = -(-batch // parts) * parts
+
+    def score(crops: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        for start in range(0, len(crops), size):
+            part = crops[start : start + size]
+            images = np.zeros((size, model.image_size, model.image_size, 3), np.uint8)
+            images[: len(part)] = part
+            index = np.arange(size)
+            batch = {"image": images, "index": index, "mask": (index < len(part)).astype(np.float32)}
+            read, _, _ = jax.device_get(compiled(model.variables, sharding.place_batch(mesh, batch)))
+            yield from read.reshape(size, -1)[: len(part)]
+
+    return score
+
+
+def _frames(found: Sequence[inputs.Input]) -> Iterator[Looked]:
+    for source in tqdm.tqdm(found, unit="input", dynamic_ncols=True):
+        for frame, error in inputs.frames_of(source):
+            yield Looked(source.name, frame, error)
+
+
+def _groups(stream: Iterable[Looked], most: int) -> Iterator[list[Looked]]:
+    """Consecutive ones, `most` together, or as soon as they have `PIXELS`."""
+    group, pixels = [], 0
+    for of in stream:
+        group.append(of)
+        pixels += of.frame.image.shape[0] * of.frame.image.shape[1] if of.frame else 0
+        if len(group) == most or pixels >= PIXELS:
+            yield group
+            group, pixels = [], 0
+    if group:
+        yield group
+
+
+class _Judge:
+    """judge(group) -> rows of the table. `config` is the run's config.data, `score` made by `_scorer`; the others are
+    those of `predict`. `frames` were seen so far, `detecting` seconds spent in the search for faces; `reference` is who
+    was enrolled."""
+
+    def __init__(self, config, score, threshold: Mapping[str, Any], cropped: bool, annotate: str):
+        self._config, self._score, self._threshold = config, score, threshold
+        self._cropped, self._annotate = cropped, annotate
+        self.frames, self.detecting, self.reference = 0, 0.0, None
+
+    def enrol(self, path: str, picture: inputs.Input, *others: inputs.Input) -> None:
+        """Compares from now on with the largest face [C] of the `picture` at `path`; ValueError where there is none, or
+        where `others` are there, too."""
+        (frame, error), *_ = inputs.frames_of(picture)
+        found = next(self._find([frame.image])) if frame else []
+        if others or not found:
+            reason = f"a folder of {1 + len(others)} files" if others else error or NO_FACE
+            raise ValueError(f"--reference={path}: {reason}; expected a picture of one face, a crop of it if --cropped")
+        (read,) = self._score([self._crop(frame.image, found[0])])
+        self.reference = Reference(path, len(found), float(read[0]), read[1:])
+
+    def __call__(self, group: Sequence[Looked]) -> list[dict]:
+        rows = []
+        for of, own in zip(group, self._rows(group), strict=True):
+            rows += own
+            if self._annotate and of.frame:
+                rows += self._copy(of, own)
+            self.frames += of.frame is not None
+        return rows
+
+    def _rows(self, group: Sequence[Looked]) -> list[list[dict]]:
+        """The rows of each of `group`. Where they fail together, one by one: a failure costs its own picture alone."""
+        try:
+            return self._scored(group)
+        except Exception as error:  # whatever a library raises, as for lack of memory
+            reason = _reason(error)
+        if len(group) == 1:
+            return [[_failure(group[0], reason)]]
+        return [self._rows([of])[0] for of in group]
+
+    def _scored(self, group: Sequence[Looked]) -> list[list[dict]]:
+        found = self._find([of.frame.image for of in group if of.frame])
+        looked = [of._replace(found=next(found)) if of.frame else of for of in group]
+        read = iter(self._score([self._crop(of.frame.image, face) for of in looked for face in of.found]))
+        return [
+            [self._row(of, face, next(read)) for face in of.found] or [_failure(of, of.error or NO_FACE)]
+            for of in looked
+        ]
+
+    def _copy(self, of: Looked, rows: list[dict]) -> list[dict]:
+        """Writes the annotated copy of a frame -> no row, or the one that says why there is none."""
+        try:
+            annotated.write(self._annotate, self.frames, of.name, of.frame.image, rows)
+        except Exception as error:
+            return [_failure(of, f"{NOT_COPIED}: {_reason(error)}")]
+        return []
+
+    def _row(self, of: Looked, face: faces.Face, read: np.ndarray) -> dict:
+        box = {name: round(float(value), 1) for name, value in zip("xywh", face.box, strict=True)}
+        score, embedding = float(read[0]), read[1:]
+        live = score >= self._threshold["value"]
+        decision = {"score": score, "decision": "live" if live else "attack", "error": ""}
+        row = {"input": _text(of.name), "frame": of.frame.number, **box, **decision}
+        if not self.reference:
+            return row
+        similarity = float(cosine(embedding[None], self.reference.embedding[None])[0])
+        match = similarity >= self._threshold["match"]["value"]
+        return {**row, "similarity": similarity, "match": _yes(match), "accepted": _yes(live and match)}
+
+    def _find(self, images: list[np.ndarray]) -> Iterator[list[faces.Face]]:
+        started = time.perf_counter()
+        found = [[_whole(image)] for image in images] if self._cropped else faces.detect_all(images)
+        self.detecting += time.perf_counter() - started
+        return iter(found)
+
+    def _crop(self, image: np.ndarray, face: faces.Face) -> np.ndarray:
+        """The crop as those of training were made, which were JPEG files, too."""
+        size, config = self._config.record_size, self._config
+        if self._cropped:
+            crop = faces.resize(image, size)
+        else:
+            crop = faces.cut(image, face, scale=config.scale, size=size, aligned=config.align)
+        return ops.decode(faces.encode(crop), config.image_size)
+
+
+def _whole(image: np.ndarray) -> faces.Face:
+    height, width = image.shape[:2]
+    return faces.Face((0, 0, width, height), np.full((5, 2), np.nan, np.float32), 1.0)
+
+
+def _reason(error: Exception) -> str:
+    """What `error` says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _failure(of: Looked, error: str) -> dict:
+    return {
+        "input": _text(of.name),
+        "frame": of.frame.number if of.frame else None,
+        "decision": "",
+        "error": _text(error),
+        "match": "",
+        "accepted": "",
+    }
+
+
+def _yes(is_so: bool) -> str:
+    return "yes" if is_so else "no"
+
+
+def _at(threshold: Mapping[str, Any]) -> str:
+    return f"{threshold['value']:.4f} ({threshold['source']})"
+
+
+def _text(text: str) -> str:
+    """`text` with the bytes that are no UTF-8, which names of files may have, written out: \\xe9."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

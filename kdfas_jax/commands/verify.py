@@ -1,0 +1,128 @@
+"""A trained recogniser on another set of people, all of them, beside raw pixels.
+
+    python -m kdfas_jax.commands.verify --workdir=RUN --raw_dir=RAW [--dataset=identity] [--options='{"name": "lfw"}']
+                               [--pairs=pairs.txt] [--output=FILE.json]
+
+Crops are made as for the run's own training (detection, scale, alignment, size). The pairs are those of a list in
+LFW's format, else drawn. Raw pixels: cosine of grey crops less their mean, what a recogniser has to beat.
+"""
+
+import argparse
+import copy
+import json
+import sys
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+import pandas as pd
+
+from input_pipeline import datasets
+from input_pipeline.select import pairs
+from input_pipeline.stream import pipeline
+from kdfas_jax.commands.evaluate import score_examples
+from kdfas_jax.parallel import sharding
+from kdfas_jax.report import page as report
+from kdfas_jax.runs import workdir
+from kdfas_jax.targets import tasks
+from kdfas_jax.training import step, teachers
+
+
+def verify(
+    folder: str, *, dataset: str = "identity", raw_dir: str = "", options: dict | None = None, listed: str = ""
+) -> dict[str, dict]:
+    """Verification figures of the run in `folder` on another data set -> {"embedding": figures, "raw pixels": figures}.
+
+    `listed` is the path of a list of pairs, '' to draw them. ValueError where the run learned no recognition.
+    """
+    config = ml_collections.ConfigDict(workdir.read(folder)["config"])
+    if "identity" not in config.data.target:
+        raise ValueError(
+            f"{folder} has config.data.target={config.data.target!r}; expected a run of 'identity' or 'label+identity'"
+        )
+    data = _everyone(config.data, dataset, raw_dir, options or {})
+    wanted = pairs.read(listed) if listed else None
+    mesh = sharding.make_mesh(config.mesh)
+    recogniser = teachers.load(folder, mesh)
+    score = step.make_score(recogniser.module, mesh, tasks.embedding)
+
+    def batches():
+        return pipeline.test_batches(data, "test", config.data, batch_size=config.eval.batch_size, shard=(0, 1))
+
+    vectors = {
+        "embedding": score_examples(score, recogniser.variables, batches(), mesh),
+        "raw pixels": _grey(batches()),
+    }
+    scored = {name: tasks.score_pairs(of, data.table, wanted) for name, of in vectors.items()}
+    return {name: tasks.pair_figures(rows) | {"counts": _counts(rows, wanted)} for name, rows in scored.items()}
+
+
+def _counts(scored: pd.DataFrame, listed: list[pairs.Pair] | None) -> dict[str, int]:
+    """Pairs that are scored, and those of a list that are left out: an image is absent or shows no face."""
+    return {"scores": len(scored), "left_out": len(listed) - len(scored) if listed else 0}
+
+
+def _everyone(config, dataset: str, raw_dir: str, options: dict) -> pipeline.Data:
+    """All of another data set as test, cropped as `config` (the run's data) says.
+
+    A set of one's own gets the name of its folder where it is given none, so that two of them are not taken for one.
+    """
+    other = copy.deepcopy(config)
+    if raw_dir and "name" in datasets.options(datasets.get(dataset)):
+        options = {"name": Path(raw_dir).resolve().name.lower(), **options}
+    other.update({"dataset": dataset, "raw_dir": raw_dir})
+    other.options = ml_collections.ConfigDict(options)
+    data = pipeline.gather(other)
+    data = data._replace(table=data.table.assign(role="test"))
+    if not data.count("test"):
+        raise ValueError(f"{dataset} of {raw_dir}: a face was found in none of the {len(data.table)} images")
+    return data
+
+
+def _grey(batches) -> pd.DataFrame:
+    """The pixels of test batches as rows [n, h w], grey, less each image's mean."""
+    rows = {}
+    for batch in batches:
+        grey = batch["image"].mean(-1).reshape(len(batch["image"]), -1)
+        grey -= grey.mean(1, keepdims=True)
+        rows.update({index: row for index, row, mask in zip(batch["index"], grey, batch["mask"], strict=True) if mask})
+    return pd.DataFrame(np.stack(list(rows.values())), index=list(rows))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kdfas_jax.commands.verify", description="A recogniser on another set."
+    )
+    parser.add_argument("--workdir", required=True, help="a run whose config.data.target has identity")
+    parser.add_argument("--dataset", default="identity", help="reader of the other set (default: %(default)s)")
+    parser.add_argument("--raw_dir", default="", help="its raw data")
+    parser.add_argument("--options", type=json.loads, default={}, help='of its reader, JSON: \'{"name": "lfw"}\'')
+    parser.add_argument("--pairs", default="", help="a list of pairs in LFW's format; drawn without one")
+    parser.add_argument("--output", default="", help="a JSON file for the figures")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line; exit code 1 and one message for bad input."""
+    flags = _parser().parse_args(argv)
+    try:
+        figures = verify(
+            flags.workdir,
+            dataset=flags.dataset,
+            raw_dir=flags.raw_dir,
+            options=flags.options,
+            listed=flags.pairs,
+        )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    if flags.output:
+        workdir.write_atomically(flags.output, json.dumps(figures, indent=2))
+    rows = {name: report.row({"test": of}) for name, of in figures.items()}
+    print(report.markdown(rows, corner="% (AUC as a fraction)"))
+    counts = figures["embedding"]["counts"]
+    print(f"{counts['scores']} pairs scored, {counts['left_out']} left out: an image is absent or shows no face")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Published weights of StarGAN (yunjey/stargan's CelebA checkpoints) as variables of `stargan`'s models.
+
+The implementation's `main` is one list of layers, and a layer's name is its place in it: the names here are made by
+laying our own layers out in the same order.
+"""
+
+import re
+
+import numpy as np
+
+from kdfas_jax.models.published import match as weights_match
+
+# The two ends of the generator, with the residual blocks between them; None is an activation.
+HEAD = ["stem", "stem_norm", None, "down1", "down1_norm", None, "down2", "down2_norm", None]
+TAIL = ["up1", "up1_norm", None, "up2", "up2_norm", None, "out"]
+BLOCK = {"main.0": "conv1", "main.1": "norm1", "main.3": "conv2", "main.4": "norm2"}
+LEAVES = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+FACTS = {"format": "stargan", "head_replaced": False, "dropped": []}
+
+
+def convert_generator(theirs, model, expected, path):
+    """The named arrays of a published generator as variables of `stargan.Generator`; see `weights.load`."""
+    found = rename_generator(theirs)
+    reason = f"{path} is not a StarGAN generator of width {model.width}, repeats {model.repeats}"
+    weights_match.require_match(expected, found, f"{reason}; set the model's fields to the checkpoint's")
+    return found, FACTS
+
+
+def convert_discriminator(theirs, model, expected, path):
+    """The named arrays of a published discriminator as variables of `stargan.Discriminator`; see `weights.load`."""
+    found = rename_discriminator(theirs)
+    weights_match.require_match(
+        expected,
+        found,
+        f"{path} is not a StarGAN discriminator of image_size {model.image_size}, width {model.width}, repeats "
+        f"{model.repeats}, {model.classes} classes; set the model's fields to the checkpoint's",
+    )
+    return found, FACTS
+
+
+def rename_generator(theirs):
+    """Our names and layouts for a generator's state dict {name: array}, with any number of residual blocks."""
+    repeats = sum(bool(re.fullmatch(r"main\.\d+\.main\.0\.weight", name)) for name in theirs)
+    places = [*HEAD, *[None] * repeats, *TAIL]
+    modules = {f"main.{place}": name for place, name in enumerate(places) if name}
+    for i in range(repeats):
+        modules |= {f"main.{len(HEAD) + i}.{part}": f"block{i + 1}_{name}" for part, name in BLOCK.items()}
+    return _rename(theirs, modules)
+
+
+def rename_discriminator(theirs):
+    """Our names and layouts for a discriminator's state dict {name: array}, with any number of convolutions."""
+    repeats = sum(bool(re.fullmatch(r"main\.\d+\.weight", name)) for name in theirs)
+    modules = {f"main.{2 * i}": f"conv{i + 1}" for i in range(repeats)}
+    return _rename(theirs, modules | {"conv1": "source", "conv2": "head"})
+
+
+def _rename(theirs, modules):
+    """{our name: array}; what we have no place for keeps its name, and `num_batches_tracked` is left out.
+
+    One rule turns every kernel: [out, in, row, column] of a convolution and [in, out, row, column] of a transposed
+    one become [row, column, in, out] and [row, column, out, in], which is how Flax stores the two.
+    """
+    ours = {}
+    for name, value in theirs.items():
+        module, _, leaf = name.rpartition(".")
+        if module not in modules or leaf not in (*LEAVES, "num_batches_tracked"):
+            ours[name] = value
+        elif value.ndim == 4:
+            ours[f"{modules[module]}/kernel"] = np.transpose(value, (2, 3, 1, 0))
+        elif leaf in LEAVES:
+            ours[f"{modules[module]}/{LEAVES[leaf]}"] = value
+    return ours

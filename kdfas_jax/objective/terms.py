@@ -1,0 +1,130 @@
+"""The kinds of terms that a loss is made of, but StarGAN's (`adversarial`).
+
+A kind is a function whose keyword-only parameters are its options, or, where it has parameters that are trained with
+the student, a Flax module whose fields are its options. Parameters named `student`, `teacher`, `batch` and `progress`
+are injected: the named outputs of the two models, the batch, and the share of the run that is done. A kind returns
+its mean over the examples of the batch, an fp32 scalar.
+
+Adding a kind: write it here, on a formula in `losses`, and add one line to `weighted_sum.KINDS`.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from kdfas_jax.objective import losses
+
+Outputs = Mapping[str, jax.Array]
+
+
+def cross_entropy(student: Outputs, batch: Outputs, *, smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy of the student's logits to the batch's labels [b, k]."""
+    return losses.masked_mean(losses.cross_entropy(student["logits"], batch["label"], smoothing), batch.get("mask"))
+
+
+def arcface(student: Outputs, batch: Outputs, *, s: float = 64.0, m: float = 0.5) -> jax.Array:
+    """ArcFace: cross-entropy of the cosines of embedding and class centres to the batch's `identity` [b].
+
+    The cosines are scaled by `s`, with a margin of `m` radians on the example's class (`losses.arcface_logits`). Both
+    defaults are the paper's [S]. ValueError for a student without class centres.
+    """
+    if "centres" not in student:
+        raise ValueError("a term of kind 'arcface' needs class centres; give a face model config.model.classes > 0")
+    own = batch["identity"]
+    logits = losses.arcface_logits(student["embedding"], student["centres"], own, s=s, m=m)
+    values = losses.cross_entropy(logits, jax.nn.one_hot(own, logits.shape[-1]))
+    return losses.masked_mean(values, batch.get("mask"))
+
+
+def kl(student: Outputs, batch: Outputs, teacher: Outputs, *, temperature: float = 1.0) -> jax.Array:
+    """KL divergence of the teacher's softened class distribution to the student's."""
+    values = losses.distillation_kl(student["logits"], teacher["logits"], temperature)
+    return losses.masked_mean(values, batch.get("mask"))
+
+
+def embedding(student: Outputs, batch: Outputs, teacher: Outputs) -> jax.Array:
+    """One less the cosine of the student's and the teacher's embedding."""
+    values = losses.cosine_distance(student["embedding"], teacher["embedding"])
+    return losses.masked_mean(values, batch.get("mask"))
+
+
+def covariance(
+    student: Outputs,
+    teacher: Outputs,
+    *,
+    form: str = "cross",
+    centre: bool = False,
+    scale: str = "none",
+    stages: tuple[tuple[int, int], ...] = (),
+) -> jax.Array:
+    """Class tokens matched through a covariance matrix, averaged over the stages.
+
+    `stages` lists (student stage, teacher stage) pairs, counted from 1. Empty [C] means all stages, one to one, which
+    needs equal depths.
+    """
+    mine, theirs = student["class_tokens"], teacher["class_tokens"]
+    pairs = _pairs("covariance", stages, mine, theirs)
+    if stages:  # all of them need no gather
+        mine, theirs = mine[pairs[:, 0]], theirs[pairs[:, 1]]
+    return losses.covariance(mine, theirs, form=form, centre=centre, scale=scale).mean()
+
+
+def _pairs(kind: str, stages, mine, theirs) -> np.ndarray:
+    """`stages` counted from 0, int [n, 2]; all stages one to one where it is empty. ValueError for a missing stage."""
+    depths = (len(mine), len(theirs))
+    if not stages and depths[0] != depths[1]:
+        raise ValueError(f"{kind}: depths {depths} differ; set stages to (student stage, teacher stage) pairs")
+    pairs = np.asarray(stages) - 1 if stages else np.repeat(np.arange(depths[0])[:, None], 2, axis=1)
+    if (pairs < 0).any() or (pairs >= depths).any():
+        raise ValueError(f"{kind}: stages {stages} must lie within 1..{depths[0]} and 1..{depths[1]}")
+    return pairs
+
+
+def feature_maps(out: Outputs) -> tuple[jax.Array, ...]:
+    """A model's feature maps by stage, [b, h, w, c] each; a ViT's class tokens count as maps of one position [C]."""
+    return out["stages"] if "stages" in out else tuple(token[:, None, None] for token in out["class_tokens"])
+
+
+class Align(nn.Module):
+    """Feature maps matched stage by stage through 1x1 projectors, averaged over the stages (`losses.align`) [C].
+
+    The projectors carry the student's channels into the teacher's; they are trained with the student and never
+    exported. `stages` as in `covariance`.
+    """
+
+    stages: tuple[tuple[int, int], ...] = ()
+
+    @nn.compact
+    def __call__(self, student, batch, teacher):
+        """Returns the mean over examples and stages."""
+        mine, theirs = feature_maps(student), feature_maps(teacher)
+        distances = [
+            losses.align(nn.Dense(theirs[j].shape[-1], name=f"stage{i + 1}_{j + 1}")(mine[i]), theirs[j])
+            for i, j in _pairs("align", self.stages, mine, theirs)
+        ]
+        return losses.masked_mean(sum(distances) / len(distances), batch.get("mask"))
+
+
+class DomainAdversary(nn.Module):
+    """Domain-adversarial training (DAT; Ganin and Lempitsky, ICML 2015), which DAA claims to replace.
+
+    A head with one hidden layer [C] learns the domain from the input of the student's head (`pre_logits`). The
+    gradient that reaches the student is reversed and scaled by 2 / (1 + exp(-gamma progress)) - 1 [S], which rises
+    from 0 to 1 over the run.
+    """
+
+    domains: int
+    hidden: int = 128
+    gamma: float = 10.0
+
+    @nn.compact
+    def __call__(self, student, batch, progress):
+        """Returns the mean cross-entropy of the head to the batch's `domain`."""
+        scale = 2 / (1 + jnp.exp(-self.gamma * progress)) - 1
+        hidden = nn.relu(nn.Dense(self.hidden, name="hidden")(losses.reverse_gradient(student["pre_logits"], scale)))
+        logits = nn.Dense(self.domains, name="head")(hidden)
+        own = jax.nn.one_hot(batch["domain"], self.domains)
+        return losses.masked_mean(losses.cross_entropy(logits, own), batch.get("mask"))

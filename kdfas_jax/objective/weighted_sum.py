@@ -1,0 +1,154 @@
+"""The weighted sum of terms that a config names: L = sum_k w_k term_k(student, teacher_k, batch).
+
+`config.terms` maps a term's name to `{kind, weight, teacher?, where?, ...options}`. A term of weight zero is not
+computed, and a teacher that no remaining term reads is not run. `KINDS` has the kinds (`terms`, `adversarial`).
+
+The option `where` restricts the mean of a term that reads the batch to the examples with a known 'label' (live or
+attack) or a known 'identity'.
+"""
+
+import dataclasses
+import inspect
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdfas_jax.models import counting
+from kdfas_jax.objective import adversarial, terms
+
+Outputs = Mapping[str, jax.Array]
+TRAINING = 3  # forwards that a training step costs: one forward, and the gradients of inputs and of parameters
+
+KINDS: dict[str, Callable] = {
+    "cross_entropy": terms.cross_entropy,
+    "arcface": terms.arcface,
+    "kl": terms.kl,
+    "embedding": terms.embedding,
+    "covariance": terms.covariance,
+    "align": terms.Align,
+    "domain_adversary": terms.DomainAdversary,
+    "critic": adversarial.critic,
+    "penalty": adversarial.penalty,
+    "attributes": adversarial.attributes,
+    "generator": adversarial.generator,
+    "edited_attributes": adversarial.edited_attributes,
+    "reconstruction": adversarial.reconstruction,
+}
+
+
+class Term(NamedTuple):
+    """One term bound to its options: `call` takes its parameters and what `inputs` names, by keyword."""
+
+    weight: float
+    teacher: str
+    where: str
+    inputs: tuple[str, ...]
+    call: Callable
+    module: nn.Module | None  # where it has parameters
+
+
+class Objective:
+    """Callable sum of the config's terms; `teachers` names those that it reads."""
+
+    def __init__(self, terms: Mapping[str, Mapping[str, Any]], teachers: Mapping[str, Any]):
+        """Checks and binds `terms`; ValueError names the term and what was expected."""
+        self._terms = {name: _bind(name, dict(term), teachers) for name, term in terms.items() if term["weight"]}
+        if not self._terms:
+            raise ValueError("config.terms: every weight is zero; give at least one term a positive weight")
+        self.teachers = tuple(sorted({term.teacher for term in self._terms.values() if term.teacher}))
+
+    def __call__(self, student: Outputs, teachers: Mapping[str, Outputs], batch: Outputs, params=None, progress=1.0):
+        """-> (loss scalar, {term name: its unweighted mean}) for the named outputs of student and teachers.
+
+        `params` are of `init`, {} or None where no term has any; `progress` is the share of the run that is done.
+        """
+        total, values = 0.0, {}
+        for name, term in self._terms.items():
+            inputs = _inputs(term, student, teachers, batch, progress)
+            values[name] = term.call((params or {}).get(name), **inputs)
+            total += term.weight * values[name]
+        return total, values
+
+    def init(self, key: jax.Array, student: Outputs, teachers: Mapping[str, Outputs]) -> dict[str, Any]:
+        """Fresh parameters of the terms that have any, {term: tree}, for outputs that may be shapes alone.
+
+        A term's depend on the key and its own name, so that they are the same whatever other terms there are.
+        """
+        return {
+            name: term.module.lazy_init(
+                jax.random.fold_in(key, zlib.crc32(name.encode())), **_shaped(term, student, teachers)
+            )["params"]
+            for name, term in self._terms.items()
+            if term.module
+        }
+
+    def flops(self, student: Outputs, teachers: Mapping[str, Outputs]) -> float:
+        """FLOPs of training the terms' own layers, for outputs (shapes) of one image."""
+        return sum(
+            TRAINING * counting.forward(term.module, **_shaped(term, student, teachers))
+            for term in self._terms.values()
+            if term.module
+        )
+
+
+def _inputs(term: Term, student, teachers, batch, progress) -> dict[str, Any]:
+    if term.where:
+        batch = {**batch, "mask": _known(batch, term.where)}
+    given = {"student": student, "teacher": teachers.get(term.teacher), "batch": batch, "progress": progress}
+    return {name: given[name] for name in term.inputs}
+
+
+def _known(batch: Outputs, what: str) -> jax.Array:
+    """Which of the batch's examples say `what` they are, of those that count at all: bool [b]."""
+    known = batch["label"].any(axis=-1) if what == "label" else batch["identity"] >= 0
+    return known & (batch["mask"] > 0) if "mask" in batch else known
+
+
+def _shaped(term: Term, student, teachers) -> dict[str, Any]:
+    """Inputs with the shapes of a batch, as far as parameters depend on them."""
+    batch = {"domain": jax.ShapeDtypeStruct((1,), jnp.int32)}
+    return _inputs(term._replace(where=""), student, teachers, batch, jax.ShapeDtypeStruct((), jnp.float32))
+
+
+def _bind(name: str, term: dict[str, Any], teachers: Mapping[str, Any]) -> Term:
+    where = f"config.terms.{name}"
+    kind, weight = term.pop("kind"), term.pop("weight")
+    teacher, counted = term.pop("teacher", ""), term.pop("where", "")
+    if kind not in KINDS:
+        raise ValueError(f"{where}.kind={kind!r} is unknown; known kinds: {', '.join(sorted(KINDS))}")
+    made = KINDS[kind]
+    inputs, options = _signature(made)
+    if ("teacher" in inputs) != bool(teacher):
+        verb = "needs a teacher" if "teacher" in inputs else "takes no teacher"
+        raise ValueError(f"{where}: a term of kind {kind!r} {verb}; {where}.teacher={teacher!r}")
+    if teacher and teacher not in teachers:
+        raise ValueError(f"{where}.teacher={teacher!r} is not in config.teachers ({', '.join(teachers) or 'empty'})")
+    if counted not in ("", "label", "identity") or (counted and "batch" not in inputs):
+        known = "'', 'label', 'identity'" if "batch" in inputs else "none, as it sees the whole batch"
+        raise ValueError(f"{where}.where={counted!r}: expected for a term of kind {kind!r}: {known}")
+    if unknown := sorted(set(term) - options):
+        raise ValueError(f"{where}.{unknown[0]} is unknown; options of kind {kind!r}: {', '.join(sorted(options))}")
+    if not inspect.isclass(made):
+        return Term(weight, teacher, counted, inputs, lambda _, **given: made(**given, **term), None)
+    module = made(**term)
+
+    def apply(params, **given):
+        return module.apply({"params": params}, **given)
+
+    return Term(weight, teacher, counted, inputs, apply, module)
+
+
+def _signature(kind: Callable) -> tuple[tuple[str, ...], set[str]]:
+    """(what a kind reads, the names of its options)."""
+    if inspect.isclass(kind):
+        parameters = inspect.signature(kind.__call__).parameters
+        return tuple(name for name in parameters if name != "self"), {
+            field.name for field in dataclasses.fields(kind) if field.name not in ("parent", "name")
+        }
+    parameters = inspect.signature(kind).parameters
+    options = {name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY}
+    return tuple(name for name in parameters if name not in options), options

@@ -1,0 +1,109 @@
+"""The input pipeline of a config alone, against bare decoding, as ratios taken in one run."""
+
+import itertools
+import os
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from input_pipeline.prepare import records
+from input_pipeline.stream import ops, pipeline
+from input_pipeline.stream.pieces import AHEAD, PIECE
+
+ROUNDS, SECONDS = 5, 3.0  # each stream is timed for so many seconds, in turn with the others, so many times
+DECODED = 1024  # images that bare decoding takes turns with
+ROWS = 100_000  # of a test stream: a set that is smaller is gone through again
+
+
+def measure(config) -> dict:
+    """Images a second that JPEG decoding alone, the test stream and the training stream deliver on this machine.
+
+    -> {cores, image_bytes, images_per_second: {decode, test, train}, ratio: {test, train} (to decoding, the median of
+    `ROUNDS` ratios), milliseconds: {read, decode, augment, mix} of one image of the training stream on one core}.
+    """
+    data, batch = pipeline.open_data(config.data), config.train.batch_size
+    encoded = records.Reader(data.files, data.table).images(np.flatnonzero(data.has_face("train"))[:DECODED])
+    many = _repeated(data, ROWS)
+    streams = {
+        "decode": lambda: _decoding(encoded, batch),
+        "test": lambda: pipeline.test_batches(many, "train", config.data, batch_size=batch, shard=(0, 1)),
+        "train": lambda: pipeline.train_batches(
+            data, config.data, batch_size=batch, seed=config.seed, start=0, steps=ROWS // batch
+        ),
+    }
+    rounds = pd.DataFrame([{name: _rate(make(), batch) for name, make in streams.items()} for _ in range(ROUNDS)])
+    ratios = rounds[["test", "train"]].div(rounds["decode"], axis=0)
+    return {
+        "cores": os.cpu_count(),
+        "image_bytes": int(np.mean([len(image) for image in encoded])),
+        "images_per_second": rounds.median().round().to_dict(),
+        "ratio": ratios.median().round(3).to_dict(),
+        "ratio_range": {name: [round(ratios[name].min(), 3), round(ratios[name].max(), 3)] for name in ratios},
+        "milliseconds": _stages(data, config, encoded),
+    }
+
+
+def lines(result: dict) -> list[str]:
+    """`measure`'s result for people."""
+    rates, ratios = result["images_per_second"], result["ratio"]
+    shown = [f"input             crops of {result['image_bytes']} bytes, {result['cores']} cores"]
+    for name, rate in rates.items():
+        ratio = f"  {ratios[name]:.3f} of decoding" if name in ratios else ""
+        shown.append(f"  {name:16}{rate:9.0f} images/s{ratio}")
+    stages = ", ".join(f"{name} {value:.3f}" for name, value in result["milliseconds"].items())
+    return [*shown, f"  one training image on one core, ms: {stages}"]
+
+
+def _repeated(data: pipeline.Data, rows: int) -> pipeline.Data:
+    """`data` with its training rows over and over, so that a test stream of them lasts."""
+    wanted = np.flatnonzero(data.has_face("train"))
+    return data._replace(table=data.table.iloc[np.resize(wanted, rows)].reset_index(drop=True))
+
+
+def _decoding(encoded: list[bytes], batch: int) -> Iterator[dict[str, np.ndarray]]:
+    """Nothing but `tf.io.decode_jpeg` on all cores."""
+    images = tf.data.Dataset.from_tensor_slices(encoded).repeat()
+    images = images.map(lambda image: tf.io.decode_jpeg(image, channels=3), num_parallel_calls=tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = os.cpu_count()
+    yield from ({"image": image} for image in images.batch(batch).with_options(options).as_numpy_iterator())
+
+
+def _rate(stream: Iterable[dict[str, np.ndarray]], batch: int) -> float:
+    """Images a second, after the buffers have been filled."""
+    batches = iter(stream)
+    for _ in itertools.islice(batches, 2 * AHEAD):
+        pass
+    started, count = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - started) < SECONDS:
+        next(batches)
+        count += batch
+    return count / elapsed
+
+
+def _stages(data: pipeline.Data, config, encoded: list[bytes]) -> dict[str, float]:
+    """Milliseconds an image of each stage of the training stream, on one core."""
+    reader, augmentation = records.Reader(data.files, data.table), ops.Augmentation(config.data.augment)
+    rows = np.flatnonzero(data.has_face("train"))[: len(encoded)]
+    images = [ops.decode(image, config.data.image_size) for image in encoded]
+    pieces = np.stack(images[:PIECE])
+    labels = pipeline.labels(data, config.data.target)[1](rows[: len(pieces)])
+
+    def per_image(work, count: int) -> float:
+        started = time.perf_counter()
+        work()
+        return round(1e3 * (time.perf_counter() - started) / count, 3)
+
+    return {
+        "read": per_image(lambda: reader.images(rows), len(rows)),
+        "decode": per_image(lambda: [ops.decode(x, config.data.image_size) for x in encoded], len(encoded)),
+        "augment": per_image(
+            lambda: [augmentation.view(x, ops.generator(0, n)) for n, x in enumerate(images)], len(images)
+        ),
+        "mix": per_image(
+            lambda: [augmentation.mix(pieces, labels, ops.generator(0, n)) for n in range(64)], 64 * len(pieces)
+        ),
+    }

@@ -1,0 +1,305 @@
+"""Compile the real train step for devices that are not here: memory, FLOPs and collectives before they are paid for."""
+
+import copy
+import logging
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+
+from kdfas_jax import models
+from kdfas_jax.objective import perturb
+from kdfas_jax.objective.weighted_sum import TRAINING, Objective
+from kdfas_jax.parallel import sharding
+from kdfas_jax.performance import collectives
+from kdfas_jax.training import optim, step, teachers, validate
+
+logger = logging.getLogger(__name__)
+
+START = 8  # examples a device that a search for the largest batch begins with
+
+UTILISATION = 0.4  # share of the peak that images a second are promised at: what large ViTs are said to reach [C]
+
+
+class Chip(NamedTuple):
+    """What a plan knows of one device."""
+
+    memory_gib: int  # HBM of one device
+    peak: float  # FLOP/s in bf16
+
+
+# By the device kind that the TPU compiler reports (cloud.google.com/tpu/docs).
+CHIPS = {
+    "TPU v4": Chip(32, 275e12),
+    "TPU v5 lite": Chip(16, 197e12),
+    "TPU v5": Chip(95, 459e12),
+    "TPU v6 lite": Chip(32, 918e12),
+}
+MEGACORE = ("v4", "v5p")  # two cores a chip, which jax uses as one device
+
+
+def plan(config, topology: str) -> dict:
+    """The plan of `config`'s train step on `topology` ('cpu:8', 'v5e:16x16'), see DESIGN's contract for its keys.
+
+    A batch that the devices cannot share evenly is planned as the next larger one that they can; training refuses it.
+    For cpu:N the process must have been given N devices. ValueError names a topology that the compiler refuses.
+    """
+    validate.check(config)
+    devices = _devices(topology)
+    mesh = sharding.make_mesh(config.mesh, devices)
+    config = _with_batch(
+        config, -(-config.train.batch_size // (sharding.batch_parts(mesh) * config.optim.accumulate)), mesh
+    )
+    lowered, model, frozen, state = lower(config, mesh)
+    limit, peak = _memory_bytes(devices[0]), _peak(devices[0])
+    compiled, arguments, temporaries = _compile(lowered, limit)
+    batch_size = config.train.batch_size
+    analytic = batch_size * analytic_flops(config, model, frozen)
+    flops = step_flops(config, mesh, compiled, (model, *frozen.values()))
+    fits = compiled is not None and arguments + temporaries <= limit
+    return {
+        "config": config.name,
+        "topology": topology,
+        "devices": len(devices),
+        "mesh": dict(mesh.shape),
+        "batch_size": batch_size,
+        "params": teachers.parameters(config, frozen),
+        "per_device": {"argument_bytes": arguments, "temp_bytes": temporaries, "flops": flops},
+        "analytic_flops": analytic,
+        "flops_ratio": flops * len(devices) / analytic,
+        "collectives": collectives.received(compiled.as_text()) if compiled else {},
+        "gradient_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.trained)),
+        "fits": fits,
+        "expected": {
+            "utilisation": UTILISATION,
+            "images_per_s": batch_size * UTILISATION * peak / flops if peak and fits else None,
+        },
+    }
+
+
+def largest_batch(config, topology: str) -> dict:
+    """The largest batch of `config` that fits the memory of a device of `topology`, to within a sixteenth.
+
+    -> {config, topology, per_device: examples at a time, batch_size, bytes: of a device at it, limit_bytes, tried:
+    {examples a device: bytes}}.
+    Memory grows almost linearly with the batch, so that a straight line through two batches says where to look, and few
+    are compiled. ValueError where not one example fits, or the devices have no memory of their own (cpu:N).
+    """
+    validate.check(config)
+    devices = _devices(topology)
+    limit = _memory_bytes(devices[0])
+    if limit == float("inf"):
+        raise ValueError(
+            f"--sweep_batch: --topology={topology} has no memory of its own; expected a TPU's, as v5e:16x16"
+        )
+    mesh = sharding.make_mesh(config.mesh, devices)
+    tried: dict[int, int] = {}
+
+    def needed(per_device: int) -> int:
+        if per_device not in tried:
+            _, arguments, temporaries = _compile(lower(_with_batch(config, per_device, mesh), mesh)[0], limit)
+            tried[per_device] = (arguments or 0) + temporaries
+            logger.info("%d examples a device: %.2f GiB", per_device, tried[per_device] / 2**30)
+        return tried[per_device]
+
+    low = _largest(needed, limit)
+    return {
+        "config": config.name,
+        "topology": topology,
+        "per_device": low,
+        "batch_size": _with_batch(config, low, mesh).train.batch_size,
+        "bytes": needed(low),
+        "limit_bytes": limit,
+        "tried": dict(sorted(tried.items())),
+    }
+
+
+def _compile(lowered, limit: float):
+    """-> (the compiled step, bytes of its arguments, of its temporaries) of a device.
+
+    Where the compiler finds no room there is neither a step nor its arguments, None and None, and the temporaries are
+    what it says that it would need: more than `limit` in any case.
+    """
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        needed = re.search(r"([\d.]+)G", str(error))
+        return None, None, max(int(float(needed[1]) * 2**30) if needed else 0, limit + 1)
+    memory = compiled.memory_analysis()
+    return compiled, memory.argument_size_in_bytes, memory.temp_size_in_bytes
+
+
+def _with_batch(config, per_device: int, mesh):
+    """A copy of `config` whose batch gives every device so many examples at a time."""
+    own = copy.deepcopy(config)
+    own.train.batch_size = per_device * sharding.batch_parts(mesh) * config.optim.accumulate
+    return own
+
+
+def _largest(needed: Callable[[int], int], limit: float) -> int:
+    """A batch that fits where one larger by a sixteenth does not, of those of which `needed` says what they need."""
+    low, high, guess = 0, None, START  # `low` fits; `high`, where there is one, does not
+    while high is None or high - low > max(1, low // 16):
+        size = max(guess, low + max(1, low // 16)) if high is None else min(max(guess, low + 1), high - 1)
+        before = low
+        low, high = (size, high) if needed(size) <= limit else (low, size)
+        other = high or before
+        if low and other:
+            slope = (needed(other) - needed(low)) / (other - low)
+            guess = low + int((limit - needed(low)) / max(slope, 1))
+        else:
+            guess = 2 * low or high // 2
+    if not low:
+        raise ValueError(f"not one example fits: it needs {needed(1) / 2**30:.1f} of {limit / 2**30:.0f} GiB")
+    return low
+
+
+def analytic_flops(config, model, frozen) -> float:
+    """FLOPs of a step for one image: three forwards of student and terms, one of each teacher, and the attack's own."""
+    sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
+    forward = {name: models.flops(module, sizes[name]) for name, module in frozen.items()}
+    attacked = sum(perturb.flops(forward[name], config.daa.steps) for name in perturb.classifiers(config))
+    objective, size = Objective(config.terms, config.teachers), config.data.image_size
+    taught = {name: step.outputs(frozen[name], sizes[name]) for name in objective.teachers}
+    own = objective.flops(step.outputs(model, size), taught)
+    return TRAINING * models.flops(model, size) + sum(forward[name] for name in taught) + attacked + own
+
+
+def lower(config, mesh, *, unroll: bool = False):
+    """The step lowered for `mesh` from shapes alone -> (lowered, student, {name: teacher} in use, state), modules.
+
+    `unroll` lays the layers out one by one, and the batch's parts as one, whatever the config says.
+    """
+    objective = Objective(config.terms, config.teachers)
+    model = models.create(config.model)
+    used = dict.fromkeys((*perturb.classifiers(config), *objective.teachers))
+    frozen = {name: models.create(config.teachers[name].config.model) for name in used}
+    if unroll:
+        model, frozen = _unrolled(model), {name: _unrolled(module) for name, module in frozen.items()}
+    # The schedule's length changes no FLOP: any will do.
+    schedule = optim.schedule(config.optim, steps=10_000, steps_per_epoch=1, batch_size=config.train.batch_size)
+    optimiser = optim.make(config.optim, schedule)
+    size = config.data.image_size
+    sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
+    taught = {name: step.outputs(frozen[name], sizes[name]) for name in objective.teachers}
+    ema = config.optim.ema
+    state = jax.eval_shape(lambda: step.init(model, size, optimiser, config.seed, objective, taught, ema=ema))
+    placed = sharding.tree(mesh, state)
+    abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, placed)
+    variables = {name: _frozen(module, sizes[name], mesh) for name, module in frozen.items()}
+    b, rows = config.train.batch_size, sharding.batch(mesh)
+    logits = step.outputs(model, size).get("logits", jnp.zeros((1, 0)))  # a face model may have none, and no labels
+    batch = {
+        "image": jax.ShapeDtypeStruct((b, size, size, 3), jnp.uint8, sharding=rows),
+        "label": jax.ShapeDtypeStruct((b, logits.shape[-1]), jnp.float32, sharding=rows),
+        "domain": jax.ShapeDtypeStruct((b,), jnp.int32, sharding=rows),
+        "identity": jax.ShapeDtypeStruct((b,), jnp.int32, sharding=rows),
+    }
+    readers = {name: step.reader(module, sizes[name]) for name, module in frozen.items()}
+    attack = perturb.make(config, readers, unroll=unroll)
+    parts = 1 if unroll else config.optim.accumulate
+    train_step = step.make(model, objective, readers, optimiser, config.seed, attack, accumulate=parts, ema=ema)
+    return step.compiled(train_step, mesh, state).lower(abstract, variables, batch), model, frozen, state
+
+
+def _unrolled(module):
+    """`module` with its layers laid out one by one; only a module that can loop over them has the field."""
+    return module.clone(unroll=True) if hasattr(module, "unroll") else module
+
+
+def _frozen(module, image_size: int, mesh):
+    """A teacher's abstract variables, with the parameters in the dtype that `teachers.rounded` casts them to."""
+    variables, dtype = teachers.abstract_variables(module, image_size, mesh), jnp.dtype(module.dtype)
+    cast = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype, sharding=a.sharding), variables["params"])
+    return {**variables, "params": cast}
+
+
+def step_flops(config, mesh, compiled, modules) -> float:
+    """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so all are unrolled."""
+    looped = (perturb.classifiers(config) and not config.daa.unroll) or config.optim.accumulate > 1
+    if compiled and all(module == _unrolled(module) for module in modules) and not looped:
+        return float(compiled.cost_analysis()["flops"])
+    # Counted before the compiler splits it: by the CPU's, as the TPU's counts only what it has compiled.
+    one = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices("cpu")[:1])
+    return float(lower(config, one, unroll=True)[0].cost_analysis()["flops"]) / mesh.size
+
+
+def _devices(topology: str):
+    platform, _, shape = topology.partition(":")
+    if platform == "cpu":
+        if len(jax.devices()) != int(shape):
+            raise ValueError(f"--topology={topology}: this process has {len(jax.devices())} devices")
+        return jax.devices()
+    try:
+        cores = {"chip_config_name": "megacore"} if platform in MEGACORE else {}
+        devices = topologies.get_topology_desc(topology_name=topology, platform="tpu", **cores).devices
+    except Exception as error:
+        raise ValueError(
+            f"--topology={topology!r}: {error}. Expected cpu:N, or a TPU slice as v5e:16x16 with the TPU compiler "
+            "installed: pip install -r requirements-tpu.txt"
+        ) from error
+    if devices[0].device_kind not in CHIPS:
+        raise ValueError(f"--topology={topology}: a {devices[0].device_kind}; a plan knows {', '.join(CHIPS)}")
+    return devices
+
+
+def _memory_bytes(device) -> float:
+    if device.platform == "cpu":
+        return float("inf")  # host memory is shared: no limit of one device
+    return CHIPS[device.device_kind].memory_gib * 2**30
+
+
+def _peak(device) -> float | None:
+    """FLOP/s in bf16; None of a host, which says little of what is planned on it."""
+    return None if device.platform == "cpu" else CHIPS[device.device_kind].peak
+
+
+def table(result: dict) -> str:
+    """The plan as lines for a person."""
+    arguments, temporaries = (result["per_device"][f"{name}_bytes"] for name in ("argument", "temp"))
+    memory = f"temporaries of {temporaries / 2**30:.2f} GiB, for which the compiler finds no room"
+    if arguments is not None:
+        memory = f"arguments {arguments / 2**30:.2f}, temporaries {temporaries / 2**30:.2f} GiB"
+    moved = ", ".join(f"{kind} {size / 2**20:.1f} MiB" for kind, size in result["collectives"].items()) or "none"
+    gradients, all_moved = result["gradient_bytes"], sum(result["collectives"].values())
+    lines = [
+        f"{result['config']} on {result['topology']}: {result['devices']} devices, batch {result['batch_size']}",
+        f"parameters       student {result['params']['student']:,}, teachers {result['params']['teachers']}",
+        f"per device       {memory}, fits: {result['fits']}",
+        f"FLOPs            {result['per_device']['flops']:.4g} a device and step, "
+        f"{result['flops_ratio']:.4f} x the analytic minimum",
+        f"collectives      {moved}",
+    ]
+    if result["expected"]["images_per_s"]:
+        utilisation, rate = result["expected"]["utilisation"], result["expected"]["images_per_s"]
+        lines.append(f"expected         {rate:,.0f} images/s at {utilisation:.0%} of the chips' peak; not measured")
+    if all_moved > gradients:
+        lines.append(
+            f"note             a device receives {all_moved / gradients:.2f} times the gradients' "
+            f"{gradients / 2**20:.1f} MiB a step: {_why_more(result['mesh'])}"
+        )
+    return "\n".join(lines)
+
+
+def _why_more(mesh: dict[str, int]) -> str:
+    """What else than gradients moves on `mesh` {axis: devices}, and what would lessen it."""
+    split = ["parameters split over fsdp are gathered"] if mesh["fsdp"] > 1 else []
+    split += ["layers split over tensor are summed"] if mesh["tensor"] > 1 else []
+    advice = "; a smaller config.mesh.fsdp moves less and needs more memory" if mesh["fsdp"] > 1 else ""
+    return ", ".join([*split, "terms that see the whole batch add theirs"]) + advice
+
+
+def sweep_table(result: dict) -> str:
+    """`largest_batch`'s result as lines for a person."""
+    tried = "\n".join(
+        f"{examples:6} examples a device {size / 2**30:8.2f} GiB" for examples, size in result["tried"].items()
+    )
+    return (
+        f"{result['config']} on {result['topology']}: at most {result['per_device']} examples a device, "
+        f"{result['batch_size']} a step, fit into {result['limit_bytes'] / 2**30:.0f} GiB\n{tried}"
+    )

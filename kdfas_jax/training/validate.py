@@ -1,0 +1,151 @@
+"""Validation of a whole config before anything starts: before data are prepared, and before a teacher is trained.
+
+`RULES` is a table of single values; `check` adds what several keys must agree on. What only the data or the devices
+can tell (a warm-up within the run, a batch that the devices share evenly) is checked where those are known.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from kdfas_jax import models
+from kdfas_jax.objective import perturb
+from kdfas_jax.objective.weighted_sum import Objective
+
+
+class Expected(NamedTuple):
+    """What a value has to satisfy, and the same in words for the error message."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def _number(holds: Callable[[float], bool], words: str) -> Expected:
+    return Expected(lambda x: isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x) and holds(x), words)
+
+
+def _whole(holds: Callable[[int], bool], words: str) -> Expected:
+    return Expected(lambda x: isinstance(x, Integral) and not isinstance(x, bool) and holds(x), words)
+
+
+POSITIVE = _number(lambda x: x > 0, "a finite number above 0")
+NOT_NEGATIVE = _number(lambda x: x >= 0, "a finite number, 0 or more")
+PROBABILITY = _number(lambda x: 0 <= x <= 1, "a number in [0, 1]")
+BELOW_ONE = _number(lambda x: 0 <= x < 1, "a number in [0, 1)")
+ABOVE_ZERO = _number(lambda x: 0 < x <= 1, "a number in (0, 1]")
+COUNT = _whole(lambda x: x >= 1, "a whole number, 1 or more")
+WHOLE = _whole(lambda x: x >= 0, "a whole number, 0 or more")
+
+TARGETS = ("label", "identity", "label+identity", "domain", "attributes")  # those of the input pipeline
+
+# (key, what is expected); `*` stands for every key at its place, and a key that a config does not have is passed over.
+RULES: tuple[tuple[str, Expected], ...] = (
+    ("seed", WHOLE),
+    (
+        "seeds",
+        Expected(lambda seeds: seeds and all(map(WHOLE.holds, seeds)), "one seed or more, whole numbers, 0 or more"),
+    ),
+    ("names", Expected(lambda names: len(names) > 0, "one variant or more")),
+    ("model.classes", WHOLE),
+    *((f"model.{key}", COUNT) for key in ("patch", "width", "depth", "heads", "image_size", "embedding")),
+    ("mesh.*", _whole(lambda n: n == -1 or n >= 1, "a whole number, 1 or more, or -1 for the devices that are left")),
+    ("mesh", Expected(lambda axes: list(axes.values()).count(-1) <= 1, "-1 for one axis at most")),
+    ("train.batch_size", COUNT),
+    ("train.epochs", POSITIVE),
+    ("train.eval_epochs", POSITIVE),
+    ("eval.batch_size", COUNT),
+    ("optim.lr", POSITIVE),
+    ("optim.min_lr", NOT_NEGATIVE),
+    ("optim.warmup_epochs", NOT_NEGATIVE),
+    ("optim.weight_decay", NOT_NEGATIVE),
+    ("optim.b1", BELOW_ONE),
+    ("optim.b2", BELOW_ONE),
+    ("optim.clip_norm", NOT_NEGATIVE),
+    ("optim.accumulate", COUNT),
+    ("optim.ema", BELOW_ONE),
+    ("optim.every.*", _whole(lambda n: n >= 1, "steps between two updates, a whole number, 1 or more")),
+    ("terms.*.weight", _number(lambda x: x >= 0, "a finite number, 0 (off) or more")),
+    ("terms.*.smoothing", BELOW_ONE),
+    ("terms.*.temperature", POSITIVE),
+    ("terms.*.s", POSITIVE),
+    ("terms.*.m", _number(lambda x: 0 <= x < math.pi, "an angle in [0, pi)")),
+    ("terms.*.gamma", NOT_NEGATIVE),
+    ("terms.*.domains", COUNT),
+    ("terms.*.hidden", COUNT),
+    ("daa.steps", WHOLE),
+    ("daa.eps", NOT_NEGATIVE),
+    ("daa.step_size", POSITIVE),
+    ("daa.decay", ABOVE_ZERO),
+    ("daa.target", Expected(perturb.TARGETS.__contains__, f"one of {', '.join(perturb.TARGETS)}")),
+    ("data.target", Expected(TARGETS.__contains__, f"one of {', '.join(TARGETS)}")),
+    ("data.record_size", COUNT),
+    ("data.image_size", COUNT),
+    ("data.scale", POSITIVE),
+    ("data.dev_share", BELOW_ONE),
+    ("data.augment.crop", ABOVE_ZERO),
+    ("data.augment.exposure", NOT_NEGATIVE),
+    ("data.augment.colour", NOT_NEGATIVE),
+    ("data.augment.randaugment.ops", WHOLE),
+    ("data.augment.randaugment.magnitude", _number(lambda x: 0 <= x <= 10, "a number in [0, 10]")),
+    ("data.augment.degrade", PROBABILITY),
+    ("data.augment.erasing", PROBABILITY),
+    ("data.augment.mixup", NOT_NEGATIVE),  # parameters of Beta distributions, no probabilities
+    ("data.augment.cutmix", NOT_NEGATIVE),
+    ("data.attack.probability", BELOW_ONE),  # at 1 no bona fide presentation would be left
+    ("data.attack.recapture", PROBABILITY),
+)
+
+
+def check(config, key: str = "config") -> None:
+    """Raises ValueError for the first value of `config` that no run can use.
+
+    The configs of its teachers are checked in the same way, to any depth, and so is the base of an ablation; `key` is
+    what `config` is called in messages. A message holds the full name of the key, the value found and what is expected.
+    """
+    for pattern, expected in RULES:
+        for name, value in _values(config, pattern.split("."), key):
+            if not expected.holds(value):
+                raise ValueError(f"{name}={_plain(value)!r}: expected {expected.words}")
+    if "base" in config:
+        check(config.base, f"{key}.base")
+        return
+    _check_attack(config, key)
+    try:
+        models.create(config.model)
+        Objective(config.terms, config.teachers)
+    except ValueError as error:  # which names the keys of the config that it was given
+        raise ValueError(str(error) if key == "config" else f"{key}: {error}") from error
+    for name, teacher in config.teachers.items():
+        check(teacher.config, f"{key}.teachers.{name}.config")
+
+
+def _values(node, parts: list[str], name: str) -> Iterator[tuple[str, Any]]:
+    """The (full name, value) of each key below `node`, called `name`, that the pattern `parts` selects."""
+    if not parts:
+        yield name, node
+    elif isinstance(node, Mapping | ConfigDict):
+        for part in list(node) if parts[0] == "*" else parts[:1]:
+            if part in node:
+                yield from _values(node[part], parts[1:], f"{name}.{part}")
+
+
+def _plain(value):
+    """`value` in a form that prints as one line."""
+    return value.to_dict() if isinstance(value, ConfigDict) else value
+
+
+def _check_attack(config, key: str) -> None:
+    """ValueError where the domain adversarial attack is on, and the classifier or a target does not fit it."""
+    for name in perturb.classifiers(config):
+        if name not in config.teachers:
+            known = ", ".join(config.teachers) or "empty"
+            raise ValueError(f"{key}.daa.classifier={name!r}: expected a name of {key}.teachers ({known})")
+        for target, found, wanted in (
+            (f"{key}.data.target", config.data.target, "label"),
+            (f"{key}.teachers.{name}.config.data.target", config.teachers[name].config.data.target, "domain"),
+        ):
+            if found != wanted:
+                raise ValueError(f"{target}={found!r}: expected {wanted!r}, as {key}.daa.classifier={name!r} attacks")
