@@ -115,7 +115,7 @@ def _keep_tensorflow_off_the_accelerator() -> None:
 
 
 def _benchmark(config) -> str:
-    from kdfas_jax.performance import benchmark
+    from kdfas_jax.commands.benchmark import benchmark
 
     if set(PARTS.value) & set(benchmark.WITH_DATA):
         _keep_tensorflow_off_the_accelerator()

@@ -12,9 +12,10 @@ import pytest
 from configs import kdfas_oulu
 from input_pipeline.stream import pipeline
 from kdfas_jax import models
+from kdfas_jax.commands.benchmark import benchmark, input_rate, loop_rate
 from kdfas_jax.models.published import weights
 from kdfas_jax.objective.weighted_sum import Objective
-from kdfas_jax.performance import benchmark, benchmark_baseline, benchmark_input, benchmark_loop, benchmark_step
+from kdfas_jax.performance import pytorch_baseline, step_rate
 from kdfas_jax.training import step
 from tests.conftest import ROOT
 from tests.tiny import get_config
@@ -42,16 +43,16 @@ main.run()
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(benchmark_input, "ROUNDS", 2)
-    monkeypatch.setattr(benchmark_input, "SECONDS", 0.05)
-    monkeypatch.setattr(benchmark_input, "ROWS", 20_000)
-    monkeypatch.setattr(benchmark_loop, "SECONDS", 0.0)
-    monkeypatch.setattr(benchmark_step, "MATMUL", {"": 64})
+    monkeypatch.setattr(input_rate, "ROUNDS", 2)
+    monkeypatch.setattr(input_rate, "SECONDS", 0.05)
+    monkeypatch.setattr(input_rate, "ROWS", 20_000)
+    monkeypatch.setattr(loop_rate, "SECONDS", 0.0)
+    monkeypatch.setattr(step_rate, "MATMUL", {"": 64})
 
 
 @pytest.fixture(scope="module")
 def made(tiny_config):
-    return benchmark_step.Step(get_config(tiny_config.partition(":")[2]))
+    return step_rate.Step(get_config(tiny_config.partition(":")[2]))
 
 
 def is_spread(figure: dict[str, float]) -> bool:
@@ -65,7 +66,7 @@ def test_a_step_trains_on_its_images(made):
 
 
 def test_the_figures_of_a_step_are_consistent(tiny, made):
-    result = benchmark_step.measure(tiny, made, None, rounds=2, seconds=0.02)
+    result = step_rate.measure(tiny, made, None, rounds=2, seconds=0.02)
     for name in ("images_per_second", "cpu_seconds", "flops_per_second", "matmul", "matmul_share"):
         assert is_spread(result[name])
     assert result["compile_seconds"] > 0
@@ -73,12 +74,12 @@ def test_the_figures_of_a_step_are_consistent(tiny, made):
     assert result["flops"] == pytest.approx(result["analytic_flops"], rel=0.3)  # norms are much of so small a model
     speeds = np.array([result[name]["median"] for name in ("flops_per_second", "images_per_second")])
     assert speeds[0] / speeds[1] == pytest.approx(result["analytic_flops"] / tiny.train.batch_size)
-    assert f"{result['matmul_share']['median']:.3f} (" in "\n".join(benchmark_step.lines(result))
+    assert f"{result['matmul_share']['median']:.3f} (" in "\n".join(step_rate.lines(result))
 
 
 @pytest.mark.slow
 def test_the_figures_of_a_loop_are_consistent(tiny, made):
-    result = benchmark_loop.measure(tiny, made, rounds=1, seconds=0.02)
+    result = loop_rate.measure(tiny, made, rounds=1, seconds=0.02)
     assert result["steps"] == 60
     assert result["every"] == 15  # 5 epochs of 48 examples in batches of 16
     for name in ("step", "between", "blocked_seconds"):
@@ -86,12 +87,12 @@ def test_the_figures_of_a_loop_are_consistent(tiny, made):
     assert result["ratio"] == pytest.approx(result["images_per_second"] / result["step"]["median"])
     assert result["images_per_second"] <= result["between"]["median"]
     assert 0 < result["blocked_share"] < 1
-    assert f"{result['ratio']:.3f} of the bare step" in "\n".join(benchmark_loop.lines(result))
+    assert f"{result['ratio']:.3f} of the bare step" in "\n".join(loop_rate.lines(result))
 
 
 def test_a_loop_is_timed_without_what_is_compiled_in_it():
     windows = [2.0, 30.0, 2.0, 7.0, 2.0]  # an evaluation in every second one; the first of them compiles
-    between, evaluation = benchmark_loop._timing(list(np.cumsum([100.0, *windows])), apart=2)
+    between, evaluation = loop_rate._timing(list(np.cumsum([100.0, *windows])), apart=2)
     assert between == [2.0, 2.0, 2.0]
     assert evaluation == 5.0
 
@@ -123,7 +124,7 @@ def test_a_wrong_part_is_named(tiny, parts, baseline, message):
 
 
 def test_the_figures_of_the_input_are_consistent(tiny):
-    result = benchmark_input.measure(tiny)
+    result = input_rate.measure(tiny)
     assert set(result["images_per_second"]) == {"decode", "test", "train"}
     assert min(result["images_per_second"].values()) > 0
     for name in ("test", "train"):
@@ -131,12 +132,12 @@ def test_the_figures_of_the_input_are_consistent(tiny):
         assert low <= result["ratio"][name] <= high
     assert set(result["milliseconds"]) == {"read", "decode", "augment", "mix"}
     assert min(result["milliseconds"].values()) > 0
-    assert f"{result['ratio']['train']:.3f} of decoding" in "\n".join(benchmark_input.lines(result))
+    assert f"{result['ratio']['train']:.3f} of decoding" in "\n".join(input_rate.lines(result))
 
 
 def test_a_repeated_set_reads_the_same_images(tiny):
     data = pipeline.open_data(tiny.data)
-    many = benchmark_input._repeated(data, 200)
+    many = input_rate._repeated(data, 200)
     assert many.count("train") == 200
     wanted = np.flatnonzero(data.has_face("train"))
     np.testing.assert_array_equal(many.table["offset"], data.table["offset"].to_numpy()[np.resize(wanted, 200)])
@@ -144,15 +145,15 @@ def test_a_repeated_set_reads_the_same_images(tiny):
 
 def test_an_input_rate_counts_images_a_second(monkeypatch):
     clock = iter(np.arange(100) * 0.01)
-    monkeypatch.setattr(benchmark_input.time, "perf_counter", lambda: next(clock))
-    rate = benchmark_input._rate(iter(range(1000)), batch=10)
+    monkeypatch.setattr(input_rate.time, "perf_counter", lambda: next(clock))
+    rate = input_rate._rate(iter(range(1000)), batch=10)
     assert rate == pytest.approx(800.0, rel=0.3)  # 4 or 5 batches in 0.05 s
 
 
 def test_the_baseline_is_told_the_configs_own_step():
     config = kdfas_oulu.get_config("data=simulated")
     config.train.batch_size = 8
-    spec = benchmark_baseline.spec(config, compiled=False)
+    spec = pytorch_baseline.spec(config, compiled=False)
     assert (spec["student"]["width"], spec["teacher"]["width"], spec["teacher"]["depth"]) == (384, 768, 12)
     assert (spec["batch_size"], spec["student"]["dtype"]) == (8, "bfloat16")
     assert (spec["terms"]["kl"]["temperature"], spec["terms"]["ce"]["weight"]) == (3.0, 0.3)
@@ -173,30 +174,30 @@ def test_a_step_that_the_baseline_cannot_follow_is_refused(path, value):
     with config.unlocked():
         config.update_from_flattened_dict({path: value})
     with pytest.raises(ValueError, match="--baseline"):
-        benchmark_baseline.spec(config, compiled=False)
+        pytorch_baseline.spec(config, compiled=False)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="PyTorch and timm are installed")
 def test_a_baseline_that_is_not_installed_is_an_error_with_the_command():
     with pytest.raises(RuntimeError, match=r"No module named .*pip install -r requirements-pytorch\.txt"):
-        benchmark_baseline.Baseline({})
+        pytorch_baseline.Baseline({})
 
 
 def test_pytorch_has_the_same_loss_for_the_same_weights(tmp_path):
     torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
     pytest.importorskip("timm")
-    from kdfas_jax.performance import benchmark_pytorch
+    from kdfas_jax.performance import pytorch_worker
 
     config = kdfas_oulu.get_config("data=simulated")
     config.data.image_size = 32
     for model, width in ((config.model, 24), (config.teachers.spoof.config.model, 32)):
         model.update({"dtype": "float32", "patch": 8, "width": width, "depth": 2, "heads": 2, "mean": (0.4, 0.5, 0.6)})
     config.terms.covariance.stages = ((1, 2), (2, 1))
-    spec = benchmark_baseline.spec(config, compiled=False)
+    spec = pytorch_baseline.spec(config, compiled=False)
     theirs, ours = {}, {}
     torch.manual_seed(0)
     for name, model in (("student", config.model), ("teacher", config.teachers.spoof.config.model)):
-        theirs[name] = benchmark_pytorch.vit(spec[name], 32)
+        theirs[name] = pytorch_worker.vit(spec[name], 32)
         for parameter in theirs[name].parameters():
             torch.nn.init.normal_(parameter, std=0.2)
         safetensors.save_file(theirs[name].state_dict(), tmp_path / f"{name}.safetensors")
@@ -210,7 +211,7 @@ def test_pytorch_has_the_same_loss_for_the_same_weights(tmp_path):
     expected, _ = Objective(config.terms, config.teachers)(
         outputs["student"], {"spoof": outputs["teacher"]}, {"label": labels}
     )
-    train_step = benchmark_pytorch.make_step(spec, theirs["student"], theirs["teacher"])
+    train_step = pytorch_worker.make_step(spec, theirs["student"], theirs["teacher"])
     found = train_step(torch.from_numpy(images), torch.from_numpy(labels))
     assert found.item() == pytest.approx(float(expected), rel=1e-4)
     assert train_step(torch.from_numpy(images), torch.from_numpy(labels)).item() != found.item()  # it has learnt

@@ -7,7 +7,8 @@ import pytest
 
 from input_pipeline.stream import pipeline
 from kdfas_jax.commands import ablation, train
-from kdfas_jax.performance import benchmark, plan
+from kdfas_jax.commands.benchmark import benchmark
+from kdfas_jax.performance import plan
 from kdfas_jax.training import validate
 from tests.test_configs import CONFIGS, load
 

@@ -1,4 +1,4 @@
-"""The other side of `--baseline=pytorch`: `benchmark_pytorch` in a process of its own, told what to build and when."""
+"""The other side of `--baseline=pytorch`: `pytorch_worker` in a separate process, told what to build and when."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ PLAIN = {"gelu": "exact", "stem": (), "dropout": 0.0, "drop_path": 0.0}
 
 
 def spec(config, *, compiled: bool) -> dict[str, Any]:
-    """`config`'s step in plain values, as `benchmark_pytorch` reads it; `compiled` by torch.compile.
+    """`config`'s step in plain values, as `pytorch_worker` reads it; `compiled` by torch.compile.
 
     ValueError where it is not KDFAS: ViT from ViT by CE, KL and the covariance's `cross`.
     """
@@ -66,7 +66,7 @@ class Baseline:
 
     def __init__(self, spec: dict[str, Any]):
         """Starts it; RuntimeError, with its last line, where it does not come up (PyTorch or timm is missing)."""
-        command = [sys.executable, "-m", "kdfas_jax.performance.benchmark_pytorch"]
+        command = [sys.executable, "-m", "kdfas_jax.performance.pytorch_worker"]
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (a pipe would fill: nobody empties it)
         self._process = subprocess.Popen(
             command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said

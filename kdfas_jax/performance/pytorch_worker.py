@@ -1,6 +1,6 @@
 """The same KDFAS step in PyTorch with timm's ViT: what ours is held against (requirements-pytorch.txt).
 
-Run by `benchmark_step.Baseline` in a process of its own, so that neither framework sees the other's threads: the first
+Run by `pytorch_baseline.Baseline` in a separate process, so that neither framework sees the other's threads: the first
 line of its input is the `spec` of the step; every further one is a number of seconds, answered by what
 `measure` finds.
 """

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from kdfas_jax.performance import benchmark_baseline, benchmark_step, speed
+from kdfas_jax.performance import pytorch_baseline, speed, step_rate
 from kdfas_jax.training import validate
 
 PARTS = ("step", "loop", "input")
@@ -17,8 +17,8 @@ ROUNDS, SECONDS = 5, 3.0  # what is compared takes turns of so many seconds (a s
 def benchmark(config, parts: Sequence[str] = PARTS, baseline: str = "") -> dict[str, Any]:
     """Measures `parts` of `PARTS`, the step beside a `baseline` where there is one ('pytorch', 'pytorch_compile').
 
-    -> {config, device, devices, cores, batch_size, image_size, dtype, and by part what `benchmark_step.measure`,
-    `benchmark_loop.measure` and `benchmark_input.measure` return}. ValueError for an unknown part, or a config that
+    -> {config, device, devices, cores, batch_size, image_size, dtype, and by part what `step_rate.measure`,
+    `loop_rate.measure` and `input_rate.measure` return}. ValueError for an unknown part, or a config that
     the baseline cannot follow.
     """
     if not parts or not set(parts) <= set(PARTS):
@@ -30,7 +30,7 @@ def benchmark(config, parts: Sequence[str] = PARTS, baseline: str = "") -> dict[
     jax.config.update("jax_enable_compilation_cache", False)
     if baseline:  # two processes are to share the accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    spec = benchmark_baseline.spec(config, compiled=baseline == "pytorch_compile") if baseline else None
+    spec = pytorch_baseline.spec(config, compiled=baseline == "pytorch_compile") if baseline else None
     device = jax.devices()[0]
     result = {
         "config": config.name,
@@ -43,17 +43,17 @@ def benchmark(config, parts: Sequence[str] = PARTS, baseline: str = "") -> dict[
     }
     turns = {"rounds": ROUNDS, "seconds": SECONDS}
     if {"step", "loop"} & set(parts):
-        made = benchmark_step.Step(config)
+        made = step_rate.Step(config)
         if "step" in parts:
-            result["step"] = benchmark_step.measure(config, made, spec, **turns)
+            result["step"] = step_rate.measure(config, made, spec, **turns)
         if "loop" in parts:
-            from kdfas_jax.performance import benchmark_loop  # TensorFlow: not where the step alone is asked for
+            from kdfas_jax.commands.benchmark import loop_rate  # TensorFlow: not where the step alone is asked for
 
-            result["loop"] = benchmark_loop.measure(config, made, **turns)
+            result["loop"] = loop_rate.measure(config, made, **turns)
     if "input" in parts:
-        from kdfas_jax.performance import benchmark_input
+        from kdfas_jax.commands.benchmark import input_rate
 
-        result["input"] = benchmark_input.measure(config)
+        result["input"] = input_rate.measure(config)
     return result
 
 
@@ -64,13 +64,13 @@ def table(result: dict[str, Any]) -> str:
         f"{result['devices']} x {result['device']}, {result['cores']} cores"
     ]
     if "step" in result:
-        lines += benchmark_step.lines(result["step"])
+        lines += step_rate.lines(result["step"])
     if "loop" in result:
-        from kdfas_jax.performance import benchmark_loop
+        from kdfas_jax.commands.benchmark import loop_rate
 
-        lines += benchmark_loop.lines(result["loop"])
+        lines += loop_rate.lines(result["loop"])
     if "input" in result:
-        from kdfas_jax.performance import benchmark_input
+        from kdfas_jax.commands.benchmark import input_rate
 
-        lines += benchmark_input.lines(result["input"])
+        lines += input_rate.lines(result["input"])
     return "\n".join(lines)

@@ -25,7 +25,7 @@ from kdfas_jax.commands import train
 from kdfas_jax.objective import perturb
 from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.performance import speed
-from kdfas_jax.performance.benchmark_step import Step
+from kdfas_jax.performance.step_rate import Step
 from kdfas_jax.runs import workdir
 from kdfas_jax.training import step
 from kdfas_jax.training.checkpoint import Checkpoints

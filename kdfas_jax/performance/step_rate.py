@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from kdfas_jax.parallel import sharding
 from kdfas_jax.performance import plan, speed
-from kdfas_jax.performance.benchmark_baseline import Baseline
+from kdfas_jax.performance.pytorch_baseline import Baseline
 from kdfas_jax.training import step
 
 MATMUL = {"cpu": 2048, "": 8192}  # side of the square product that the machine's own rate is taken from, by platform
