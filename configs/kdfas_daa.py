@@ -27,5 +27,4 @@ def get_config(argument: str = ""):
     config = kdfas_oulu.get_config(f"protocol={sources.protocol},data={sources.dataset},raw_dir={sources.raw_dir}")
     config.name = "kdfas_daa"
     config.data.options = sources.options
-    config.daa.unroll = False  # laying the attack's steps out pays on CPUs alone, and takes longer to compile
     return common.attacked(config, classifier)

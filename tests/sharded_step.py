@@ -5,6 +5,7 @@ OUT.<mesh>.<case>.npz with the metrics, the batch statistics and, because the op
 rate one, every gradient. Run by test_sharding.py: device counts are fixed when a process starts.
 """
 
+import dataclasses
 import math
 import sys
 
@@ -26,6 +27,7 @@ from kdfas_jax.objective import perturb  # noqa: E402
 from kdfas_jax.objective.weighted_sum import Objective  # noqa: E402
 from kdfas_jax.parallel import sharding  # noqa: E402
 from kdfas_jax.training import step  # noqa: E402
+from kdfas_jax.training.experiment import Experiment, Frozen  # noqa: E402
 
 TERMS = {
     "ce": {"kind": "cross_entropy", "weight": 0.3, "smoothing": 0.1},
@@ -69,17 +71,17 @@ DOMAINS = vit.create(width=16, depth=1, heads=2, patch=8, classes=3)
 ATTACK = common.base("attacked")
 ATTACK.teachers.domains = {"config": common.base("domains"), "checkpoint": ""}
 ATTACK.teachers.domains.config.data.target = "domain"
-ATTACK.daa.update({"classifier": "domains", "steps": 2, "target": "confuse", "random_start": True, "unroll": False})
+ATTACK.daa.update({"classifier": "domains", "steps": 2, "target": "confuse"})
 
 
 def run(mesh, student, teacher, terms, attacked):
     objective = Objective({name: TERMS[name] for name in terms}, {"spoof": None})
-    readers = {"spoof": step.reader(teacher, SIZE), "domains": step.reader(DOMAINS, SIZE // 2)}
-    attack = perturb.make(ATTACK, readers) if attacked else None
-    optimiser = optax.sgd(1.0)
+    teachers = {"spoof": Frozen(teacher, SIZE), "domains": Frozen(DOMAINS, SIZE // 2)}
+    attack = perturb.of_config(ATTACK) if attacked else None
+    made = Experiment(student, SIZE, objective, optax.sgd(1.0), 0, teachers, attack, steps=10)
 
     def create():
-        state = step.init(student, SIZE, optimiser, 1, objective, {"spoof": step.outputs(teacher, SIZE)})
+        state = step.init(dataclasses.replace(made, seed=1))
         return state.replace(step=jnp.int32(5))  # of 10: the reversed gradient is on its way
 
     state = jax.jit(create, out_shardings=sharding.tree(mesh, jax.eval_shape(create)))()
@@ -99,7 +101,7 @@ def run(mesh, student, teacher, terms, attacked):
         jax.process_index() * BATCH // jax.process_count(), (jax.process_index() + 1) * BATCH // jax.process_count()
     )
     local = sharding.place_batch(mesh, {name: array[rows] for name, array in batch.items()})
-    train_step = step.compiled(step.make(student, objective, readers, optimiser, 0, attack, 10), mesh, state)
+    train_step = step.compiled(made, mesh, state)
     sharded = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.trained))
     train_step = train_step.lower(state, {"spoof": frozen, "domains": domains}, local).compile()
     state, metrics = train_step(state, {"spoof": frozen, "domains": domains}, local)

@@ -23,6 +23,7 @@ from kdfas_jax.objective.passes import training_pass
 from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import sharding
 from kdfas_jax.training import step, teachers
+from kdfas_jax.training.experiment import Experiment, outputs
 
 GAN = {"name": "stargan", "classes": 3, "image_size": 16, "generator_width": 4, "generator_repeats": 1}
 GAN |= {"discriminator_width": 4, "discriminator_repeats": 2}
@@ -132,10 +133,11 @@ def test_a_step_is_the_two_networks_updates_taken_apart(model, variables):
     """By gradient descent at rate one, from the losses themselves: no term, no training pass."""
     images, labels = batch()
     shown, params = {"image": (255 * images).round().astype(np.uint8), "label": labels}, variables["params"]
-    images, optimiser = shown["image"].astype(np.float32) / 255, optax.sgd(1.0)
+    images = shown["image"].astype(np.float32) / 255
+    made = Experiment(model, 16, Objective(TERMS, {}), optax.sgd(1.0), seed=7)
     state = step.TrainState(jnp.int32(0), **variables, term_params={}, opt_state=None)
-    state = state.replace(opt_state=optimiser.init(state.trained))
-    after, metrics = jax.jit(step.make(model, Objective(TERMS, {}), {}, optimiser, seed=7))(state, {}, shown)
+    state = state.replace(opt_state=made.optimiser.init(state.trained))
+    after, metrics = jax.jit(step.make(made))(state, {}, shown)
     order, place = jax.random.split(step.step_key(7, 0))
     wanted = jax.random.permutation(order, labels)
 
@@ -193,7 +195,7 @@ def test_the_editors_recipe_is_the_published_one():
 def test_the_stages_that_a_student_is_to_match_are_there_at_its_own_scale(module):
     """A ResNet's four stages are at a quarter to a 32nd of the image's side."""
     config = module.get_config()
-    stages = step.outputs(models.create(config.model), config.data.image_size)["stages"]
+    stages = outputs(models.create(config.model), config.data.image_size)["stages"]
     for stage, number in module.STAGES:
         assert stages[number - 1].shape[1] == config.data.image_size // 2 ** (stage + 1)
 
@@ -269,7 +271,7 @@ def test_a_generative_teacher_is_trained_chosen_and_evaluated(run):
     statistics = jax.tree.leaves(teacher.variables["batch_stats"])
     fresh = jax.tree.leaves(step.init_variables(teacher.module, 16, 0)["batch_stats"])
     assert all((kept != first).any() for kept, first in zip(statistics, fresh, strict=True))
-    _, out = step.reader(teacher.module, 16)(teacher.variables, jnp.zeros((2, 24, 24, 3)))
+    _, out = teacher.frozen.read(teacher.variables, jnp.zeros((2, 24, 24, 3)))
     assert [stage.shape for stage in out["stages"]] == [(2, 8, 8, 4), (2, 4, 4, 8)]
 
 

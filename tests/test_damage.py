@@ -13,6 +13,7 @@ import pytest
 from kdfas_jax.report import runs as report_runs
 from kdfas_jax.runs import workdir
 from kdfas_jax.training import checkpoint, digests, journal, step, teachers
+from kdfas_jax.training.experiment import Experiment
 
 PARAMS = {"layer": {"kernel": np.random.default_rng(0).normal(size=(40, 50)).astype(np.float32)}}
 
@@ -160,7 +161,8 @@ def test_an_empty_or_cut_json_file_of_a_run_is_named(tmp_path, text, tiny):
 
 
 def opened(folder, start, kept):
-    return journal.Journal(str(folder), start=start, steps=40, batch_size=1, schedule=lambda _: 0.1, kept=kept)
+    made = Experiment(None, 0, None, None, 0, steps=40, schedule=lambda _: 0.1)
+    return journal.Journal(str(folder), made, start=start, kept=kept)
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_a_process_that_dies_ends_the_others_and_the_job_goes_on(tmp_path, run_m
     with launch(tiny_config, two, *flags) as job:
         _, errors = job.communicate(timeout=300)
     assert job.returncode == 0, errors
-    assert "going on from step 30 of 60" in (two / "logs" / "0.log").read_text()
+    assert "resuming at step 30 of 60" in (two / "logs" / "0.log").read_text()
     pd.testing.assert_series_equal(losses(two), losses(one), rtol=1e-4)
     for name in ("scores.csv", "results.json"):
         assert (two / "run" / "eval" / name).exists()

@@ -16,7 +16,7 @@ from kdfas_jax.models import counting, iresnet, mobilefacenet
 from kdfas_jax.models.published import weights
 from kdfas_jax.objective import weighted_sum as objective
 from kdfas_jax.targets import tasks
-from kdfas_jax.training import step
+from kdfas_jax.training.experiment import outputs
 from tests import golden_files
 from tests.test_resnet import drawn, shapes, zeros
 
@@ -155,13 +155,13 @@ def test_with_a_live_head_the_first_output_is_its_logits_of_the_last_map():
 
 
 def test_class_centres_are_named_where_there_are_people():
-    centres = step.outputs(mobilefacenet.create(**TINY, classes=5), 32)["centres"]
+    centres = outputs(mobilefacenet.create(**TINY, classes=5), 32)["centres"]
     assert (centres.shape, centres.dtype) == ((5, 16), jnp.float32)
 
 
 def test_stages_pair_with_those_of_an_iresnet():
     terms = {"align": {"kind": "align", "weight": 1.0, "teacher": "face"}}
-    mine, theirs = (step.outputs(model, 112) for model in (mobilefacenet.create(), iresnet.create("50")))
+    mine, theirs = (outputs(model, 112) for model in (mobilefacenet.create(), iresnet.create("50")))
     assert [stage.shape[:3] for stage in mine["stages"]] == [stage.shape[:3] for stage in theirs["stages"]]
     made = objective.Objective(terms, {"face": None})
     projectors = jax.eval_shape(lambda: made.init(jax.random.key(0), mine, {"face": theirs}))["align"]

@@ -1,5 +1,6 @@
 """The domain adversarial attack: its bounds, one step by hand, its aim, and the gradients that must not flow."""
 
+import dataclasses
 import functools
 import re
 
@@ -12,12 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import common, kdfas_daa_demo
-from kdfas_jax import models
 from kdfas_jax.objective import perturb
-from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import sharding
 from kdfas_jax.performance import plan
-from kdfas_jax.training import step, validate
+from kdfas_jax.training import experiment, step, validate
 
 DOMAINS = np.array([0, 1, 2, 0, 1], np.int32)
 TARGETS = ("uniform", "confuse")
@@ -35,9 +34,9 @@ def network(weights, images):
     return jnp.tanh(images.reshape(len(images), -1) @ weights[0]) @ weights[1]
 
 
-@functools.partial(jax.jit, static_argnames=("steps", "target", "random_start"))
-def attack(weights, images, domains, key, **options):
-    return perturb.daa(functools.partial(network, weights), images, domains, key, **options)
+@functools.partial(jax.jit, static_argnames=("steps", "target"))
+def attack(weights, images, domains, **options):
+    return perturb.daa(functools.partial(network, weights), images, domains, **options)
 
 
 def to_uniform(weights, images):
@@ -53,21 +52,19 @@ def to_uniform(weights, images):
     decay=st.floats(0.25, 1, width=32),
     steps=st.sampled_from([1, 3]),
     target=st.sampled_from(TARGETS),
-    random_start=st.booleans(),
 )
 def test_the_result_stays_within_eps_and_in_range(seed, **options):
     images, weights = example(seed)
-    adversarial = np.asarray(attack(weights, images, DOMAINS, jax.random.key(seed), **options))
+    adversarial = np.asarray(attack(weights, images, DOMAINS, **options))
     assert adversarial.dtype == np.float32
     assert np.abs(adversarial - images).max() <= options["eps"] + 1e-6
     assert adversarial.min() >= 0
     assert adversarial.max() <= 1
 
 
-@pytest.mark.parametrize("random_start", [False, True])
-def test_no_steps_give_the_images_back(random_start):
+def test_no_steps_give_the_images_back():
     images, weights = example()
-    same = attack(weights, images, DOMAINS, jax.random.key(0), steps=0, random_start=random_start)
+    same = attack(weights, images, DOMAINS, steps=0)
     np.testing.assert_array_equal(same, images)
 
 
@@ -85,7 +82,6 @@ def test_one_step_with_a_linear_classifier_by_hand():
             lambda x: x.reshape(3, 4) @ w,
             images,
             labels,
-            jax.random.key(0),
             eps=0.1,
             step_size=0.02,
             steps=1,
@@ -102,7 +98,6 @@ def test_a_pixel_moves_by_every_step_but_no_further_than_eps(decay, reach):
         lambda x: jnp.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], -1),
         images,
         np.array([0]),
-        jax.random.key(0),
         eps=0.05,
         step_size=0.02,
         decay=decay,
@@ -115,26 +110,15 @@ def test_a_pixel_moves_by_every_step_but_no_further_than_eps(decay, reach):
 def test_uniform_brings_the_prediction_nearer_to_uniform_and_confuse_away_from_the_own_domain():
     images, weights = example()
     options = {"eps": 0.03, "step_size": 0.003, "steps": 5}
-    flattened = attack(weights, images, DOMAINS, jax.random.key(0), target="uniform", **options)
+    flattened = attack(weights, images, DOMAINS, target="uniform", **options)
     assert (to_uniform(weights, flattened) < to_uniform(weights, images))[1:].all()
     np.testing.assert_array_equal(flattened[0], images[0])  # black: uniform already
-    confused = attack(weights, images, DOMAINS, jax.random.key(0), target="confuse", **options)
+    confused = attack(weights, images, DOMAINS, target="confuse", **options)
 
     def own(x):
         return jnp.take_along_axis(jax.nn.softmax(network(weights, x)), DOMAINS[:, None], axis=1)
 
     assert (own(confused) < own(images)).all()
-
-
-def test_the_random_start_moves_pixels_that_have_no_gradient():
-    images, weights = example()
-    weights = (0 * weights[0], weights[1])
-    still = attack(weights, images, DOMAINS, jax.random.key(0), steps=2, random_start=False)
-    np.testing.assert_array_equal(still, images)
-    moved = np.asarray(attack(weights, images, DOMAINS, jax.random.key(0), steps=2, random_start=True))
-    assert np.abs(moved[2:] - images[2:]).max() > 0.02  # of 8 / 255
-    other = attack(weights, images, DOMAINS, jax.random.key(1), steps=2, random_start=True)
-    assert np.abs(moved - other).max() > 0.02
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -143,7 +127,7 @@ def test_no_gradient_flows_to_images_or_classifier(target, steps):
     images, weights = example()
 
     def total(weights, images):
-        return (attack(weights, images, DOMAINS, jax.random.key(0), steps=steps, target=target) ** 2).sum()
+        return (attack(weights, images, DOMAINS, steps=steps, target=target) ** 2).sum()
 
     gradients = jax.jit(jax.grad(total, argnums=(0, 1)))(weights, images)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))
@@ -152,17 +136,17 @@ def test_no_gradient_flows_to_images_or_classifier(target, steps):
 @pytest.mark.parametrize("target", TARGETS)
 def test_an_example_is_perturbed_alike_alone_and_in_a_batch(target):
     images, weights = example()
-    together = attack(weights, images, DOMAINS, jax.random.key(0), target=target)
+    together = attack(weights, images, DOMAINS, target=target)
     for i in range(len(images)):
-        alone = attack(weights, images[i : i + 1], DOMAINS[i : i + 1], jax.random.key(0), target=target)
+        alone = attack(weights, images[i : i + 1], DOMAINS[i : i + 1], target=target)
         np.testing.assert_allclose(alone[0], together[i], atol=1e-6)
 
 
 def test_the_same_result_under_jit_and_without():
     images, weights = example()
-    options = {"steps": 2, "random_start": True, "target": "confuse"}
-    eager = perturb.daa(functools.partial(network, weights), images, DOMAINS, jax.random.key(3), **options)
-    np.testing.assert_allclose(eager, attack(weights, images, DOMAINS, jax.random.key(3), **options), atol=1e-6)
+    options = {"steps": 2, "target": "confuse"}
+    eager = perturb.daa(functools.partial(network, weights), images, DOMAINS, **options)
+    np.testing.assert_allclose(eager, attack(weights, images, DOMAINS, **options), atol=1e-6)
 
 
 def test_an_unknown_target_is_refused():
@@ -170,18 +154,22 @@ def test_an_unknown_target_is_refused():
     with pytest.raises(
         ValueError, match=re.escape("unknown target 'flip' of the domain adversarial attack; known: uniform")
     ):
-        attack(weights, images, DOMAINS, jax.random.key(0), target="flip")
+        attack(weights, images, DOMAINS, target="flip")
 
 
 def test_flops_are_a_forward_and_an_input_gradient_a_step():
     classify = functools.partial(network, example()[1])
     images = jax.ShapeDtypeStruct((1, 4, 4, 3), jnp.float32)
     forward = 2 * (48 * 8 + 8 * 3)
-    assert perturb.flops(forward, 0) == 0
-    assert perturb.flops(forward, 3) == 3 * perturb.flops(forward, 1)
+
+    def flops(steps):
+        return perturb.Attack("domains", {"steps": steps}).flops(forward)
+
+    assert flops(0) == 0
+    assert flops(3) == 3 * flops(1)
     # The compiler counts a scanned body once, and the element-wise operations too.
-    counted = jax.jit(lambda x: perturb.daa(classify, x, DOMAINS[:1], jax.random.key(0), steps=1)).lower(images)
-    assert perturb.flops(forward, 1) == pytest.approx(counted.cost_analysis()["flops"], rel=0.3)
+    counted = jax.jit(lambda x: perturb.daa(classify, x, DOMAINS[:1], steps=1)).lower(images)
+    assert flops(1) == pytest.approx(counted.cost_analysis()["flops"], rel=0.3)
 
 
 # In a train step
@@ -206,13 +194,10 @@ def test_one_step_is_kdfas_on_what_the_attack_makes_of_the_batch():
     """Its loss is CE + KL + covariance of student and teacher on the attacked images, which a seed and a step fix."""
     spoof = common.base("spoof")
     spoof.model = {"name": "vit", "patch": 8, "width": 32, "depth": 1, "heads": 2, "classes": 2, "unroll": True}
-    config = common.distilled(attacked_config(random_start=True, unroll=False), spoof)
+    config = common.distilled(attacked_config(), spoof)
     config.model.depth = 1
-    model, judge, teacher = (
-        models.create(of.model) for of in (config, config.teachers.domains.config, config.teachers.spoof.config)
-    )
-    readers = {"domains": step.reader(judge, 64), "spoof": step.reader(teacher, 32)}
-    attack, objective = perturb.make(config, readers), Objective(config.terms, config.teachers)
+    made = dataclasses.replace(experiment.of_config(config), seed=5, optimiser=optax.sgd(0.0))
+    model, objective, teachers = made.model, made.objective, made.teachers
     assert objective.teachers == ("spoof",)
     rng = np.random.default_rng(0)
     batch = {
@@ -220,31 +205,34 @@ def test_one_step_is_kdfas_on_what_the_attack_makes_of_the_batch():
         "label": np.eye(2, dtype=np.float32)[rng.integers(0, 2, 8)],
         "domain": rng.integers(0, 3, 8).astype(np.int32),
     }
-    key = jax.random.fold_in(step.step_key(5, 0), 1)
 
     @jax.jit
     def draw():
-        frozen = {"domains": step.init_variables(judge, 64, 1), "spoof": step.init_variables(teacher, 32, 2)}
+        frozen = {"domains": step.init_variables(*teachers["domains"], 1)}
+        frozen["spoof"] = step.init_variables(*teachers["spoof"], 2)
         # Fresh heads and norms are nearly blind to what an image shows.
         waves = jax.tree.map(lambda leaf: jnp.sin(jnp.arange(float(leaf.size))).reshape(leaf.shape), frozen["spoof"])
         frozen["spoof"] = jax.tree.map(lambda leaf, wave: leaf + 0.3 * wave, frozen["spoof"], waves)
-        return step.init(model, 32, optax.sgd(0.0), 0), frozen
+        return step.init(dataclasses.replace(made, seed=0)), frozen
 
     @jax.jit
     def expected(state, variables):
         """-> (x_adv, [(loss, terms) where both see it, where the student alone does, where neither does])."""
         clean = step.images_of(batch)
-        images = attack(variables, clean, batch["domain"], key)
+        classify = functools.partial(teachers["domains"].read, variables["domains"])
+        images = perturb.daa(lambda x: classify(x)[0], clean, batch["domain"], steps=3)
         seen = ((images, images), (images, clean), (clean, clean))
         return images, [
             objective(
-                model.apply(state.variables, one)[1], {"spoof": readers["spoof"](variables["spoof"], other)[1]}, batch
+                model.apply(state.variables, one)[1],
+                {"spoof": teachers["spoof"].read(variables["spoof"], other)[1]},
+                batch,
             )
             for one, other in seen
         ]
 
     state, variables = draw()
-    _, metrics = jax.jit(step.make(model, objective, readers, optax.sgd(0.0), 5, attack))(state, variables, batch)
+    _, metrics = jax.jit(step.make(made))(state, variables, batch)
     images, ((loss, terms), *others) = expected(state, variables)
     assert 0 < jnp.abs(images - step.images_of(batch)).max() <= config.daa.eps + 1e-6
     assert metrics["loss"] == pytest.approx(float(loss), rel=1e-4)
@@ -269,13 +257,12 @@ def test_a_step_of_kdfas_daa_is_within_two_hundredths_of_its_parts():
     config = kdfas_daa_demo.get_config()
     config.model.depth = config.teachers.spoof.config.model.depth = 2
     one = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
-    lowered, model, frozen, _ = plan.lower(config, one, unroll=True)
-    assert set(frozen) == {"domains", "spoof"}
-    analytic = config.train.batch_size * plan.analytic_flops(config, model, frozen)
-    assert 1 <= lowered.cost_analysis()["flops"] / analytic <= 1.02
+    made = experiment.of_config(config).unrolled()
+    assert set(made.teachers) == {"domains", "spoof"}
+    analytic = made.batch_size * made.flops()
+    assert 1 <= plan.lower(made, one).step.cost_analysis()["flops"] / analytic <= 1.02
     config.daa.steps = 0
-    without = config.train.batch_size * plan.analytic_flops(config, model, frozen)
-    assert analytic > 2 * without
+    assert made.flops() > 2 * experiment.of_config(config).flops()
 
 
 @pytest.mark.parametrize(
@@ -309,5 +296,15 @@ def test_who_attacks_whom_is_checked(teacher, student, message):
 
 
 def test_without_a_classifier_or_steps_there_is_no_attack():
-    assert perturb.make(attacked_config(classifier=""), {}) is None
-    assert perturb.make(attacked_config(steps=0), {}) is None
+    assert perturb.of_config(attacked_config(classifier="")) is None
+    assert perturb.of_config(attacked_config(steps=0)) is None
+
+
+@pytest.mark.parametrize(("platform", "loops"), [("cpu", False), ("tpu", True)])
+def test_the_steps_are_a_loop_but_on_a_cpu(platform, loops, monkeypatch):
+    """Either way with the same result; `test_the_plan_counts_the_attack` holds what a plan counts."""
+    images, weights = example()
+    monkeypatch.setattr(perturb.sharding, "platform", lambda: platform)
+    traced = jax.jit(lambda x: perturb.daa(functools.partial(network, weights), x, DOMAINS, steps=3))
+    assert ("stablehlo.while" in traced.lower(images).as_text()) is loops
+    np.testing.assert_allclose(traced(images), attack(weights, images, DOMAINS, steps=3), atol=1e-6)

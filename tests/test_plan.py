@@ -96,7 +96,7 @@ def test_a_step_that_the_compiler_refuses_does_not_fit(tiny, monkeypatch):
         plan._compile(Refused("INTERNAL: 29.47G"), 16 * GIB)
 
     lower = plan.lower
-    monkeypatch.setattr(plan, "lower", lambda *given, **named: (Refused(HBM), *lower(*given, **named)[1:]))
+    monkeypatch.setattr(plan, "lower", lambda *given: lower(*given)._replace(step=Refused(HBM)))
     monkeypatch.setattr(plan, "step_flops", lambda *_: 1.0)
     monkeypatch.setattr(plan, "_memory_bytes", lambda _: 16 * GIB)
     result = plan.plan(tiny, f"cpu:{len(jax.devices())}")

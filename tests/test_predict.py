@@ -7,7 +7,6 @@ import zlib
 
 import jax
 import numpy as np
-import optax
 import pandas as pd
 import pytest
 from PIL import Image
@@ -16,11 +15,10 @@ from input_pipeline import tables
 from input_pipeline.prepare import faces, parts
 from input_pipeline.sources import inputs, media
 from input_pipeline.stream import pipeline
-from kdfas_jax import models
 from kdfas_jax.commands import evaluate
 from kdfas_jax.commands.predict import annotated, predict
 from kdfas_jax.runs import workdir
-from kdfas_jax.training import checkpoint, step
+from kdfas_jax.training import checkpoint, experiment, step
 from tests import tiny as tiny_module
 from tests.test_faces import draw_face
 from tests.video_files import cut_before, write_video
@@ -49,8 +47,7 @@ def run(tiny_config, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("runs") / "tiny")
     args = tiny_module.common.parse(tiny_config.partition(":")[2], raw_dir="", data_dir="")
     config = tiny_module.alone(args, "tiny", 16)
-    model = models.create(config.model)
-    state = step.init(model, config.data.image_size, optax.identity(), seed=0)
+    state = step.init(experiment.of_config(config, 48))
     rng = np.random.default_rng(0)
     state = state.replace(params=jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape), state.params))
     workdir.claim(config, folder, pipeline.open_data(config.data).fingerprint)

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 
 from kdfas_jax.commands import train
-from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import preemption
 
 
@@ -28,9 +27,9 @@ def test_a_signal_after_the_last_save_waits_until_the_checkpoints_are_closed(tin
     try:
         preemption.install()
         with pytest.raises(SystemExit) as left:
-            train.fit(tiny, str(tmp_path), Objective(tiny.terms, tiny.teachers), {})
+            train.fit(tiny, str(tmp_path), {})
     finally:
         signal.signal(signal.SIGTERM, before)
     assert closed == [True]
     assert left.value.code == 0
-    assert capsys.readouterr().err.count("SIGTERM: training is finished and saved; the same command goes on") == 1
+    assert capsys.readouterr().err.count("SIGTERM: training is finished and saved; the same command continues") == 1

@@ -16,8 +16,10 @@ from kdfas_jax.models.published import weights
 from kdfas_jax.objective import perturb
 from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import sharding
+from kdfas_jax.targets import tasks
 from kdfas_jax.training import step, teachers
 from kdfas_jax.training.checkpoint import Checkpoints
+from kdfas_jax.training.experiment import Experiment, Frozen
 from tests import golden_files
 
 TINY = {"width": 8, "blocks": (1, 1, 1, 1)}
@@ -159,17 +161,13 @@ def student():
     pixels = (rng.integers(0, 128, (16, 32, 32, 3)) + 100 * labels[:, None, None, None]).astype(np.uint8)
     batch = {"image": pixels, "label": np.eye(2, dtype=np.float32)[labels], "domain": np.arange(16, dtype=np.int32) % 3}
     frozen = {"face": drawn(teacher), "domains": drawn(judge)}
-    readers = {"face": step.reader(teacher, 32), "domains": step.reader(judge, 32)}
-
-    def attack(variables, images, domains, key):
-        classify = functools.partial(readers["domains"], variables["domains"])
-        return perturb.daa(lambda x: classify(x)[0], images, domains, key, steps=2, random_start=True)
-
-    heads = objective.init(jax.random.key(0), step.outputs(model, 32), {"face": step.outputs(teacher, 32)})
+    attack = perturb.Attack("domains", {"steps": 2})
+    networks = {"face": Frozen(teacher, 32), "domains": Frozen(judge, 32)}
+    made = Experiment(model, 32, objective, optimiser, 0, networks, attack, steps=5)
+    heads = objective.init(jax.random.key(0), made.outputs(), made.taught())
     start = step.TrainState(np.int32(0), **drawn(model), term_params=jax.device_get(heads), opt_state=None)
     start = start.replace(opt_state=optimiser.init(start.trained))
-    train_step = step.make(model, objective, readers, optimiser, 0, attack, 5)
-    compiled = step.compiled(train_step, MESH, start)
+    compiled = step.compiled(made, MESH, start)
 
     def advance(state, steps):
         losses = []
@@ -227,7 +225,7 @@ def test_scores_use_the_running_statistics_whatever_else_is_in_the_batch():
     start, _, batch = student()
     moved = jax.tree.map(lambda leaf: leaf + np.float32(0.1), start.batch_stats)
     variables = {**start.variables, "batch_stats": moved}
-    score = step.make_score(resnet.create(**TINY), MESH)
+    score = step.make_score(resnet.create(**TINY), MESH, tasks.live_probability)
     rest = {"index": np.arange(16), "mask": np.ones(16, np.float32)}
     first, *_ = score(variables, {**batch, **rest})
     again, *_ = score(variables, {**batch, **rest})

@@ -11,18 +11,19 @@ from kdfas_jax.commands import ablation, train
 from kdfas_jax.objective import passes
 from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.training import step
+from kdfas_jax.training.experiment import Experiment
 
 
 @pytest.fixture
 def initial_seed(monkeypatch, tmp_path):
     """initial_seed(config) -> what a run of `config` seeds its initial state with; the run ends there."""
 
-    def stop(model, image_size, optimiser, seed, objective, teachers, **_):
-        raise RuntimeError(f"seed {seed}")
+    def stop(experiment):
+        raise RuntimeError(f"seed {experiment.seed}")
 
     def start(config):
         with pytest.raises(RuntimeError, match="seed ") as stopped:
-            train.fit(config, str(tmp_path), Objective({"ce": config.terms.ce}, {}), {})
+            train.fit(config, str(tmp_path), {})
         return int(str(stopped.value).removeprefix("seed "))
 
     monkeypatch.setattr(step, "init", stop)
@@ -78,10 +79,10 @@ class NotingObjective(Objective):
 def test_parameters_terms_and_every_step_have_keys_of_their_own(monkeypatch):
     monkeypatch.setitem(passes.PASSES, Noting, noting_pass)
     KEYS.clear()
-    model, optimiser = Noting(), optax.sgd(1.0)
     objective = NotingObjective({"ce": {"kind": "cross_entropy", "weight": 1.0}}, {})
-    state = step.init(model, 4, optimiser, 3, objective)
-    train_step = step.make(model, objective, {}, optimiser, 3)
+    made = Experiment(Noting(), 4, objective, optax.sgd(1.0), 3)
+    state = step.init(made)
+    train_step = step.make(made)
     batch = {"image": np.zeros((2, 4, 4, 3), np.uint8), "label": np.eye(2, dtype=np.float32)}
     for number in range(3):
         train_step(state.replace(step=jnp.int32(number)), {}, batch)
@@ -89,7 +90,7 @@ def test_parameters_terms_and_every_step_have_keys_of_their_own(monkeypatch):
 
 
 def test_another_seed_draws_other_parameters():
-    """Up to the largest one that `step.seed_of` may give."""
+    """Up to the largest one that `seed_of` may give."""
     seeds = (7, 7, 8, 2**32 - 1)
     one, again, *others = (step.init_variables(Noting(), 4, seed)["params"]["Dense_0"]["kernel"] for seed in seeds)
     assert (one == again).all()

@@ -10,6 +10,7 @@ from kdfas_jax.models import vit
 from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import sharding
 from kdfas_jax.training import checkpoint, step
+from kdfas_jax.training.experiment import Experiment, Frozen
 
 TERMS = {
     "ce": {"kind": "cross_entropy", "weight": 1.0},
@@ -25,22 +26,26 @@ def batch(b=12):
     return {"image": images, "label": np.eye(2, dtype=np.float32)[rng.integers(0, 2, b)]}
 
 
+def experiment(terms, model=STUDENT, rate=1.0, **options):
+    """Of plain gradient descent, with the teacher that TERMS name."""
+    objective = Objective(terms, {"spoof": None})
+    return Experiment(model, SIZE, objective, optax.sgd(rate), 0, {"spoof": Frozen(TEACHER, SIZE)}, **options)
+
+
 def gradients(model, accumulate, terms=TERMS):
     """(gradients, metrics, batch statistics) of a step of plain gradient descent at rate one."""
-    objective, optimiser = Objective(terms, {"spoof": None}), optax.sgd(1.0)
-    state = jax.jit(lambda: step.init(model, SIZE, optimiser, 0))()
+    made = experiment(terms, model, accumulate=accumulate)
+    state = jax.jit(lambda: step.init(made))()
     frozen = {"spoof": jax.jit(lambda: step.init_variables(TEACHER, SIZE, 1))()}
-    made = step.make(model, objective, {"spoof": step.reader(TEACHER, SIZE)}, optimiser, 0, accumulate=accumulate)
-    after, metrics = jax.jit(made)(state, frozen, batch())
+    after, metrics = jax.jit(step.make(made))(state, frozen, batch())
     return jax.tree.map(jnp.subtract, state.params, after.params), metrics, after.batch_stats
 
 
 def test_the_average_of_the_parameters_is_kept_saved_and_deployed(tmp_path):
     """Against float64; what evaluation, export and teachers restore is the average, and a resumed run goes on alike."""
-    mesh, optimiser = sharding.make_mesh({"data": -1}), optax.sgd(0.5)
-    terms = {"ce": TERMS["ce"]}
-    state = jax.jit(lambda: step.init(STUDENT, SIZE, optimiser, 0, ema=0.3))()
-    train_step = step.compiled(step.make(STUDENT, Objective(terms, {}), {}, optimiser, 0, ema=0.3), mesh, state)
+    mesh, made = sharding.make_mesh({"data": -1}), experiment({"ce": TERMS["ce"]}, rate=0.5, ema=0.3)
+    state = jax.jit(lambda: step.init(made))()
+    train_step = step.compiled(made, mesh, state)
     rows = sharding.place_batch(mesh, batch(16))
     expected = jax.tree.map(lambda leaf: np.asarray(leaf, float), state.variables)
     with checkpoint.Checkpoints(str(tmp_path)) as checkpoints:
@@ -63,7 +68,7 @@ def test_the_average_of_the_parameters_is_kept_saved_and_deployed(tmp_path):
 
 
 def test_no_average_is_kept_unless_asked_for():
-    state = jax.eval_shape(lambda: step.init(STUDENT, SIZE, optax.sgd(0.5), 0))
+    state = jax.eval_shape(lambda: step.init(experiment(TERMS)))
     assert state.ema == {}
     assert state.deployed == state.variables
 
@@ -102,9 +107,8 @@ def test_the_memory_is_that_of_a_part():
     """What the backward pass keeps, as the compiler plans it."""
 
     def temporary(accumulate):
-        objective, optimiser = Objective({"ce": TERMS["ce"]}, {}), optax.sgd(1.0)
-        state = jax.eval_shape(lambda: step.init(STUDENT, SIZE, optimiser, 0))
-        made = step.make(STUDENT, objective, {}, optimiser, 0, accumulate=accumulate)
-        return jax.jit(made).lower(state, {}, batch(1024)).compile().memory_analysis().temp_size_in_bytes
+        made = experiment({"ce": TERMS["ce"]}, accumulate=accumulate)
+        state = jax.eval_shape(lambda: step.init(made))
+        return jax.jit(step.make(made)).lower(state, {}, batch(1024)).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(8) < temporary(1) / 3

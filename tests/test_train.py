@@ -19,7 +19,7 @@ import pytest
 from kdfas_jax import models
 from kdfas_jax.commands import train
 from kdfas_jax.parallel import sharding
-from kdfas_jax.training import optim, step, teachers
+from kdfas_jax.training import experiment, step, teachers
 from kdfas_jax.training.checkpoint import Checkpoints
 from tests.test_weights import as_timm, initialise, save
 
@@ -126,7 +126,7 @@ def test_killed_and_terminated_runs_go_on_to_the_same_parameters(reference, tmp_
         if number == signal.SIGTERM:
             assert process.returncode == 0, errors[-2000:]
             assert "SIGTERM: " in errors
-            assert "the same command goes on" in errors
+            assert "the same command continues" in errors
     run_main(f"--config={tiny_config}", f"--workdir={run}")
     assert_identical(folder, run, tiny)
     assert metric_rows(run) == metric_rows(folder)
@@ -139,9 +139,8 @@ def test_training_starts_from_published_weights(tmp_path, tiny):
     module, params = initialise(size=16, patch=8, width=16, depth=2, heads=2, classes=1000)
     tiny.init = str(save(as_timm(params), tmp_path / "published.safetensors"))
     mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
-    optimiser, model = optim.make(tiny.optim, lambda _: 0.1), models.create(tiny.model)
     with Checkpoints(str(tmp_path)) as checkpoints:
-        state = train._restore(tiny, checkpoints, model, lambda: step.init(model, 16, optimiser, 0), mesh, 10)
+        state = train._restore(tiny, checkpoints, experiment.of_config(tiny), mesh)
     np.testing.assert_allclose(state.params["blocks"]["fc1"]["kernel"], params["blocks"]["fc1"]["kernel"], rtol=1e-6)
     assert state.params["head"]["kernel"].shape == (16, 2)
     assert module.classes == 1000
@@ -166,7 +165,7 @@ def test_a_file_of_published_weights_is_a_teacher(tmp_path, tiny):
     mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
     loaded = teachers.load(teachers.home(teacher, str(tmp_path / "run")), mesh, teacher.config)
     images = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
-    logits, _ = step.reader(loaded.module, loaded.image_size)(loaded.variables, images)
+    logits, _ = loaded.frozen.read(loaded.variables, images)
     np.testing.assert_allclose(logits, module.apply({"params": params}, images)[0], rtol=1e-5, atol=1e-6)
 
 

@@ -40,19 +40,19 @@ def confuse(folder: str, *, steps: Sequence[int] = (1, 3, 5), eps: Sequence[floa
     data = evaluate.open_data(config, folder)
     mesh = sharding.make_mesh(config.mesh)
     judge = teachers.load(folder, mesh)
-    read = step.reader(judge.module, judge.image_size)
+    read = judge.frozen.read
 
     def fooled(target: str, steps: int):
         def predicted(variables, batch, eps):
             def classify(images):
                 return read(variables, images)[0]
 
-            images, key = step.images_of(batch), jax.random.key(0)
+            images = step.images_of(batch)
             options = {"eps": eps, "step_size": 0.75 * eps, "steps": steps, "target": target}
-            attacked = perturb.daa(classify, images, batch["domain"], key, **options, unroll=True)
+            attacked = perturb.daa(classify, images, batch["domain"], **options)
             return classify(attacked).argmax(axis=-1), abs(attacked - images).max(axis=(1, 2, 3))
 
-        return jax.jit(predicted, out_shardings=sharding.replicated(mesh))
+        return jax.jit(sharding.on(mesh, predicted), out_shardings=sharding.replicated(mesh))
 
     rows = []
     for target, count in [("none", 0), *((target, count) for target in perturb.TARGETS for count in steps)]:

@@ -1,23 +1,23 @@
-"""The loop: restore -> (evaluate on dev, save, next batch, step, log)*, then the evaluation of the best checkpoint."""
+"""A whole training run: the teachers that are missing, the student, and the evaluation of its best checkpoint."""
 
+import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
+import numpy as np
 from clu import parameter_overview
 
 from input_pipeline.select import protocols
 from input_pipeline.stream import pipeline
-from kdfas_jax import models
 from kdfas_jax.commands import evaluate, folds, provenance
 from kdfas_jax.models.published import weights
-from kdfas_jax.objective import perturb
-from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import preemption, sharding
 from kdfas_jax.runs import lock, workdir
 from kdfas_jax.targets.tasks import TASKS
-from kdfas_jax.training import optim, step, teachers, validate
+from kdfas_jax.training import experiment, loop, step, teachers, validate
 from kdfas_jax.training.checkpoint import Checkpoints
+from kdfas_jax.training.experiment import Experiment
 from kdfas_jax.training.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -36,10 +36,8 @@ def train(config, folder: str) -> dict:
 
 
 def _train(config, folder: str) -> dict:
-    objective = Objective(config.terms, config.teachers)
     names = protocols.folds(config.data.protocol)
-    used = dict.fromkeys((*perturb.classifiers(config), *objective.teachers))
-    homes = {name: teachers.home(config.teachers[name], folder) for name in used}
+    homes = {name: teachers.home(config.teachers[name], folder) for name in experiment.used(config)}
     given = {name: home for name, home in homes.items() if config.teachers[name].checkpoint}
     for fold in names:  # before hours are spent on the others
         provenance.check(folds.config_of(config, fold), _of_fold(given, fold))
@@ -47,9 +45,9 @@ def _train(config, folder: str) -> dict:
         if not config.teachers[name].checkpoint:
             _train_teacher(name, config.teachers[name].config, home)
     if len(names) > 1:
-        return _train_folds(config, folder, objective, homes, names)
+        return _train_folds(config, folder, homes, names)
     homes = _of_fold(homes, names[0])
-    fit(config, folder, objective, homes, provenance.check(config, homes))
+    fit(config, folder, homes, provenance.check(config, homes))
     return evaluate.evaluate(config, folder)
 
 
@@ -71,7 +69,7 @@ def _train_teacher(name: str, config, home: str) -> None:
     evaluate.check_data(home, data.fingerprint)
 
 
-def _train_folds(config, folder: str, objective: Objective, homes: Mapping[str, str], names: tuple[str, ...]) -> dict:
+def _train_folds(config, folder: str, homes: Mapping[str, str], names: tuple[str, ...]) -> dict:
     """Trains and evaluates the folds that are not finished, each with its own fold of the teachers."""
     runs = {name: folds.config_of(config, name) for name in names}
     fingerprint = pipeline.open_data(runs[names[0]].data).fingerprint
@@ -84,7 +82,7 @@ def _train_folds(config, folder: str, objective: Objective, homes: Mapping[str, 
             logger.info("fold %s, in %s", name, home)
             of_fold = _of_fold(homes, name)
             with lock.held(home):
-                fit(run, home, objective, of_fold, provenance.check(run, of_fold))
+                fit(run, home, of_fold, provenance.check(run, of_fold))
                 found = evaluate.evaluate(run, home)
         else:
             evaluate.check_data(home, fingerprint)
@@ -98,89 +96,70 @@ def _of_fold(homes: Mapping[str, str], fold: str) -> dict[str, str]:
     return {name: own[name] if workdir.exists(own[name]) else home for name, home in homes.items()}
 
 
-def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], taught: Mapping | None = None) -> None:
-    """The loop alone, up to the last checkpoint; SIGTERM saves and leaves.
+def fit(config, folder: str, homes: Mapping[str, str], taught: Mapping | None = None) -> None:
+    """Trains up to the last checkpoint, without an evaluation; SIGTERM saves and leaves.
 
-    homes: teacher -> its run's folder; taught: the facts that `provenance.check` found of them, which the run records.
-    NonFiniteLossError (journal) for a NaN; ValueError for a batch larger than the training set, or a model with
-    another number of classes than the target has.
+    homes: teacher -> its run's folder; taught: the facts that `provenance.check` found about them, which the run
+    records. NonFiniteLossError (journal) for a NaN; ValueError for a batch larger than the training set, or a model
+    with another number of classes than the target has.
     """
     data = pipeline.open_data(config.data)
     workdir.claim(config, folder, data.fingerprint)
     provenance.record(folder, [provenance.examples(data)], taught or {})
     mesh = sharding.make_mesh(config.mesh)
-    batch_size = config.train.batch_size
-    per_epoch = data.count("train") // batch_size
-    if not per_epoch:
-        raise ValueError(f"config.train.batch_size={batch_size}: only {data.count('train')} training examples")
-    sizes = {"config.train.batch_size": batch_size / config.optim.accumulate}
+    made = experiment.of_config(config, data.count("train"))
+    sizes = {"config.train.batch_size": made.batch_size / made.accumulate}
     sharding.check_batch(mesh, sizes | {"config.eval.batch_size": config.eval.batch_size})
-    steps = optim.total_steps(config.train, data.count("train"))
-    schedule = optim.schedule(config.optim, steps=steps, steps_per_epoch=per_epoch, batch_size=batch_size)
-    optimiser = optim.make(config.optim, schedule)
-    model, task, seed = models.create(config.model), TASKS[config.data.target], step.seed_of(config)
-    pipeline.check_classes(data, config.data.target, model.classes)
-
+    pipeline.check_classes(data, config.data.target, made.model.classes)
     with preemption.watch() as stopping, Checkpoints(folder) as checkpoints:
-        if checkpoints.latest() == steps:
+        if checkpoints.latest() == made.steps:
             return
-        frozen = {name: teachers.load(home, mesh, config.teachers[name].config) for name, home in homes.items()}
-        _check_domains(config, data, frozen)
-        taught = {name: step.outputs(frozen[name].module, frozen[name].image_size) for name in objective.teachers}
-
-        def create():
-            ema = config.optim.ema
-            return step.init(model, config.data.image_size, optimiser, seed, objective, taught, ema=ema)
-
-        state = _restore(config, checkpoints, model, create, mesh, steps)
+        loaded = {name: teachers.load(home, mesh, config.teachers[name].config) for name, home in homes.items()}
+        made = dataclasses.replace(made, teachers={name: of.frozen for name, of in loaded.items()})
+        _check_domains(config, data, made)
+        state = _restore(config, checkpoints, made, mesh)
+        variables = {name: teachers.rounded(of) for name, of in loaded.items()}
+        del loaded  # and with it the unrounded parameters
+        judge = _judge(config, data, made, mesh)
         start = int(state.step)
-        readers = {name: step.reader(teacher.module, teacher.image_size) for name, teacher in frozen.items()}
-        frozen_variables = {name: teachers.rounded(teacher) for name, teacher in frozen.items()}
-        del frozen  # and with it the unrounded parameters
-        attack = perturb.make(config, readers)
-        parts = config.optim.accumulate
-        made = step.make(model, objective, readers, optimiser, seed, attack, steps, parts, ema=config.optim.ema)
-        train_step = step.compiled(made, mesh, state)
-        score = step.make_score(model, mesh, task.read)
-        batches = pipeline.train_batches(
-            data,
-            config.data,
-            batch_size=batch_size,
-            seed=config.seed,
-            start=start,
-            steps=steps,
-            shard=(jax.process_index(), jax.process_count()),
-        )
-        every = max(1, round(config.train.eval_epochs * per_epoch))
         kept = checkpoints.meta(start) if start else {}
-        journal = Journal(folder, start=start, steps=steps, batch_size=batch_size, schedule=schedule, kept=kept)
-        with journal:
-            for number in range(start, steps + 1):
-                due = number == steps or (number % every == 0 and number > start)
-                stop = number < steps and stopping(number)
-                if due or stop:
-                    journal.settle()
-                    dev = {}
-                    if due and data.count("dev"):
-                        dev = task.selection(evaluate.score_role(score, state.deployed, data, "dev", config, mesh))
-                        journal.dev(number, dev)
-                    checkpoints.save(state, dev.get("selection"), {"step": number, **journal.keep()})
-                if stop:
-                    checkpoints.wait()
-                    preemption.leave(f"saved step {number} of {steps} in {folder}; the same command goes on from there")
-                if number == steps:
-                    return
-                local = next(batches)
-                index = local.pop("index")
-                state, metrics = train_step(state, frozen_variables, sharding.place_batch(mesh, local))
-                journal.step(number, metrics, index)
+        with Journal(folder, made, start=start, kept=kept) as journal:
+            every = max(1, round(config.train.eval_epochs * (data.count("train") // made.batch_size)))
+            around = loop.Surroundings(checkpoints, journal, judge, every, stopping)
+            loop.run(made, mesh, state, variables, _batches(config, data, made, start), around)
 
 
-def _check_domains(config, data: pipeline.Data, frozen: Mapping[str, teachers.Teacher]) -> None:
+def _batches(config, data: pipeline.Data, made: Experiment, start: int) -> Iterator[dict[str, np.ndarray]]:
+    """This host's training batches from step `start` on."""
+    return pipeline.train_batches(
+        data,
+        config.data,
+        batch_size=made.batch_size,
+        seed=config.seed,
+        start=start,
+        steps=made.steps,
+        shard=(jax.process_index(), jax.process_count()),
+    )
+
+
+def _judge(config, data: pipeline.Data, made: Experiment, mesh) -> Callable[[step.TrainState], dict[str, float]]:
+    """Returns judge(state) -> the figures of dev by which checkpoints are ranked; {} where there is no dev set."""
+    task = TASKS[config.data.target]
+    score = step.make_score(made.model, mesh, task.read)
+
+    def judge(state: step.TrainState) -> dict[str, float]:
+        if not data.count("dev"):
+            return {}
+        return task.selection(evaluate.score_role(score, state.deployed, data, "dev", config, mesh))
+
+    return judge
+
+
+def _check_domains(config, data: pipeline.Data, made: Experiment) -> None:
     """ValueError where E_d or a domain adversary tells apart another number of domains than are trained on."""
-    for name in perturb.classifiers(config):
-        key = f"config.teachers.{name}.config.model.classes"
-        pipeline.check_classes(data, "domain", frozen[name].module.classes, key)
+    if made.attack:
+        key = f"config.teachers.{made.attack.classifier}.config.model.classes"
+        pipeline.check_classes(data, "domain", made.teachers[made.attack.classifier].module.classes, key)
     for name, term in config.terms.items():
         if term.weight and "domains" in term:
             if config.data.target != "label":
@@ -188,21 +167,21 @@ def _check_domains(config, data: pipeline.Data, frozen: Mapping[str, teachers.Te
             pipeline.check_classes(data, "domain", term.domains, f"config.terms.{name}.domains")
 
 
-def _restore(config, checkpoints: Checkpoints, model, create: Callable[[], step.TrainState], mesh, steps: int):
-    """The latest saved state, or the one before step 0 that `create` makes, laid out on `mesh`."""
-    shapes = jax.eval_shape(create)
+def _restore(config, checkpoints: Checkpoints, made: Experiment, mesh) -> step.TrainState:
+    """The latest saved state, or a fresh one, which begins at `config.init` where that names weights; on `mesh`."""
+    shapes = jax.eval_shape(lambda: step.init(made))
     shardings = sharding.tree(mesh, shapes)
     latest = checkpoints.latest()
     if latest is not None:
-        logger.info("going on from step %d of %d in %s", latest, steps, checkpoints.directory)
+        logger.info("resuming at step %d of %d in %s", latest, made.steps, checkpoints.directory)
         abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings)
         return checkpoints.restore(latest, abstract)
-    state = jax.jit(create, out_shardings=shardings)()
+    state = jax.jit(lambda: step.init(made), out_shardings=shardings)()
     if config.init:
-        fresh = jax.jit(lambda: create().variables)()  # those of `state` may lie on other hosts
+        fresh = jax.jit(lambda: step.init(made).variables)()  # those of `state` may lie on other hosts
         with workdir.local(config.init) as path:
-            variables, facts = weights.load(path, model, fresh)
+            variables, facts = weights.load(path, made.model, fresh)
         logger.info("starting from %s: %s", config.init, facts)
-        state = state.replace(**jax.device_put(variables, shardings.variables)).averaged_from_here(config.optim.ema)
+        state = state.replace(**jax.device_put(variables, shardings.variables)).averaged_from_here(made.ema)
     logger.info("%s", parameter_overview.get_parameter_overview(state.params, include_stats=False))
     return state

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdfas_jax.models import iresnet, resnet
+from kdfas_jax.parallel import sharding
 
 VARIANTS = {
     "original": {"scale": 1, "embedding": 128},
@@ -23,9 +24,9 @@ VARIANTS = {
 class Shifted(nn.Conv):
     """A convolution in few channels a group, computed as the sum of its input shifted by each offset times a weight.
 
-    The same sums, several times as fast on a CPU (one image of 112 px: 10 ms a forward of `mbf`, where XLA's own
-    convolutions in groups take 50), and there the only ones to train with: XLA's gradient of the first stage's
-    convolution, two channels a group, took 6 s an image. One stride and one padding for both axes; no bias.
+    `Layer` chooses it on CPUs. It has the same sums and is several times as fast there: one image of 112 px takes 10 ms
+    a forward of `mbf`, where XLA's convolutions in groups take 50, and XLA's gradient of the first stage's convolution,
+    two channels a group, took 6 s an image. One stride and one padding for both axes; no bias.
     """
 
     @nn.compact
@@ -60,7 +61,8 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         """[b, h, w, c] -> [b, h / stride, w / stride, width], less what the padding does not cover."""
-        conv = nn.Conv if self.native or self.groups == 1 else Shifted
+        slow = self.groups > 1 and sharding.platform() == "cpu" and not self.native
+        conv = Shifted if slow else nn.Conv
         x = conv(
             self.width,
             (self.side, self.side),
@@ -142,8 +144,8 @@ class MobileFaceNet(nn.Module):
       blocks: residual bottlenecks of each of the four stages; 1 in the first is a convolution by itself.
       width: channels of the paper's stem, 64; all others are multiples of it.
       scale: factor of the channels between bottlenecks; what one expands to does not follow it [S, insightface].
-      native: convolutions in groups as the compiler's own (`feature_group_count`), as exports want them, rather than as
-        `Shifted`; the same parameters and, up to rounding, the same outputs.
+      native: use the compiler's convolutions in groups (`feature_group_count`) on a CPU too, as exporters need them,
+        and not `Shifted`; the parameters are the same, and the outputs up to rounding.
       mean, std: normalisation of the image, one number or one per channel; insightface trains with 0.5.
       dtype: 'float32' or 'bfloat16', of the four stages; the rest [S, insightface], parameters, statistics and outputs
         stay fp32.

@@ -19,7 +19,7 @@ def leave(message: str) -> NoReturn:
 def install() -> None:
     """From here on SIGTERM leaves at once; the training loop asks for time by `watch`."""
     signal.signal(
-        signal.SIGTERM, lambda *_: leave("stopped between two pieces of work; the same command goes on from there")
+        signal.SIGTERM, lambda *_: leave("stopped between two pieces of work; the same command continues from there")
     )
 
 
@@ -39,4 +39,4 @@ def watch() -> Iterator[Callable[[int], bool]]:
     finally:
         signal.signal(signal.SIGTERM, before)
     if received:
-        leave("training is finished and saved; the same command goes on with the evaluation")
+        leave("training is finished and saved; the same command continues with the evaluation")

@@ -6,6 +6,7 @@ Axes: `data` carries the batch; `fsdp` carries the batch too and shards paramete
 Axis types are Auto: the compiler inserts the collectives (Explicit axes refuse contractions over a sharded batch).
 """
 
+import contextvars
 import functools
 import re
 from collections import Counter
@@ -14,6 +15,8 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+_PLATFORM: contextvars.ContextVar[str] = contextvars.ContextVar("platform", default="")
 
 BATCH = ("data", "fsdp")
 AXES = (*BATCH, "tensor")
@@ -84,14 +87,27 @@ def batch(mesh: Mesh) -> NamedSharding:
 
 
 def on(mesh: Mesh, function: Callable) -> Callable:
-    """`function`, whose activations `by_example` finds the mesh."""
+    """Returns `function`, within which `by_example` and `platform` know the mesh that it is traced for."""
 
     @functools.wraps(function)
     def placed(*arguments):
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return function(*arguments)
+        token = _PLATFORM.set(mesh.devices.flat[0].platform)
+        try:
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                return function(*arguments)
+        finally:
+            _PLATFORM.reset(token)
 
     return placed
+
+
+def platform() -> str:
+    """The platform that the function being traced will run on: 'cpu', 'gpu' or 'tpu'.
+
+    It is that of the mesh within a function of `on`, and of JAX's default device elsewhere. A plan traces on a CPU what
+    a TPU will run.
+    """
+    return _PLATFORM.get() or jax.default_backend()
 
 
 def by_example(x: jax.Array) -> jax.Array:

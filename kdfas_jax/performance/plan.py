@@ -4,18 +4,16 @@ import copy
 import logging
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from kdfas_jax import models
-from kdfas_jax.objective import perturb
-from kdfas_jax.objective.weighted_sum import TRAINING, Objective
 from kdfas_jax.parallel import sharding
 from kdfas_jax.performance import collectives
-from kdfas_jax.training import optim, step, teachers, validate
+from kdfas_jax.training import experiment, step, teachers, validate
+from kdfas_jax.training.experiment import Experiment, Frozen
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +51,12 @@ def plan(config, topology: str) -> dict:
     config = _with_batch(
         config, -(-config.train.batch_size // (sharding.batch_parts(mesh) * config.optim.accumulate)), mesh
     )
-    lowered, model, frozen, state = lower(config, mesh)
+    lowered, made, state = of_config(config, mesh)
     limit, peak = _memory_bytes(devices[0]), _peak(devices[0])
     compiled, arguments, temporaries = _compile(lowered, limit)
     batch_size = config.train.batch_size
-    analytic = batch_size * analytic_flops(config, model, frozen)
-    flops = step_flops(config, mesh, compiled, (model, *frozen.values()))
+    analytic = batch_size * made.flops()
+    flops = step_flops(made, mesh, compiled)
     fits = compiled is not None and arguments + temporaries <= limit
     return {
         "config": config.name,
@@ -66,7 +64,7 @@ def plan(config, topology: str) -> dict:
         "devices": len(devices),
         "mesh": dict(mesh.shape),
         "batch_size": batch_size,
-        "params": teachers.parameters(config, frozen),
+        "params": teachers.parameters(config, made.teachers),
         "per_device": {"argument_bytes": arguments, "temp_bytes": temporaries, "flops": flops},
         "analytic_flops": analytic,
         "flops_ratio": flops * len(devices) / analytic,
@@ -100,7 +98,7 @@ def largest_batch(config, topology: str) -> dict:
 
     def needed(per_device: int) -> int:
         if per_device not in tried:
-            _, arguments, temporaries = _compile(lower(_with_batch(config, per_device, mesh), mesh)[0], limit)
+            _, arguments, temporaries = _compile(of_config(_with_batch(config, per_device, mesh), mesh).step, limit)
             tried[per_device] = (arguments or 0) + temporaries
             logger.info("%d examples a device: %.2f GiB", per_device, tried[per_device] / 2**30)
         return tried[per_device]
@@ -159,74 +157,46 @@ def _largest(needed: Callable[[int], int], limit: float) -> int:
     return low
 
 
-def analytic_flops(config, model, frozen) -> float:
-    """FLOPs of a step for one image: three forwards of student and terms, one of each teacher, and the attack's own."""
-    sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
-    forward = {name: models.flops(module, sizes[name]) for name, module in frozen.items()}
-    attacked = sum(perturb.flops(forward[name], config.daa.steps) for name in perturb.classifiers(config))
-    objective, size = Objective(config.terms, config.teachers), config.data.image_size
-    taught = {name: step.outputs(frozen[name], sizes[name]) for name in objective.teachers}
-    own = objective.flops(step.outputs(model, size), taught)
-    return TRAINING * models.flops(model, size) + sum(forward[name] for name in taught) + attacked + own
+class Lowered(NamedTuple):
+    """The step of `experiment`, lowered for a mesh from shapes alone, and the shapes of its `state`."""
+
+    step: Any
+    experiment: Experiment
+    state: Any
 
 
-def lower(config, mesh, *, unroll: bool = False):
-    """The step lowered for `mesh` from shapes alone -> (lowered, student, {name: teacher} in use, state), modules.
+def of_config(config, mesh) -> Lowered:
+    """The training step of a whole config, lowered for `mesh`."""
+    return lower(experiment.of_config(config), mesh)
 
-    `unroll` lays the layers out one by one, and the batch's parts as one, whatever the config says.
-    """
-    objective = Objective(config.terms, config.teachers)
-    model = models.create(config.model)
-    used = dict.fromkeys((*perturb.classifiers(config), *objective.teachers))
-    frozen = {name: models.create(config.teachers[name].config.model) for name in used}
-    if unroll:
-        model, frozen = _unrolled(model), {name: _unrolled(module) for name, module in frozen.items()}
-    # The schedule's length changes no FLOP: any will do.
-    schedule = optim.schedule(config.optim, steps=10_000, steps_per_epoch=1, batch_size=config.train.batch_size)
-    optimiser = optim.make(config.optim, schedule)
-    size = config.data.image_size
-    sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
-    taught = {name: step.outputs(frozen[name], sizes[name]) for name in objective.teachers}
-    ema = config.optim.ema
-    state = jax.eval_shape(lambda: step.init(model, size, optimiser, config.seed, objective, taught, ema=ema))
+
+def lower(made: Experiment, mesh) -> Lowered:
+    """Lowers the training step of the experiment `made` for `mesh`; nothing is computed."""
+    state = jax.eval_shape(lambda: step.init(made))
     placed = sharding.tree(mesh, state)
     abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, placed)
-    variables = {name: _frozen(module, sizes[name], mesh) for name, module in frozen.items()}
-    b, rows = config.train.batch_size, sharding.batch(mesh)
-    logits = step.outputs(model, size).get("logits", jnp.zeros((1, 0)))  # a face model may have none, and no labels
-    batch = {
-        "image": jax.ShapeDtypeStruct((b, size, size, 3), jnp.uint8, sharding=rows),
-        "label": jax.ShapeDtypeStruct((b, logits.shape[-1]), jnp.float32, sharding=rows),
-        "domain": jax.ShapeDtypeStruct((b,), jnp.int32, sharding=rows),
-        "identity": jax.ShapeDtypeStruct((b,), jnp.int32, sharding=rows),
-    }
-    readers = {name: step.reader(module, sizes[name]) for name, module in frozen.items()}
-    attack = perturb.make(config, readers, unroll=unroll)
-    parts = 1 if unroll else config.optim.accumulate
-    train_step = step.make(model, objective, readers, optimiser, config.seed, attack, accumulate=parts, ema=ema)
-    return step.compiled(train_step, mesh, state).lower(abstract, variables, batch), model, frozen, state
+    variables = {name: _frozen(of, mesh) for name, of in made.teachers.items()}
+    return Lowered(step.compiled(made, mesh, state).lower(abstract, variables, made.batch(mesh)), made, state)
 
 
-def _unrolled(module):
-    """`module` with its layers laid out one by one; only a module that can loop over them has the field."""
-    return module.clone(unroll=True) if hasattr(module, "unroll") else module
-
-
-def _frozen(module, image_size: int, mesh):
+def _frozen(of: Frozen, mesh):
     """A teacher's abstract variables, with the parameters in the dtype that `teachers.rounded` casts them to."""
-    variables, dtype = teachers.abstract_variables(module, image_size, mesh), jnp.dtype(module.dtype)
+    variables, dtype = teachers.abstract_variables(of.module, of.image_size, mesh), jnp.dtype(of.module.dtype)
     cast = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype, sharding=a.sharding), variables["params"])
     return {**variables, "params": cast}
 
 
-def step_flops(config, mesh, compiled, modules) -> float:
-    """FLOPs of one device, as the compiler counts them; a scanned body is counted once, so all are unrolled."""
-    looped = (perturb.classifiers(config) and not config.daa.unroll) or config.optim.accumulate > 1
-    if compiled and all(module == _unrolled(module) for module in modules) and not looped:
+def step_flops(made: Experiment, mesh, compiled) -> float:
+    """FLOPs of a step on one device of `mesh`, as the compiler counts them.
+
+    A loop's body is counted once, so the step of an experiment with loops is counted with all of them unrolled.
+    """
+    attack_loops = made.attack and mesh.devices.flat[0].platform != "cpu"
+    if compiled and not made.looped and not attack_loops:
         return float(compiled.cost_analysis()["flops"])
     # Counted before the compiler splits it: by the CPU's, as the TPU's counts only what it has compiled.
     one = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices("cpu")[:1])
-    return float(lower(config, one, unroll=True)[0].cost_analysis()["flops"]) / mesh.size
+    return float(lower(made.unrolled(), one).step.cost_analysis()["flops"]) / mesh.size
 
 
 def _devices(topology: str):

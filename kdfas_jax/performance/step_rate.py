@@ -24,26 +24,25 @@ class Step:
         """Compiles; what that took and the FLOPs are in `facts`, see `measure`."""
         mesh = sharding.make_mesh(config.mesh)
         started = time.perf_counter()
-        lowered, model, frozen, _ = plan.lower(config, mesh)
+        lowered, made, _ = plan.of_config(config, mesh)
         self._step = lowered.compile()
         seconds = time.perf_counter() - started
         (state, variables, batch), _ = lowered.in_avals
-        sizes = {name: config.teachers[name].config.data.image_size for name in frozen}
 
         def create():
-            student = _zeros(state).replace(**step.init_variables(model, config.data.image_size, config.seed))
-            teachers = {name: step.init_variables(module, sizes[name], 0) for name, module in frozen.items()}
+            student = _zeros(state).replace(**step.init_variables(made.model, made.image_size, made.seed))
+            teachers = {name: step.init_variables(*of, 0) for name, of in made.teachers.items()}
             teachers = jax.tree.map(lambda leaf, wanted: leaf.astype(wanted.dtype), teachers, variables)
             image = jax.random.randint(jax.random.key(0), batch["image"].shape, 0, 256, jnp.uint8)
-            label = jnp.full(batch["label"].shape, 1 / config.model.classes)
+            label = jnp.full(batch["label"].shape, 1 / made.model.classes)
             return student, teachers, {**_zeros(batch), "image": image, "label": label}
 
         self._state, self._variables, self._batch = jax.jit(create, out_shardings=self._step.input_shardings[0])()
         self.batch_size = config.train.batch_size
         self.facts = {
             "compile_seconds": seconds,
-            "flops": plan.step_flops(config, mesh, self._step, (model, *frozen.values())) * mesh.size,
-            "analytic_flops": self.batch_size * plan.analytic_flops(config, model, frozen),
+            "flops": plan.step_flops(made, mesh, self._step) * mesh.size,
+            "analytic_flops": self.batch_size * made.flops(),
         }
 
     def run(self) -> dict[str, jax.Array]:

@@ -211,7 +211,7 @@ def _move_damaged_aside(directory: str) -> str | None:
             return f"{first}; no other step is intact: remove {directory} to train from the start"
     for step, problem in damaged.items():
         aside = os.path.join(directory, f"{step}.damaged")
-        logger.warning("%s; going on without this step, which is kept as %s", problem, aside)
+        logger.warning("%s; continuing without this step, which is kept as %s", problem, aside)
         workdir.move(os.path.join(directory, str(step)), aside)
     return None
 

@@ -17,6 +17,7 @@ import pandas as pd
 from clu import metric_writers
 
 from kdfas_jax.runs import workdir
+from kdfas_jax.training.experiment import Experiment
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +33,14 @@ class NonFiniteLossError(ValueError):
 class Journal:
     """A context manager around the loop. metrics.csv (`step,metric,value`) of a resumed run is an undisturbed one's."""
 
-    def __init__(self, folder: str, *, start: int, steps: int, batch_size: int, schedule, kept: Mapping[str, Any]):
+    def __init__(self, folder: str, experiment: Experiment, *, start: int, kept: Mapping[str, Any]):
         """Opens the run's logs; rows of steps after `start`, which are about to be done again, are dropped.
 
         kept: what `keep` gave for the checkpoint of step `start`; {} at step 0. ValueError where rows that metrics.csv
         had then are missing.
         """
-        self._folder, self._start, self._steps = folder, start, steps
-        self._batch_size, self._schedule = batch_size, schedule
+        self._folder, self._start, self._steps = folder, start, experiment.steps
+        self._batch_size, self._schedule = experiment.batch_size, experiment.schedule
         self._main = jax.process_index() == 0
         self._pending: tuple | None = None
         self._recent: list[dict[str, float]] = list(kept.get("unwritten", []))
@@ -145,7 +146,7 @@ class Journal:
         raise NonFiniteLossError(
             f"step {number}: {bad}. Training has stopped and nothing of this step is saved; {path} lists the batch's "
             "examples (rows of the data set's metadata.csv). Try a lower --config.optim.lr or "
-            "--config.optim.clip_norm=1; the same command goes on from the last checkpoint"
+            "--config.optim.clip_norm=1; the same command continues from the last checkpoint"
         )
 
 

@@ -1,6 +1,5 @@
-"""The train state and one pure train step; every method is this step with other terms and teachers."""
+"""The training state and one pure training step; every method is this step with other terms and teachers."""
 
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from kdfas_jax.objective.passes import training_pass
-from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import sharding
 from kdfas_jax.training import optim
+from kdfas_jax.training.experiment import Batch, Experiment
 
 # What a seed is used for. Every use has a key of its own, so that no two draw the same random numbers.
 MODEL, TERMS, STEPS = range(3)
@@ -20,10 +19,10 @@ MODEL, TERMS, STEPS = range(3)
 
 @flax.struct.dataclass
 class TrainState:
-    """What a step changes: its number, the student's parameters and statistics (fp32), the optimiser's state.
+    """Training state: the step's number, the student's parameters and statistics (fp32), the optimiser's state.
 
     `batch_stats` are the running statistics of the student's batch norms, and `term_params` the parameters of the
-    objective's own (`Objective.init`), trained beside the student's and of no use after it; {} where there are none.
+    objective's terms (`Objective.init`), trained beside the student's and of no use after it; {} where there are none.
     `ema` is the exponential moving average of `variables`, {} where `config.optim.ema` is 0.
     """
 
@@ -54,47 +53,17 @@ class TrainState:
         return {"params": self.params, "term_params": self.term_params}
 
 
-def init(
-    model,
-    image_size: int,
-    optimiser: optax.GradientTransformation,
-    seed: int,
-    objective: Objective | None = None,
-    teachers: Mapping[str, Any] | None = None,
-    ema: float = 0.0,
-) -> TrainState:
-    """The state before step 0, a pure function of the seed; with an average of the variables if `ema` > 0.
-
-    An `objective` whose terms have parameters needs the `outputs` of the `teachers` that it reads.
-    """
-    variables = init_variables(model, image_size, seed)
-    term_params = {}
-    if objective:
-        term_params = objective.init(_key(seed, TERMS), outputs(model, image_size), teachers or {})
+def init(experiment: Experiment) -> TrainState:
+    """The state before step 0, a pure function of the experiment's seed."""
+    variables = init_variables(experiment.model, experiment.image_size, experiment.seed)
+    term_params = experiment.objective.init(_key(experiment.seed, TERMS), experiment.outputs(), experiment.taught())
     state = TrainState(jnp.zeros((), jnp.int32), **variables, term_params=term_params, opt_state=None)
-    return state.replace(opt_state=optimiser.init(state.trained)).averaged_from_here(ema)
-
-
-def outputs(model, image_size: int) -> dict[str, Any]:
-    """Shapes of a model's named outputs for one image of `image_size` px."""
-    images = jnp.zeros((1, image_size, image_size, 3))
-    return jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), images)[0][1])
+    return state.replace(opt_state=experiment.optimiser.init(state.trained)).averaged_from_here(experiment.ema)
 
 
 def init_variables(model, image_size: int, seed: int) -> dict[str, Any]:
-    """What a model that reads `image_size` px square images needs to run, fresh: {'params', 'batch_stats'}."""
+    """Fresh variables of a model that reads images of `image_size` px: {'params', 'batch_stats'}."""
     return {"batch_stats": {}, **model.init(_key(seed, MODEL), jnp.zeros((1, image_size, image_size, 3)))}
-
-
-def seed_of(config) -> int:
-    """The seed of a run's own random numbers, 32 bits: a pure function of `config.seed` and of the run's role [C].
-
-    The role is the config's name, its target and the names of its teachers. A student, its teachers and the domain
-    classifier of one `config.seed` therefore begin with different parameters even where their architectures agree; the
-    variants of an ablation, which change only what is computed, begin with the same ones.
-    """
-    role = (config.seed, config.name, config.data.target, *sorted(config.teachers))
-    return zlib.crc32("\n".join(map(str, role)).encode())
 
 
 def step_key(seed: int, number: jax.Array | int) -> jax.Array:
@@ -107,88 +76,80 @@ def _key(seed: int, use: int) -> jax.Array:
 
 
 def images_of(batch: Mapping[str, jax.Array]) -> jax.Array:
-    """uint8 [b, h, w, 3] as it travels -> fp32 in [0, 1] as models read it."""
+    """The images of a batch, uint8 [b, h, w, 3] as they travel, as models read them: fp32 in [0, 1]."""
     return batch["image"].astype(jnp.float32) / 255
 
 
-def reader(module, image_size: int) -> Callable:
-    """-> read(variables, images) -> what `module` returns for images [b, s, s, 3] of any side, at its own."""
+def make(experiment: Experiment) -> Callable:
+    """Returns train_step(state, {teacher: variables}, batch) -> (state, metrics), which `compiled` jits.
 
-    def read(variables: Mapping[str, Any], images: jax.Array):
-        shape = (len(images), image_size, image_size, 3)
-        return module.apply(variables, images if images.shape == shape else jax.image.resize(images, shape, "linear"))
-
-    return read
-
-
-def make(
-    model,
-    objective: Objective,
-    teachers: Mapping[str, Callable],
-    optimiser: optax.GradientTransformation,
-    seed: int,
-    attack: Callable | None = None,
-    steps: int = 1,
-    accumulate: int = 1,
-    ema: float = 0.0,
-) -> Callable:
-    """-> train_step(state, {teacher: variables}, batch) -> (state, metrics), to be jitted by `compiled`.
-
-    `batch`: image uint8 [b, h, w, 3]; label [b, k] soft targets, identity int32 [b], as far as terms and model read
-    them; domain int32 [b] where there is an `attack` (`perturb.make`), whose images student and teachers see in place
-    of the batch's. `teachers` are the `reader`s of the models that the objective reads; their forward pass lies outside
-    the differentiated function, and their batch norms use the running statistics. `steps` is the length of the run, for
-    terms whose strength follows its progress.
-    `accumulate` cuts the batch into so many parts, one after another, whose gradients are averaged: the memory is that
-    of a part; terms and batch norms that see the whole batch see a part, and each part's means weigh alike [C].
-    `ema` is the decay of the state's averaged variables (`optim.average`).
-    Metrics are fp32 scalars: loss, each term unweighted, grad_norm.
+    Student and teachers see the attacked images where the experiment has an attack. The teachers' forward lies outside
+    the differentiated function, and their batch norms use the running statistics. Gradient accumulation cuts the batch
+    into parts, one after another: the memory is that of a part; terms and batch norms that see the whole batch see a
+    part, and the parts' means weigh alike [C]. Metrics are fp32 scalars: loss, each term unweighted, grad_norm.
     """
+    gradients = _gradients(experiment)
+    if experiment.accumulate > 1:
+        gradients = _accumulated(gradients, experiment.accumulate)
 
-    def gradients(state: TrainState, teacher_variables, batch, key):
-        """-> ((loss, terms), batch statistics after it, gradients of what is trained)."""
-        images = images_of(batch)
-        if attack:
-            images = attack(teacher_variables, images, batch["domain"], jax.random.fold_in(key, 1))
-        targets = {name: teachers[name](teacher_variables[name], images)[1] for name in objective.teachers}
+    def train_step(state: TrainState, teacher_variables: Mapping[str, Any], batch: Batch):
+        key = step_key(experiment.seed, state.step)
+        (loss, terms), batch_stats, grads = gradients(state, teacher_variables, batch, key)
+        updates, opt_state = experiment.optimiser.update(grads, state.opt_state, state.trained)
+        trained = optax.apply_updates(state.trained, updates)
+        metrics = {"loss": loss, **terms, "grad_norm": optax.tree.norm(grads)}
+        after = TrainState(state.step + 1, batch_stats=batch_stats, opt_state=opt_state, **trained)
+        return after.replace(ema=optim.average(experiment.ema, state.ema, after.variables, state.step)), metrics
+
+    return train_step
+
+
+def _gradients(experiment: Experiment) -> Callable:
+    """Returns gradients(state, teacher_variables, batch, key) -> ((loss, terms), batch statistics, gradients)."""
+    teachers, attack, objective = experiment.teachers, experiment.attack, experiment.objective
+
+    def attacked(images: jax.Array, teacher_variables, batch: Batch) -> jax.Array:
+        if not attack:
+            return images
+        classifier, variables = teachers[attack.classifier], teacher_variables[attack.classifier]
+        return attack(lambda x: classifier.read(variables, x)[0], images, batch["domain"])
+
+    def gradients(state: TrainState, teacher_variables, batch: Batch, key: jax.Array):
+        images = attacked(images_of(batch), teacher_variables, batch)
+        targets = {name: teachers[name].read(teacher_variables[name], images)[1] for name in objective.teachers}
         targets = jax.lax.stop_gradient(targets)
 
         def loss_of(trained):
             variables = {**state.variables, "params": trained["params"]}
-            out, updated = training_pass(model, variables, images, batch.get("label"), key)
-            loss, terms = objective(out, targets, batch, trained["term_params"], state.step / steps)
+            out, updated = training_pass(experiment.model, variables, images, batch.get("label"), key)
+            progress = state.step / experiment.steps
+            loss, terms = objective(out, targets, batch, trained["term_params"], progress)
             return loss, (terms, updated["batch_stats"])
 
         (loss, (terms, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.trained)
         return (loss, terms), batch_stats, grads
 
-    def accumulated(state: TrainState, teacher_variables, batch, key):
-        """As `gradients`, in parts."""
+    return gradients
 
+
+def _accumulated(gradients: Callable, number: int) -> Callable:
+    """`gradients` of a batch in `number` parts, averaged."""
+
+    def accumulated(state: TrainState, teacher_variables, batch: Batch, key: jax.Array):
         def add(carry, part):
-            (batch_stats, total), (number, rows) = carry, part
-            own, own_key = state.replace(batch_stats=batch_stats), jax.random.fold_in(key, 2 + number)
+            (batch_stats, total), (place, rows) = carry, part
+            own, own_key = state.replace(batch_stats=batch_stats), jax.random.fold_in(key, 2 + place)
             found, batch_stats, grads = gradients(own, teacher_variables, rows, own_key)
-            return (batch_stats, jax.tree.map(lambda t, value: t + value / accumulate, total, (found, grads))), None
+            return (batch_stats, jax.tree.map(lambda t, value: t + value / number, total, (found, grads))), None
 
-        parts = jax.tree.map(lambda rows: _parts(rows, accumulate), batch)
+        parts = jax.tree.map(lambda rows: _parts(rows, number), batch)
         first = jax.tree.map(lambda rows: rows[0], parts)
         found, _, grads = jax.eval_shape(gradients, state, teacher_variables, first, key)
         start = state.batch_stats, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (found, grads))
-        (batch_stats, (found, grads)), _ = jax.lax.scan(add, start, (jnp.arange(accumulate), parts))
+        (batch_stats, (found, grads)), _ = jax.lax.scan(add, start, (jnp.arange(number), parts))
         return found, batch_stats, grads
 
-    def train_step(state: TrainState, teacher_variables: Mapping[str, Any], batch: Mapping[str, jax.Array]):
-        key = step_key(seed, state.step)
-        whole = gradients if accumulate == 1 else accumulated
-        (loss, terms), batch_stats, grads = whole(state, teacher_variables, batch, key)
-        updates, opt_state = optimiser.update(grads, state.opt_state, state.trained)
-        trained = optax.apply_updates(state.trained, updates)
-        metrics = {"loss": loss, **terms, "grad_norm": optax.tree.norm(grads)}
-        after = TrainState(state.step + 1, batch_stats=batch_stats, opt_state=opt_state, **trained)
-        return after.replace(ema=optim.average(ema, state.ema, after.variables, state.step)), metrics
-
-    return train_step
+    return accumulated
 
 
 def _parts(rows: jax.Array, number: int) -> jax.Array:
@@ -196,8 +157,8 @@ def _parts(rows: jax.Array, number: int) -> jax.Array:
     return jnp.swapaxes(rows.reshape(len(rows) // number, number, *rows.shape[1:]), 0, 1)
 
 
-def compiled(train_step: Callable, mesh, state: TrainState):
-    """`train_step` jitted for `mesh`: batch split over every device, state placed by the rules and donated.
+def compiled(experiment: Experiment, mesh, state: TrainState):
+    """The step of `make` jitted for `mesh`: batch split over every device, state placed by the rules and donated.
 
     `state` may be abstract (shapes only). ValueError for a `tensor` axis that the model has no use for.
     """
@@ -205,7 +166,7 @@ def compiled(train_step: Callable, mesh, state: TrainState):
     sharding.check_tensor(mesh, state_shardings.params)
     everywhere = sharding.replicated(mesh)
     return jax.jit(
-        sharding.on(mesh, train_step),
+        sharding.on(mesh, make(experiment)),
         in_shardings=(state_shardings, None, sharding.batch(mesh)),
         out_shardings=(state_shardings, everywhere),
         donate_argnums=0,
@@ -213,9 +174,9 @@ def compiled(train_step: Callable, mesh, state: TrainState):
 
 
 def make_score(model, mesh, read: Callable) -> Callable:
-    """-> score(variables, batch) -> (read [b, ...], index [b], mask [b]), on every host for the global batch.
+    """Returns score(variables, batch) -> (read [b, ...], index [b], mask [b]), on every host for the global batch.
 
-    `read` takes what is wanted of the model's (first output, named outputs).
+    `read` takes the model's (first output, named outputs).
     """
 
     def score(variables: Mapping[str, Any], batch: Mapping[str, jax.Array]):

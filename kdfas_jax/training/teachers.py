@@ -20,6 +20,7 @@ from kdfas_jax.models.published import weights
 from kdfas_jax.parallel import sharding
 from kdfas_jax.runs import workdir
 from kdfas_jax.training import checkpoint, step
+from kdfas_jax.training.experiment import Frozen
 
 
 class Teacher(NamedTuple):
@@ -33,6 +34,11 @@ class Teacher(NamedTuple):
     image_size: int
     step: int | None = None
     trained: int | None = None
+
+    @property
+    def frozen(self) -> Frozen:
+        """The network without its variables."""
+        return Frozen(self.module, self.image_size)
 
 
 def home(config, student_workdir: str) -> str:

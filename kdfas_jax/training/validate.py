@@ -139,13 +139,16 @@ def _plain(value):
 
 def _check_attack(config, key: str) -> None:
     """ValueError where the domain adversarial attack is on, and the classifier or a target does not fit it."""
-    for name in perturb.classifiers(config):
-        if name not in config.teachers:
-            known = ", ".join(config.teachers) or "empty"
-            raise ValueError(f"{key}.daa.classifier={name!r}: expected a name of {key}.teachers ({known})")
-        for target, found, wanted in (
-            (f"{key}.data.target", config.data.target, "label"),
-            (f"{key}.teachers.{name}.config.data.target", config.teachers[name].config.data.target, "domain"),
-        ):
-            if found != wanted:
-                raise ValueError(f"{target}={found!r}: expected {wanted!r}, as {key}.daa.classifier={name!r} attacks")
+    attack = perturb.of_config(config)
+    if not attack:
+        return
+    name = attack.classifier
+    if name not in config.teachers:
+        known = ", ".join(config.teachers) or "empty"
+        raise ValueError(f"{key}.daa.classifier={name!r}: expected a name of {key}.teachers ({known})")
+    for target, found, wanted in (
+        (f"{key}.data.target", config.data.target, "label"),
+        (f"{key}.teachers.{name}.config.data.target", config.teachers[name].config.data.target, "domain"),
+    ):
+        if found != wanted:
+            raise ValueError(f"{target}={found!r}: expected {wanted!r}, as {key}.daa.classifier={name!r} attacks")

@@ -20,14 +20,11 @@ from ml_collections import ConfigDict
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from input_pipeline.stream import pipeline
-from kdfas_jax import models
 from kdfas_jax.commands import train
-from kdfas_jax.objective import perturb
-from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.performance import speed
 from kdfas_jax.performance.step_rate import Step
 from kdfas_jax.runs import workdir
-from kdfas_jax.training import step
+from kdfas_jax.training import experiment, step
 from kdfas_jax.training.checkpoint import Checkpoints
 from kdfas_jax.training.journal import LOG_STEPS
 
@@ -50,7 +47,7 @@ def measure(config, made: Step, *, rounds: int, seconds: float) -> dict[str, Any
         run, every = _shortened(config, steps=SAVES * apart * LOG_STEPS)
         homes = _random_teachers(run, folder)
         with _saves() as blocked, _quiet():
-            train.fit(run, os.path.join(folder, "run"), Objective(run.terms, run.teachers), homes)
+            train.fit(run, os.path.join(folder, "run"), homes)
         moments = _moments(os.path.join(folder, "run"))
     between, evaluation = _timing(moments, apart)
     bare = before + [speed.rate(made.run, made.batch_size, seconds)[0] for _ in range(rounds)]
@@ -94,10 +91,10 @@ def _shortened(config, steps: int) -> tuple[ConfigDict, int]:
 def _random_teachers(config, folder: str) -> dict[str, str]:
     """Writes a finished run of random weights for every teacher that `config` reads -> {teacher: its folder}."""
     homes = {}
-    for name in dict.fromkeys((*perturb.classifiers(config), *Objective(config.terms, config.teachers).teachers)):
+    for name in experiment.used(config):
         teacher, homes[name] = config.teachers[name].config, os.path.join(folder, name)
         workdir.claim(teacher, homes[name], fingerprint="")
-        variables = step.init_variables(models.create(teacher.model), teacher.data.image_size, 0)
+        variables = step.init_variables(*experiment.frozen(teacher), 0)
         state = step.TrainState(jnp.zeros((), jnp.int32), **variables, term_params={}, opt_state={})
         with Checkpoints(homes[name]) as checkpoints:
             checkpoints.save(state, 0.0, {"step": 0})

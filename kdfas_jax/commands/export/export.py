@@ -34,7 +34,7 @@ from kdfas_jax.parallel import sharding
 from kdfas_jax.report import runs as report_runs
 from kdfas_jax.runs import workdir
 from kdfas_jax.targets import tasks
-from kdfas_jax.training import step, teachers
+from kdfas_jax.training import experiment, teachers
 
 CROPS, CROPS_INT8 = 200, 1000  # most crops that a file is compared on; an AUC needs more [C]
 TOLERANCE, TOLERANCE_INT8 = 1e-4, 0.005  # of logits, score and embedding in fp32; of the AUC
@@ -244,7 +244,7 @@ def _describe(config, results: dict, role: str) -> dict:
         "logits": {"shape": ["batch", 2], "meaning": "attack, live"},
     }
     if config.data.target == pipeline.BOTH:
-        length = step.outputs(models.create(config.model), size)["embedding"].shape[-1]
+        length = experiment.outputs(models.create(config.model), size)["embedding"].shape[-1]
         outputs["embedding"] = {"shape": ["batch", length], "meaning": ACCEPT}
     return {
         "run": {"name": config.name, **{key: results.get(key) for key in ("step", "finished", "protocol")}},
