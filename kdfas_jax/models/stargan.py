@@ -215,8 +215,9 @@ class StarGAN(nn.Module):
     @nn.nowrap
     def make_discriminator(self):
         """The discriminator alone, which is what runs of this as a teacher."""
+        common = {"mean": self.mean, "std": self.std, "dtype": self.dtype}
         width, repeats = self.discriminator_width, self.discriminator_repeats
-        return Discriminator(self.classes, self.image_size, width, repeats, self.mean, self.std, self.dtype)
+        return Discriminator(self.classes, self.image_size, width, repeats, **common)
 
     def __call__(self, images, *, train=False):
         """The discriminator's `(logits, out)` of images [b, s, s, 3] in [0, 1]; `train` changes nothing."""

@@ -3,14 +3,11 @@
 The terms are kinds as in `terms`; as `student` they read the named outputs of `training_pass`.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 
+from kdfas_jax.models.records import Batch, Outputs
 from kdfas_jax.objective import losses
-
-Outputs = Mapping[str, jax.Array]
 
 
 def training_pass(model, variables, images, labels, key):
@@ -57,33 +54,33 @@ def training_pass(model, variables, images, labels, key):
     return out, updated
 
 
-def critic(student: Outputs, batch: Outputs) -> jax.Array:
+def critic(student: Outputs, batch: Batch) -> jax.Array:
     """The critic's values on edited images less those on real images: what the discriminator minimises."""
     return losses.masked_mean(losses.wgan_critic(student["source"], student["edited"]), batch.get("mask"))
 
 
-def penalty(student: Outputs, batch: Outputs) -> jax.Array:
+def penalty(student: Outputs, batch: Batch) -> jax.Array:
     """The gradient penalty, which holds the critic's slope near one (`losses.gradient_penalty`)."""
     return losses.masked_mean(student["penalty"], batch.get("mask"))
 
 
-def attributes(student: Outputs, batch: Outputs) -> jax.Array:
+def attributes(student: Outputs, batch: Batch) -> jax.Array:
     """Binary cross-entropy of the logits of real images to their attributes, the labels [b, k], summed over k."""
     values = losses.attribute_cross_entropy(student["logits"], batch["label"])
     return losses.masked_mean(values, batch.get("mask"))
 
 
-def generator(student: Outputs, batch: Outputs) -> jax.Array:
+def generator(student: Outputs, batch: Batch) -> jax.Array:
     """The negative of the critic's values on edited images: what the generator minimises."""
     return losses.masked_mean(losses.wgan_generator(student["fooled"]), batch.get("mask"))
 
 
-def edited_attributes(student: Outputs, batch: Outputs) -> jax.Array:
+def edited_attributes(student: Outputs, batch: Batch) -> jax.Array:
     """Binary cross-entropy of the logits of edited images to their target attributes, summed over these."""
     values = losses.attribute_cross_entropy(student["edited_logits"], student["wanted"])
     return losses.masked_mean(values, batch.get("mask"))
 
 
-def reconstruction(student: Outputs, batch: Outputs) -> jax.Array:
+def reconstruction(student: Outputs, batch: Batch) -> jax.Array:
     """Mean absolute difference between images in [0, 1] and the same images edited and edited back."""
     return losses.masked_mean(losses.reconstruction(student["images"], student["restored"]), batch.get("mask"))

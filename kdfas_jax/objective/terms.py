@@ -8,24 +8,21 @@ its mean over the examples of the batch, an fp32 scalar.
 Adding a kind: write it here, on a formula in `losses`, and add one line to `weighted_sum.KINDS`.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from kdfas_jax.models.records import Batch, Outputs
 from kdfas_jax.objective import losses
 
-Outputs = Mapping[str, jax.Array]
 
-
-def cross_entropy(student: Outputs, batch: Outputs, *, smoothing: float = 0.0) -> jax.Array:
+def cross_entropy(student: Outputs, batch: Batch, *, smoothing: float = 0.0) -> jax.Array:
     """Cross-entropy of the student's logits to the batch's labels [b, k]."""
     return losses.masked_mean(losses.cross_entropy(student["logits"], batch["label"], smoothing), batch.get("mask"))
 
 
-def arcface(student: Outputs, batch: Outputs, *, s: float = 64.0, m: float = 0.5) -> jax.Array:
+def arcface(student: Outputs, batch: Batch, *, s: float = 64.0, m: float = 0.5) -> jax.Array:
     """ArcFace: cross-entropy of the cosines of embedding and class centres to the batch's `identity` [b].
 
     The cosines are scaled by `s`, with a margin of `m` radians on the example's class (`losses.arcface_logits`). Both
@@ -39,13 +36,13 @@ def arcface(student: Outputs, batch: Outputs, *, s: float = 64.0, m: float = 0.5
     return losses.masked_mean(values, batch.get("mask"))
 
 
-def kl(student: Outputs, batch: Outputs, teacher: Outputs, *, temperature: float = 1.0) -> jax.Array:
+def kl(student: Outputs, batch: Batch, teacher: Outputs, *, temperature: float = 1.0) -> jax.Array:
     """KL divergence of the teacher's softened class distribution to the student's."""
     values = losses.distillation_kl(student["logits"], teacher["logits"], temperature)
     return losses.masked_mean(values, batch.get("mask"))
 
 
-def embedding(student: Outputs, batch: Outputs, teacher: Outputs) -> jax.Array:
+def embedding(student: Outputs, batch: Batch, teacher: Outputs) -> jax.Array:
     """One less the cosine of the student's and the teacher's embedding."""
     values = losses.cosine_distance(student["embedding"], teacher["embedding"])
     return losses.masked_mean(values, batch.get("mask"))

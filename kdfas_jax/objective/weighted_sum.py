@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdfas_jax.models import counting
+from kdfas_jax.models.records import Batch, Outputs
 from kdfas_jax.objective import adversarial, terms
 
-Outputs = Mapping[str, jax.Array]
 TRAINING = 3  # forwards that a training step costs: one forward, and the gradients of inputs and of parameters
 
 KINDS: dict[str, Callable] = {
@@ -61,7 +61,7 @@ class Objective:
             raise ValueError("config.terms: every weight is zero; give at least one term a positive weight")
         self.teachers = tuple(sorted({term.teacher for term in self._terms.values() if term.teacher}))
 
-    def __call__(self, student: Outputs, teachers: Mapping[str, Outputs], batch: Outputs, params=None, progress=1.0):
+    def __call__(self, student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, params=None, progress=1.0):
         """-> (loss scalar, {term name: its unweighted mean}) for the named outputs of student and teachers.
 
         `params` are of `init`, {} or None where no term has any; `progress` is the share of the run that is done.
@@ -102,7 +102,7 @@ def _inputs(term: Term, student, teachers, batch, progress) -> dict[str, Any]:
     return {name: given[name] for name in term.inputs}
 
 
-def _known(batch: Outputs, what: str) -> jax.Array:
+def _known(batch: Batch, what: str) -> jax.Array:
     """Which of the batch's examples say `what` they are, of those that count at all: bool [b]."""
     known = batch["label"].any(axis=-1) if what == "label" else batch["identity"] >= 0
     return known & (batch["mask"] > 0) if "mask" in batch else known

@@ -7,31 +7,18 @@ but shapes is computed here.
 import dataclasses
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from kdfas_jax import models
+from kdfas_jax.models.records import Batch, Outputs
 from kdfas_jax.objective import perturb
 from kdfas_jax.objective.weighted_sum import TRAINING, Objective
 from kdfas_jax.parallel import sharding
 from kdfas_jax.training import optim
-
-
-class Batch(TypedDict, total=False):
-    """A training batch on the devices; a batch has the columns that its target, its terms and its attack read.
-
-    image: uint8 [b, h, w, 3]. label: float32 [b, k], soft where images are mixed. identity, domain: int32 [b], numbers
-    of classes, -1 for none. mask: float32 [b], 0 for a row that only pads.
-    """
-
-    image: jax.Array
-    label: jax.Array
-    identity: jax.Array
-    domain: jax.Array
-    mask: jax.Array
 
 
 class Frozen(NamedTuple):
@@ -46,12 +33,12 @@ class Frozen(NamedTuple):
         resized = images if images.shape == shape else jax.image.resize(images, shape, "linear")
         return self.module.apply(variables, resized)
 
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> Outputs:
         """Shapes of the named outputs for one image."""
         return outputs(self.module, self.image_size)
 
 
-def outputs(model, image_size: int) -> dict[str, Any]:
+def outputs(model, image_size: int) -> Outputs:
     """Shapes of a model's named outputs for one image of `image_size` px."""
     images = jnp.zeros((1, image_size, image_size, 3))
     return jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), images)[0][1])
@@ -85,11 +72,11 @@ class Experiment:
     batch_size: int = 1
     schedule: optax.Schedule | None = None
 
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> Outputs:
         """Shapes of the student's named outputs for one image."""
         return outputs(self.model, self.image_size)
 
-    def taught(self) -> dict[str, dict[str, Any]]:
+    def taught(self) -> dict[str, Outputs]:
         """Shapes of the named outputs of the teachers that the objective reads."""
         return {name: self.teachers[name].outputs() for name in self.objective.teachers}
 

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kdfas_jax.models.records import Batch
 from kdfas_jax.objective.passes import training_pass
 from kdfas_jax.parallel import sharding
 from kdfas_jax.training import optim
-from kdfas_jax.training.experiment import Batch, Experiment
+from kdfas_jax.training.experiment import Experiment
 
 # What a seed is used for. Every use has a key of its own, so that no two draw the same random numbers.
 MODEL, TERMS, STEPS = range(3)
@@ -75,7 +76,7 @@ def _key(seed: int, use: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), use)
 
 
-def images_of(batch: Mapping[str, jax.Array]) -> jax.Array:
+def images_of(batch: Batch) -> jax.Array:
     """The images of a batch, uint8 [b, h, w, 3] as they travel, as models read them: fp32 in [0, 1]."""
     return batch["image"].astype(jnp.float32) / 255
 

@@ -155,7 +155,15 @@ def predict(
             rows += judged
         seconds = time.perf_counter() - started
     table = _table(rows, reference)
-    return Predicted(table, threshold, judge.reference, len(found), judge.frames, seconds, judge.detecting)
+    return Predicted(
+        table=table,
+        threshold=threshold,
+        reference=judge.reference,
+        inputs=len(found),
+        frames=judge.frames,
+        seconds=seconds,
+        detecting=judge.detecting,
+    )
 
 
 def _table(rows: list[dict], reference: str) -> pd.DataFrame:

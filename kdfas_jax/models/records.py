@@ -1,0 +1,43 @@
+"""What travels between pipeline, models and terms by name: the batch, and a model's named outputs."""
+
+from typing import TypedDict
+
+import jax
+
+
+class Batch(TypedDict, total=False):
+    """A training batch on the devices; it has the columns that its target, its terms and its attack read.
+
+    image: uint8 [b, h, w, 3]. label: float32 [b, k], soft where images are mixed. identity, domain: int32 [b], class
+    numbers, -1 for none. mask: float32 [b], 0 for a row that only pads.
+    """
+
+    image: jax.Array
+    label: jax.Array
+    identity: jax.Array
+    domain: jax.Array
+    mask: jax.Array
+
+
+class Outputs(TypedDict, total=False):
+    """A model's named outputs, fp32; a model has those that its kind computes, and a teacher's are its targets.
+
+    logits: [b, k]. pre_logits: [b, d], what the head reads. class_tokens: [stages, b, d], of a ViT. stages: feature
+    maps [b, h, w, c] by stage, of a convolutional network. embedding: [b, d], of a face recogniser. centres: [people,
+    d], its class centres. source: [b, h, w], a critic's values. The others are `objective.adversarial.training_pass`'s.
+    """
+
+    logits: jax.Array
+    pre_logits: jax.Array
+    class_tokens: jax.Array
+    stages: tuple[jax.Array, ...]
+    embedding: jax.Array
+    centres: jax.Array
+    source: jax.Array
+    edited: jax.Array
+    penalty: jax.Array
+    fooled: jax.Array
+    edited_logits: jax.Array
+    wanted: jax.Array
+    images: jax.Array
+    restored: jax.Array
