@@ -159,10 +159,10 @@ def _compare() -> str:
 
 
 def _output(result: dict) -> None:
-    from kdfas_jax.runs import workdir
+    from kdfas_jax.runs import files
 
     if OUTPUT.value:
-        workdir.write_atomically(OUTPUT.value, json.dumps(result, indent=2))
+        files.write_atomically(OUTPUT.value, json.dumps(result, indent=2))
 
 
 def parse_flags(argv: list[str]) -> list[str]:

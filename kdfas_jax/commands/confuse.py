@@ -21,7 +21,7 @@ from kdfas_jax.commands import evaluate
 from kdfas_jax.objective import perturb
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import page as report
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files, workdir
 from kdfas_jax.training import step, teachers
 
 logger = logging.getLogger("kdfas_jax.commands.confuse")  # run as a module, its name is __main__
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     if flags.output:
-        workdir.write_atomically(flags.output, found.to_csv(index=False))
+        files.write_atomically(flags.output, found.to_csv(index=False))
     print(table(found))
 
 

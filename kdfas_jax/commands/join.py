@@ -15,7 +15,7 @@ import ml_collections
 from kdfas_jax.commands import evaluate, provenance
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import page as report
-from kdfas_jax.runs import lock, workdir
+from kdfas_jax.runs import files, lock, workdir
 from kdfas_jax.training import step, teachers
 from kdfas_jax.training.checkpoint import Checkpoints
 
@@ -57,7 +57,7 @@ def join(folder: str, output: str) -> dict:
 
 def _homes(config, folder: str) -> dict[str, str]:
     """The teachers that the run in `folder` was trained with, or those of its config where they are not there."""
-    noted = {name: facts["run"] for name, facts in provenance.taught_by(folder).items() if workdir.exists(facts["run"])}
+    noted = {name: facts["run"] for name, facts in provenance.taught_by(folder).items() if files.exists(facts["run"])}
     return {name: noted.get(name) or teachers.home(config.teachers[name], folder) for name in NETWORKS}
 
 

@@ -23,7 +23,7 @@ from input_pipeline.stream import pipeline
 from kdfas_jax.commands.evaluate import score_examples
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import page as report
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files, workdir
 from kdfas_jax.targets import tasks
 from kdfas_jax.training import step, teachers
 
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     if flags.output:
-        workdir.write_atomically(flags.output, json.dumps(figures, indent=2))
+        files.write_atomically(flags.output, json.dumps(figures, indent=2))
     rows = {name: report.row({"test": of}) for name, of in figures.items()}
     print(report.markdown(rows, corner="% (AUC as a fraction)"))
     counts = figures["embedding"]["counts"]
