@@ -16,7 +16,7 @@ from kdfas_jax.training import teachers
 ROOT = Path(__file__).resolve().parents[1]
 HOLD = """
 import sys, time
-from kdfas_jax import lock
+from kdfas_jax.runs import lock
 with lock.held(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.readline()

@@ -25,7 +25,12 @@ SETTINGS = {"size": 24, "options": {"subject_level": 1}}  # of the records of `t
 REST = """
 import copy, sys
 import ml_collections
-from kdfas_jax import ablation, evaluate, export, predict, report_compare, teachers, train, workdir
+from kdfas_jax.commands import ablation, evaluate, train
+from kdfas_jax.commands.export import export
+from kdfas_jax.commands.predict import predict
+from kdfas_jax.report import comparison as report_compare
+from kdfas_jax.runs import workdir
+from kdfas_jax.training import teachers
 there, here, faces = sys.argv[1:]
 config = ml_collections.ConfigDict(workdir.read(there)["config"])
 train.train(config, there)
