@@ -11,7 +11,7 @@ import pytest
 from configs import common
 from kdfas_jax.commands import evaluate, folds, train
 from kdfas_jax.report import page as report
-from kdfas_jax.runs import identity, workdir
+from kdfas_jax.runs import identity, schema, workdir
 from kdfas_jax.training import teachers
 from tests import tiny
 
@@ -185,7 +185,8 @@ def test_a_folds_folder_has_no_colon():
 def test_a_finished_run_of_another_config_is_refused(tmp_path, results):
     assert workdir.results(config(), str(tmp_path)) is None
     combined = folds.write(config(), str(tmp_path), results)
-    assert workdir.results(config(), str(tmp_path)) == combined
+    found = workdir.results(config(), str(tmp_path))
+    assert found == {**combined, "config": schema.upgrade(combined["config"])}
     with pytest.raises(ValueError, match=r"holds another run \(config\.data\.protocol differs\)"):
         workdir.results(config("siw:2"), str(tmp_path))
 

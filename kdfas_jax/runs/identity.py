@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from kdfas_jax.runs import schema
+
 PLACE_AND_RUNTIME = ("data.raw_dir", "data.data_dir", "eval.batch_size", "mesh", "report")  # keys of a config
 
 
@@ -14,15 +16,25 @@ def plain(config) -> dict[str, Any]:
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a plain config that makes a run what it is: its model, data, recipe and seed, and its teachers'.
+    """Returns the part of a plain config that makes a run what it is: its model, data, recipe, seed and teachers.
 
-    Left out is where things lie and how they are run, `PLACE_AND_RUNTIME`: these keys may change between two calls of
-    one run. `claim` compares the data themselves by their records' fingerprint.
+    `PLACE_AND_RUNTIME` is left out: these keys say where the run's files are and how it is executed, and may change
+    between two calls of one run. The data are identified by their protocol and, in `workdir.claim`, by the fingerprint
+    of their records. Keys that change rounding alone, such as model.unroll, model.remat and optim.accumulate, belong to
+    the identity, as a resumed run is to give the bits of an uninterrupted one. So do a teacher's `checkpoint` and
+    `init`, which are paths: they name a model.
+
+    The config is brought to today's keys first (`schema.upgrade`): a run of an older version keeps its identity when a
+    key is added.
     """
+    return _identity(schema.upgrade(config))
+
+
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = _kept(config)
     if "teachers" in config:
         taught = config["teachers"].items()
-        kept["teachers"] = {name: {**teacher, "config": identity(teacher["config"])} for name, teacher in taught}
+        kept["teachers"] = {name: {**teacher, "config": _identity(teacher["config"])} for name, teacher in taught}
     return kept
 
 
@@ -41,7 +53,10 @@ def may_change(key: str) -> bool:
 
 
 def digest(config) -> str:
-    """Eight hex digits that stand for the identity of a resolved config."""
+    """Returns eight hex digits that stand for the identity of a resolved config.
+
+    They change when a key is added to all configs; `workdir.find` therefore compares identities, too.
+    """
     return hashlib.sha256(json.dumps(identity(plain(config)), sort_keys=True).encode()).hexdigest()[:8]
 
 

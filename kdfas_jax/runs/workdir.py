@@ -3,24 +3,26 @@
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
 
 import jax
 
+from kdfas_jax.runs import schema
 from kdfas_jax.runs.files import exists, names, read_text, write_atomically
-from kdfas_jax.runs.identity import differences, identity, plain
+from kdfas_jax.runs.identity import differences, digest, identity, plain
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-cpu", "tensorflow-datasets")
 
 
 def claim(config, workdir: str, fingerprint: str) -> None:
-    """Notes the run in WORKDIR/config.json, or checks that the same run is there.
+    """Writes the run to WORKDIR/config.json, or checks that the same run is there.
 
-    A run of the same `identity` stays; its note then has the place and runtime of `config`. ValueError names the
-    differing keys where the folder belongs to another run, or the data set has changed. A folder without a checkpoint
-    holds nothing to protect and is taken over.
+    A run of the same `identity` stays, one of an older version too; its config.json then gets the place and runtime of
+    `config`, and the keys and schema of today. ValueError names the differing keys where the folder belongs to another
+    run, or the data set has changed. A folder without a checkpoint holds nothing to protect and is overwritten.
     """
     path = os.path.join(workdir, "config.json")
     mine = plain(config)
@@ -35,10 +37,11 @@ def claim(config, workdir: str, fingerprint: str) -> None:
                 f"{workdir} belongs to another run: give this one its own --workdir, or remove it. Differing:\n  "
                 + "\n  ".join(lines)
             )
-        if note["config"] != mine and jax.process_index() == 0:
-            write_atomically(path, json.dumps({**note, "config": mine}, indent=2))
+        if (note["config"], note.get("schema")) != (mine, schema.SCHEMA) and jax.process_index() == 0:
+            write_atomically(path, json.dumps({**note, "schema": schema.SCHEMA, "config": mine}, indent=2))
         return
     note = {
+        "schema": schema.SCHEMA,
         "config": mine,
         "command": sys.argv,
         "packages": {name: _version(name) for name in PACKAGES},
@@ -53,18 +56,29 @@ def claim(config, workdir: str, fingerprint: str) -> None:
 
 
 def read(workdir: str) -> dict[str, Any]:
-    """WORKDIR/config.json; FileNotFoundError where the folder is not a run, ValueError where the file is damaged."""
+    """Returns WORKDIR/config.json; the config of an older version has today's keys (`schema.upgrade`).
+
+    FileNotFoundError where the folder is not a run, ValueError where the file is damaged or of a newer version.
+    """
     path = os.path.join(workdir, "config.json")
     if not exists(path):
         raise FileNotFoundError(f"{path} does not exist; expected a run made by: python main.py --workdir={workdir}")
-    return _read_json(path, "copy it from a run of the same config, or train the run again in another --workdir")
+    note = _read_json(path, "copy it from a run of the same config, or train the run again in another --workdir")
+    number = note.get("schema", 0)
+    schema.check(number, path)
+    return {**note, "config": schema.upgrade(note["config"], number)}
 
 
 def evaluated(workdir: str) -> dict[str, Any]:
-    """WORKDIR/eval/results.json; {} where the run has not been evaluated, ValueError where the file is damaged."""
+    """Returns WORKDIR/eval/results.json; {} where the run has not been evaluated, ValueError where it is damaged.
+
+    Its config has today's keys, as in `read`.
+    """
     path = os.path.join(workdir, "eval", "results.json")
-    command = f"python main.py --mode=eval --workdir={workdir}"
-    return _read_json(path, f"make it again by: {command}") if exists(path) else {}
+    if not exists(path):
+        return {}
+    found = _read_json(path, f"make it again by: python main.py --mode=eval --workdir={workdir}")
+    return {**found, "config": schema.upgrade(found["config"])}
 
 
 def _read_json(path: str, mend: str) -> dict[str, Any]:
@@ -72,6 +86,22 @@ def _read_json(path: str, mend: str) -> dict[str, Any]:
         return json.loads(read_text(path))
     except ValueError as error:
         raise ValueError(f"{path} is empty or damaged ({error}); {mend}") from error
+
+
+def find(folder: str, config) -> str:
+    """Returns where below `folder` the run of `config` is, or is to be made: FOLDER/<its name>-<its digest>.
+
+    Where that does not exist, it is a run of the same identity that an older version made, whose digest was another:
+    one that is finished, if several are there. ValueError as in `read`.
+    """
+    home = os.path.join(folder, f"{config.name}-{digest(config)}")
+    if exists(home):
+        return home
+    wanted, pattern = identity(plain(config)), re.compile(re.escape(config.name) + "-[0-9a-f]{8}")
+    others = [os.path.join(folder, name) for name in sorted(names(folder)) if pattern.fullmatch(name)]
+    runs = [other for other in others if exists(os.path.join(other, "config.json"))]
+    same = [run for run in runs if identity(read(run)["config"]) == wanted]
+    return max(same, key=lambda run: bool(evaluated(run).get("finished")), default=home)
 
 
 def results(config, workdir: str) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ import ml_collections
 from kdfas_jax import models
 from kdfas_jax.models.published import weights
 from kdfas_jax.parallel import sharding
-from kdfas_jax.runs import files, identity, workdir
+from kdfas_jax.runs import files, workdir
 from kdfas_jax.training import checkpoint, step
 
 
@@ -40,7 +40,7 @@ def home(config, student_workdir: str) -> str:
     if config.checkpoint:
         return config.checkpoint
     parent = os.path.dirname(files.absolute(student_workdir))
-    return os.path.join(parent, "teachers", f"{config.config.name}-{identity.digest(config.config)}")
+    return workdir.find(os.path.join(parent, "teachers"), config.config)
 
 
 def finished(home: str) -> bool:
