@@ -7,7 +7,8 @@ from typing import Any
 
 from kdfas_jax.runs import identity, workdir
 
-HONOURED = {"eval": True, "predict": False, "export": False}  # mode -> whether place and runtime may be overridden
+# The modes that read the config of a run -> whether its place and runtime may be overridden.
+HONOURED = {"eval": True, **dict.fromkeys(("predict", "export", "verify", "confuse", "edit", "join"), False)}
 
 
 def check(folder: str, mode: str, config, changes: Mapping[str, Any]) -> None:
