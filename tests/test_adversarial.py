@@ -276,23 +276,19 @@ def test_a_generative_teacher_is_trained_chosen_and_evaluated(run):
 
 
 @pytest.mark.slow
-def test_the_edits_of_a_run_are_written_as_a_sheet(run, tmp_path, capsys):
+def test_the_edits_of_a_run_are_written_as_a_sheet(run, tmp_path):
     _, home, _ = run
     output = tmp_path / "edits.jpg"
-    edit.main([f"--workdir={home}", f"--output={output}", "--faces=3"])
-    assert capsys.readouterr().out.strip() == str(output)
+    assert edit.write(str(home), str(output), 3) == str(output)
     with Image.open(output) as image:
         assert image.format == "JPEG"
     found = edit.edit(str(home), 3)
     assert (found.names, found.edited.shape) == (("Young", "Male"), (2, 3, 16, 16, 3))
     assert np.abs(found.edited[0] - found.edited[1]).max() > 0
-    for flags, message in (
-        (["--faces=49"], "--faces=49: expected 1 to 48, as many test faces"),
-        ([f"--output={tmp_path}/edits.gif"], r"expected a name that ends in .jpg or .png"),
-    ):
-        with pytest.raises(SystemExit, match="1"):
-            edit.main([f"--workdir={home}", *flags])
-        assert message in capsys.readouterr().err
+    with pytest.raises(ValueError, match="--faces=49: expected 1 to 48, as many test faces"):
+        edit.write(str(home), str(output), 49)
+    with pytest.raises(ValueError, match=r"expected a name that ends in .jpg or .png"):
+        edit.write(str(home), f"{tmp_path}/edits.gif", 3)
     note = json.loads((home / "config.json").read_text())
     note["config"]["model"]["name"] = "vit"
     (tmp_path / "config.json").write_text(json.dumps(note))

@@ -34,7 +34,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 importlib.util.find_spec = lambda name, *package: None if name in ABSENT else known(name, *package)
 import main
-from kdfas_jax import benchmark
+from kdfas_jax.commands.benchmark import benchmark
 
 benchmark.SECONDS = 0
 main.run()

@@ -11,7 +11,7 @@ import pytest
 from configs import common
 from kdfas_jax.commands import evaluate, folds, train
 from kdfas_jax.report import page as report
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import identity, schema, workdir
 from kdfas_jax.training import teachers
 from tests import tiny
 
@@ -109,7 +109,7 @@ def test_what_lies_deeper_is_averaged_too_and_a_part_over_the_folds_that_have_it
 
 def test_the_whole_keeps_each_fold_and_has_no_threshold_of_its_own(results):
     combined = folds.combine(config(), results)
-    assert combined["config"] == workdir.plain(config())
+    assert combined["config"] == identity.plain(config())
     assert (combined["protocol"], combined["step"]) == ("siw:3", None)
     assert combined["threshold"] == {"value": None, "source": "EER of dev, each fold its own"}
     assert combined["sources"] == {"train": ["siw"], "dev": [], "test": ["siw:3.1", "siw:3.2"], "extra": []}
@@ -164,7 +164,7 @@ def test_a_folds_teachers_are_of_the_same_fold(shared):
     if shared:
         whole.teachers.spoof.config.data = whole.data
     else:
-        whole = ml_collections.ConfigDict(workdir.plain(whole))
+        whole = ml_collections.ConfigDict(identity.plain(whole))
     run = folds.config_of(whole, "siw:3.2")
     assert run.data.protocol == run.teachers.spoof.config.data.protocol == "siw:3.2"
     assert whole.data.protocol == whole.teachers.spoof.config.data.protocol == "siw:3"
@@ -185,7 +185,8 @@ def test_a_folds_folder_has_no_colon():
 def test_a_finished_run_of_another_config_is_refused(tmp_path, results):
     assert workdir.results(config(), str(tmp_path)) is None
     combined = folds.write(config(), str(tmp_path), results)
-    assert workdir.results(config(), str(tmp_path)) == combined
+    found = workdir.results(config(), str(tmp_path))
+    assert found == {**combined, "config": schema.upgrade(combined["config"])}
     with pytest.raises(ValueError, match=r"holds another run \(config\.data\.protocol differs\)"):
         workdir.results(config("siw:2"), str(tmp_path))
 

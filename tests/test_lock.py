@@ -10,13 +10,13 @@ import ml_collections
 import pytest
 
 from kdfas_jax.commands import train
-from kdfas_jax.runs import lock, overrides, workdir
+from kdfas_jax.runs import identity, lock, overrides, workdir
 from kdfas_jax.training import teachers
 
 ROOT = Path(__file__).resolve().parents[1]
 HOLD = """
 import sys, time
-from kdfas_jax import lock
+from kdfas_jax.runs import lock
 with lock.held(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.readline()
@@ -95,7 +95,7 @@ def test_place_and_runtime_may_change_between_calls(tiny, tmp_path, key, value):
         config.update_from_flattened_dict({key: value})
     assert teachers.home(tiny.teachers.spoof, folder) == before
     workdir.claim(tiny, folder, "data")
-    assert workdir.read(folder)["config"] == workdir.plain(tiny)
+    assert workdir.read(folder)["config"] == identity.plain(tiny)
     tiny.optim.lr = 1.0
     with pytest.raises(ValueError, match=r"config\.optim\.lr: 0\.04 there, 1\.0 now"):
         workdir.claim(tiny, folder, "data")
@@ -142,7 +142,7 @@ def test_evaluating_a_study_trains_nothing(tiny, tmp_path, monkeypatch, caplog):
         ablation.ablate(study, str(tmp_path), missing=False)
     figures = dict.fromkeys(ablation.FIGURES, 0.5)
     found = {
-        "config": workdir.plain(ablation.variant(tiny, {}, 0)),
+        "config": identity.plain(ablation.variant(tiny, {}, 0)),
         "finished": True,
         "test": figures,
         "teachers": {},

@@ -1,12 +1,10 @@
 """What a person sees who gives wrong input: one line that says what was expected, exit code 1, nothing written."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from kdfas_jax.commands.cli import cli
 
 
 @pytest.mark.parametrize(
@@ -62,14 +60,11 @@ def test_eval_of_runs_that_are_not_there(run_main, tmp_path, runs, message):
 
 
 def test_default_workdirs():
-    specification = importlib.util.spec_from_file_location("main_module", ROOT / "main.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    assert module.default_workdir("configs/kdfas_demo.py") == "runs/kdfas_demo"
-    assert module.default_workdir("configs/kdfas_oulu.py:protocol=4.2") == "runs/kdfas_oulu-protocol=4.2"
-    changed = module.default_workdir("configs/kdfas_demo.py", {"optim.lr": 0.04, "report.faces": True})
+    assert cli.default_workdir("configs/kdfas_demo.py") == "runs/kdfas_demo"
+    assert cli.default_workdir("configs/kdfas_oulu.py:protocol=4.2") == "runs/kdfas_oulu-protocol=4.2"
+    changed = cli.default_workdir("configs/kdfas_demo.py", {"optim.lr": 0.04, "report.faces": True})
     assert changed == "runs/kdfas_demo-optim.lr=0.04"
-    long = module.default_workdir("configs/kdfas_nuaa.py:raw_dir=/data/NUAA")
+    long = cli.default_workdir("configs/kdfas_nuaa.py:raw_dir=/data/NUAA")
     assert "/" not in long.removeprefix("runs/")
 
 

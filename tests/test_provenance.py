@@ -13,7 +13,7 @@ from input_pipeline.stream import pipeline
 from kdfas_jax.commands import folds, join, provenance, train
 from kdfas_jax.report import page as report
 from kdfas_jax.report import parts as report_parts
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files, identity, workdir
 from kdfas_jax.training import teachers
 
 USERS = {"users": (1, 2, 21, 36)}
@@ -121,13 +121,13 @@ def given(tiny, tmp_path):
     data = pipeline.open_data(tiny.data)
     tested = data.table.assign(role=data.table["role"].map({"test": "train", "train": "", "dev": ""}))
     provenance.record(home, [provenance.examples(data._replace(table=tested))], {})
-    results = {"config": workdir.plain(tiny.teachers.spoof.config), "finished": True, "step": 7, "protocol": "mine"}
+    results = {"config": identity.plain(tiny.teachers.spoof.config), "finished": True, "step": 7, "protocol": "mine"}
     results |= {
         "sources": {"train": ["folder"]},
         "folds": [],
         "params": {"student": 3, "training_only": {"student": 1}},
     }
-    workdir.write_atomically(f"{home}/eval/results.json", json.dumps(results))
+    files.write_atomically(f"{home}/eval/results.json", json.dumps(results))
     tiny.teachers.spoof.checkpoint = home
     return tiny, home
 
@@ -152,7 +152,7 @@ def test_an_overlap_that_is_allowed_is_named(given):
     assert facts["overlap"].startswith("allowed: it was trained on 48 videos")
     assert (facts["run"], facts["step"], facts["protocol"]) == (home, 7, "mine")
     assert (facts["parameters"], facts["training_only_parameters"]) == (3, 1)
-    assert facts["config"] == workdir.digest(config.teachers.spoof.config)
+    assert facts["config"] == identity.digest(config.teachers.spoof.config)
     results = {"test": {}, "dev": {}, "threshold": {}, "step": 1, "folds": [], "teachers": {"spoof": facts}}
     assert report.how(results).endswith("of domain folder).")
     assert "Teacher spoof may have seen what this run is judged on" in report.how(results)

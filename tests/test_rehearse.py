@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdfas_jax.commands import rehearse
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import identity
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,7 +28,7 @@ def test_models_crops_terms_and_attack_stay_as_they_are(name, tmp_path):
     smaller = rehearse.reduced(config, str(tmp_path))
     pairs = [(config, smaller), *((t.config, smaller.teachers[n].config) for n, t in config.teachers.items())]
     for there, here in pairs:
-        changed = {key for key, *_ in workdir.differences(workdir.plain(there), workdir.plain(here))}
+        changed = {key for key, *_ in identity.differences(identity.plain(there), identity.plain(here))}
         may = ("data.dataset", "data.options", "data.raw_dir", "data.data_dir", "data.protocol", "data.subjects")
         may += ("train.batch_size", "eval.batch_size", "optim.warmup_epochs", "mesh", "teachers")
         assert {key for key in changed if not key.removeprefix("config.").startswith(may)} == set()

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from input_pipeline.prepare import prepare, records
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files
 from kdfas_jax.training.checkpoint import Checkpoints
 from tests import object_storage
 
@@ -25,7 +25,12 @@ SETTINGS = {"size": 24, "options": {"subject_level": 1}}  # of the records of `t
 REST = """
 import copy, sys
 import ml_collections
-from kdfas_jax import ablation, evaluate, export, predict, report_compare, teachers, train, workdir
+from kdfas_jax.commands import ablation, evaluate, train
+from kdfas_jax.commands.export import export
+from kdfas_jax.commands.predict import predict
+from kdfas_jax.report import comparison as report_compare
+from kdfas_jax.runs import workdir
+from kdfas_jax.training import teachers
 there, here, faces = sys.argv[1:]
 config = ml_collections.ConfigDict(workdir.read(there)["config"])
 train.train(config, there)
@@ -70,27 +75,27 @@ def copy(bucket, folder: Path, name: str) -> None:
 
 def test_files_are_written_read_and_found(bucket):
     path = "gs://bucket/files/run/eval/results.json"
-    assert not workdir.exists(path)
-    assert workdir.names("gs://bucket/files/run") == []
-    workdir.write_atomically(path, "{}\n")
+    assert not files.exists(path)
+    assert files.names("gs://bucket/files/run") == []
+    files.write_atomically(path, "{}\n")
     assert bucket.objects["files/run/eval/results.json"] == b"{}\n"
-    workdir.append(path, "ä")
-    assert workdir.read_text(path) == "{}\nä"
-    assert workdir.is_file(path)
-    assert not workdir.is_file("gs://bucket/files/run")
-    assert workdir.names("gs://bucket/files/run") == ["eval"]
-    assert workdir.names("gs://bucket/files/run/eval") == ["results.json"]
-    assert workdir.absolute("gs://bucket/files/run/") == "gs://bucket/files/run"
-    with workdir.local(path) as copy:
+    files.append(path, "ä")
+    assert files.read_text(path) == "{}\nä"
+    assert files.is_file(path)
+    assert not files.is_file("gs://bucket/files/run")
+    assert files.names("gs://bucket/files/run") == ["eval"]
+    assert files.names("gs://bucket/files/run/eval") == ["results.json"]
+    assert files.absolute("gs://bucket/files/run/") == "gs://bucket/files/run"
+    with files.local(path) as copy:
         assert Path(copy).read_text() == "{}\nä"
     assert not Path(copy).exists()
-    with pytest.raises(FileNotFoundError), workdir.local("gs://bucket/files/none.npz"):
+    with pytest.raises(FileNotFoundError), files.local("gs://bucket/files/none.npz"):
         pass
 
 
 def test_a_growing_file_appears_in_the_bucket_at_the_end(bucket):
     bucket.put("out/scores.csv", b"last")
-    with workdir.growing("gs://bucket/out/scores.csv") as add:
+    with files.growing("gs://bucket/out/scores.csv") as add:
         add("a\n")
         add("b\r\n")
         assert bucket.objects["out/scores.csv"] == b"last"
@@ -101,7 +106,7 @@ def test_a_growing_file_appears_in_the_bucket_at_the_end(bucket):
 def test_a_folder_is_listed_beyond_the_first_page(bucket):
     for number in range(1100):
         bucket.put(f"pages/{number:04d}/file", b"")
-    assert len(workdir.names("gs://bucket/pages")) == 1100
+    assert len(files.names("gs://bucket/pages")) == 1100
 
 
 def test_records_are_read_as_on_a_disk_and_copied_once(bucket, copied, tiny):

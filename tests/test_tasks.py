@@ -266,22 +266,19 @@ def test_a_recogniser_is_trained_chosen_and_evaluated_by_pairs(run):
 
 
 @pytest.mark.slow
-def test_a_recogniser_is_verified_on_another_set_beside_raw_pixels(run, capsys, tmp_path, monkeypatch):
+def test_a_recogniser_is_verified_on_another_set_beside_raw_pixels(run, monkeypatch):
     """The set is named by its folder, so that its records are its own."""
     _, folder, arguments, _ = run
     face = detection.Face((0.0, 0.0, 24.0, 24.0), parts.UNKNOWN_LANDMARKS, 1.0)
     monkeypatch.setattr(detection, "detect", lambda images: [face for _ in images])
-    output = tmp_path / "figures.json"
-    flags = [f"--workdir={folder}", "--dataset=folder", f"--raw_dir={arguments['raw_dir']}", f"--output={output}"]
-    verify.main([*flags, '--options={"subject_level": 1}'])
-    figures = json.loads(output.read_text())
+    other = {"dataset": "folder", "raw_dir": arguments["raw_dir"]}
+    figures = verify.verify(str(folder), **other, options={"subject_level": 1})
     assert set(figures) == {"embedding", "raw pixels"}
     assert figures["embedding"]["counts"]["left_out"] == 0
-    shown = capsys.readouterr().out
+    shown = verify.table(figures)
     assert all(f"{of['auc']:.4f}" in shown for of in figures.values())
-    with pytest.raises(SystemExit, match="1"):
-        verify.main([*flags, '--options={"subject_lvl": 1}'])
-    assert "error: config.data.options" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"^config\.data\.options"):
+        verify.verify(str(folder), **other, options={"subject_lvl": 1})
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from kdfas_jax.commands.export import export
 from kdfas_jax.commands.predict import predict
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import page as report
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files, identity, workdir
 from kdfas_jax.training import checkpoint, step, teachers
 from tests import tiny as tiny_configs
 
@@ -123,7 +123,7 @@ def test_a_training_step_keeps_its_teachers_in_the_dtype_that_they_compute_in(in
 
 def test_two_networks_as_one_system_compute_as_each_of_them_does(interrupted):
     """So that `join` evaluates a bf16 teacher as its own run was; an export may still ask for fp32."""
-    spoof = workdir.plain(interrupted[0].model)
+    spoof = identity.plain(interrupted[0].model)
     recognition = {"name": "iresnet", "variant": "18", "dtype": "float32"}
     joined = {"name": "together", "spoof": spoof, "recognition": recognition, "spoof_size": 16, "recognition_size": 16}
     for options, dtypes in (({}, ["bfloat16", "float32"]), ({"dtype": "float32"}, ["float32"] * 2)):
@@ -134,7 +134,7 @@ def test_two_networks_as_one_system_compute_as_each_of_them_does(interrupted):
 def test_a_run_whose_results_do_not_say_whether_it_is_finished_is_evaluated_again(tmp_path, tiny):
     """Such as one that an older version evaluated."""
     workdir.claim(tiny, str(tmp_path), "none")
-    workdir.write_atomically(str(tmp_path / "eval" / "results.json"), json.dumps({"config": workdir.plain(tiny)}))
+    files.write_atomically(str(tmp_path / "eval" / "results.json"), json.dumps({"config": identity.plain(tiny)}))
     assert workdir.results(tiny, str(tmp_path)) is None
     with pytest.raises(ValueError, match=rf"does not say.*python main\.py --mode=eval --workdir={tmp_path}"):
         teachers.check_finished("spoof", str(tmp_path))

@@ -1,7 +1,7 @@
 """E_d, the domain classifier that the attack of configs/dtda_ocim.py and kdfas_daa.py fools: a ResNet-18 at 224 px.
 
     python main.py --config=configs/teachers/domains.py:protocol=OCI-M,raw_dir=/path/{dataset}
-    python -m kdfas_jax.commands.confuse --workdir=RUN
+    python main.py --mode=confuse --workdir=RUN
 
 Learns which of the three source domains a clean image is from [S]; the recipe is ours [C]. The target has no right
 answer, so it gives no test figure. Cost: an estimate of half an hour of one H100-class GPU. Not run here.

@@ -2,7 +2,7 @@
 
     python main.py --config=configs/teachers/domains_demo.py
     python main.py --config=configs/teachers/domains_demo.py:protocol=ocim:OCI-M,classes=3
-    python -m kdfas_jax.commands.confuse --workdir=runs/domains_demo
+    python main.py --mode=confuse --workdir=runs/domains_demo
 
 A ResNet of 0.7 M parameters that tells the simulated domains apart, trained on clean images (METHODS section 2). By
 default it learns all four; dev and test are other people of the same domains. Under a protocol across domains it

@@ -1,7 +1,7 @@
 """E_d on real faces: which of NUAA's three sessions (two weeks apart, other places and light) is a picture from.
 
     python main.py --config=configs/teachers/domains_nuaa.py:raw_dir=/path/to/NUAA
-    python -m kdfas_jax.commands.confuse --workdir=runs/domains_nuaa-raw_dir=_path_to_NUAA
+    python main.py --mode=confuse --workdir=runs/domains_nuaa-raw_dir=_path_to_NUAA
 
 The classifier of domains_demo; any column of the metadata may tell domains apart (config.data.domain_by). Trained on
 subjects 1-5, chosen on 6, tested on 7 and 8. Cost: a minute on two cores, after the preparation.

@@ -1,7 +1,7 @@
 """The generative teacher: StarGAN on CelebA at 128 px, as published (Choi et al., CVPR 2018).
 
     python main.py --config=configs/teachers/editor.py:raw_dir=/path/to/CelebA
-    python -m kdfas_jax.commands.edit --workdir=runs/editor
+    python main.py --mode=edit --workdir=runs/editor
 
 Published [S]: the centre of 178 px of the aligned images, resized to 128, mirrored at random; three hair colours, Male
 and Young; batch 16, 200,000 steps, Adam with betas 0.5 and 0.999 at 1e-4; the generator moves in every fifth step.

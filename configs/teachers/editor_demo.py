@@ -1,7 +1,7 @@
 """A StarGAN small enough for two CPU cores, on simulated people: no data, no downloads.
 
 python main.py --config=configs/teachers/editor_demo.py
-python -m kdfas_jax.commands.edit --workdir=runs/editor_demo --output=edits.jpg
+python main.py --mode=edit --workdir=runs/editor_demo --output=edits.jpg
 """
 
 from configs import common

@@ -1,7 +1,7 @@
 """The perceptual teacher: IResNet-50 with ArcFace on aligned faces of 112 px (Deng et al., CVPR 2019).
 
     python main.py --config=configs/teachers/recognition.py:raw_dir=/path/to/CASIA-WebFace,classes=8461
-    python -m kdfas_jax.commands.verify --workdir=RUN --raw_dir=/path/to/lfw --pairs=/path/to/lfw/pairs.txt
+    python main.py --mode=verify --workdir=RUN --raw_dir=/path/to/lfw --pairs=/path/to/lfw/pairs.txt
 
 Reads one folder a person. Of ten people, in the order of their names, eight train, one is dev, one test [C]: `classes`
 is the number of those that train (an error names it where it is another).

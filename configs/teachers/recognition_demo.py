@@ -1,7 +1,7 @@
 """A face recogniser small enough for two CPU cores, on simulated people: no data, no downloads.
 
     python main.py --config=configs/teachers/recognition_demo.py
-    python -m kdfas_jax.commands.verify --workdir=runs/recognition_demo --raw_dir=/path/to/orl
+    python main.py --mode=verify --workdir=runs/recognition_demo --raw_dir=/path/to/orl
 
 An IResNet of 0.6 M parameters, ArcFace on 160 people; dev and test are pairs of pictures of 20 further people each.
 Cost: four minutes on two busy cores, one of them rendering 2,400 pictures, once. Seed 0: AUC 0.968 on the test people,

@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Name -> module, imported on first use: the renderer brings JAX along.
 READERS = {
@@ -45,8 +46,13 @@ def get(name: str) -> ModuleType:
 
 def options(reader: ModuleType) -> list[str]:
     """The names of a reader's options."""
+    return list(option_types(reader))
+
+
+def option_types(reader: ModuleType) -> dict[str, Any]:
+    """The options of a reader with their type annotations: {'size': int}."""
     parameters = inspect.signature(reader.read).parameters.values()
-    return [p.name for p in parameters if p.name != "raw_dir"]
+    return {p.name: p.annotation for p in parameters if p.name != "raw_dir"}
 
 
 def check(reader: ModuleType, name: str, raw_dir: str, given: Mapping) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 from kdfas_jax.commands import evaluate, train
 from kdfas_jax.report import page as report
 from kdfas_jax.report import runs as report_runs
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files, workdir
 from kdfas_jax.training import validate
 from kdfas_jax.training.journal import NonFiniteLossError
 
@@ -82,7 +82,7 @@ def variant(base, overrides, seed: int) -> ml_collections.ConfigDict:
 
 def _diverged(home: str) -> bool:
     """Whether the run in `home` has stopped at a non-finite loss (`journal`)."""
-    return bool(fnmatch.filter(workdir.names(home), "nonfinite-step*.json"))
+    return bool(fnmatch.filter(files.names(home), "nonfinite-step*.json"))
 
 
 def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:
@@ -106,7 +106,7 @@ def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:
             ("table.tex", _latex(cells)),
             ("runs.csv", pd.DataFrame(runs).to_csv(index=False)),
         ):
-            workdir.write_atomically(os.path.join(folder, name), text)
+            files.write_atomically(os.path.join(folder, name), text)
     return table
 
 

@@ -1,14 +1,12 @@
 """How far the domain adversarial attack fools a domain classifier: its accuracy on clean and on attacked images.
 
-    python -m kdfas_jax.commands.confuse --workdir=RUN [--steps=1,3,5] [--eps=2,4,8] [--output=FILE.csv]
+    python main.py --mode=confuse --workdir=RUN [--steps=1,3,5] [--eps=2,4,8] [--output=FILE.csv]
 
 RUN has config.data.target=domain (configs/teachers/domains.py). Images are those of its test role, or of dev where the
 protocol's test domain is none that it knows. Accuracies are means over the domains, so that chance is 1 / their number.
 """
 
-import argparse
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -24,7 +22,7 @@ from kdfas_jax.report import page as report
 from kdfas_jax.runs import workdir
 from kdfas_jax.training import step, teachers
 
-logger = logging.getLogger("kdfas_jax.commands.confuse")  # run as a module, its name is __main__
+logger = logging.getLogger(__name__)
 
 
 def confuse(folder: str, *, steps: Sequence[int] = (1, 3, 5), eps: Sequence[float] = (2, 4, 8)) -> pd.DataFrame:
@@ -102,33 +100,3 @@ def table(found: pd.DataFrame) -> str:
     return f"clean images: {100 * clean.accuracy:.1f} % of {clean.images}\n\n" + report.markdown(
         rows, corner="accuracy, %"
     )
-
-
-def _numbers(kind):
-    return lambda text: tuple(kind(part) for part in text.split(","))
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line; exit code 1 and one message for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kdfas_jax.commands.confuse", description="The attack on a domain classifier."
-    )
-    parser.add_argument("--workdir", required=True, help="a run with config.data.target=domain")
-    parser.add_argument("--steps", type=_numbers(int), default=(1, 3, 5), help="numbers of steps, joined by commas")
-    parser.add_argument("--eps", type=_numbers(float), default=(2, 4, 8), help="bounds in 255ths, joined by commas")
-    parser.add_argument("--output", default="", help="a CSV file for the figures")
-    flags = parser.parse_args(argv)
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("kdfas_jax").setLevel(logging.INFO)
-    try:
-        found = confuse(flags.workdir, steps=flags.steps, eps=flags.eps)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
-    if flags.output:
-        workdir.write_atomically(flags.output, found.to_csv(index=False))
-    print(table(found))
-
-
-if __name__ == "__main__":
-    main()

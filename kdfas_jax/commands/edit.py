@@ -1,13 +1,11 @@
 """What a trained editor of attributes (StarGAN) makes of faces of its run's test data: a contact sheet.
 
-    python -m kdfas_jax.commands.edit --workdir=RUN [--output=edits.jpg] [--faces=8]
+    python main.py --mode=edit --workdir=RUN [--output=edits.jpg] [--faces=8]
 
 A column a face: itself, then with one attribute turned round in each row; + was given, − taken away.
 """
 
-import argparse
 import os
-import sys
 from typing import NamedTuple
 
 import jax
@@ -103,32 +101,16 @@ def sheet(edits: Edits) -> Figure:
     return figure
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kdfas_jax.commands.edit", description="Edits of a run's test faces."
-    )
-    parser.add_argument("--workdir", required=True, help="a run with config.model.name=stargan")
-    parser.add_argument("--output", default="edits.jpg", help="the image file, .jpg or .png (default: %(default)s)")
-    parser.add_argument("--faces", type=int, default=8, help="how many (default: %(default)s)")
-    return parser
+def write(folder: str, output: str, faces: int = 8) -> str:
+    """Writes the contact sheet of the run in `folder` to `output`, which ends in .jpg or .png, and returns `output`.
 
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line; exit code 1 and one message for bad input."""
-    flags = _parser().parse_args(argv)
-    kind = os.path.splitext(flags.output)[1].lstrip(".")
-    try:
-        if kind not in ("jpg", "png"):
-            raise ValueError(f"--output={flags.output}: expected a name that ends in .jpg or .png")
-        figure = sheet(edit(flags.workdir, flags.faces))
-        temporary = f"{flags.output}.tmp{os.getpid()}"
-        figure.savefig(temporary, format=kind, dpi=100)
-        os.replace(temporary, flags.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
-    print(flags.output)
-
-
-if __name__ == "__main__":
-    main()
+    ValueError for another ending, and as in `edit`.
+    """
+    kind = os.path.splitext(output)[1].lstrip(".")
+    if kind not in ("jpg", "png"):
+        raise ValueError(f"--output={output}: expected a name that ends in .jpg or .png")
+    figure = sheet(edit(folder, faces))
+    temporary = f"{output}.tmp{os.getpid()}"
+    figure.savefig(temporary, format=kind, dpi=100)
+    os.replace(temporary, output)
+    return output

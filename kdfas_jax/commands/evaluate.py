@@ -20,7 +20,7 @@ from kdfas_jax.report import page as report
 from kdfas_jax.report import runs as report_runs
 from kdfas_jax.report.parts import Looked, worst
 from kdfas_jax.report.spreadsheet import neutralised
-from kdfas_jax.runs import lock, workdir
+from kdfas_jax.runs import files, identity, lock, workdir
 from kdfas_jax.targets.tasks import TASKS
 from kdfas_jax.training import journal, optim, step, teachers
 
@@ -77,7 +77,7 @@ def evaluate(config, folder: str) -> dict:
             counted["teachers"][name] = facts["parameters"]
             counted["training_only"]["teachers"][name] = facts["training_only_parameters"]
     results = {
-        "config": workdir.plain(config),
+        "config": identity.plain(config),
         "step": loaded.step,
         "finished": loaded.trained == total,
         "steps": {"trained": loaded.trained, "total": total},
@@ -131,7 +131,7 @@ def evaluate_run(folder: str, changes: Mapping[str, Any] | None = None) -> dict:
         if len(names) == 1:
             return evaluate(config, folder)
         homes = [folds.home(folder, name) for name in names]
-        if missing := [home for home in homes if not workdir.exists(os.path.join(home, "config.json"))]:
+        if missing := [home for home in homes if not files.exists(os.path.join(home, "config.json"))]:
             raise FileNotFoundError(
                 f"{missing[0]} does not exist; train all folds first, with the command in config.json"
             )
@@ -148,7 +148,7 @@ def scores_csv(scored: dict[str, pd.DataFrame]) -> str:
 
 
 def _write(folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: dict) -> None:
-    workdir.write_atomically(os.path.join(folder, "eval", "scores.csv"), scores_csv(scored))
+    files.write_atomically(os.path.join(folder, "eval", "scores.csv"), scores_csv(scored))
     page = report.page(
         results,
         report.presentations(scored["test"]),
@@ -156,6 +156,6 @@ def _write(folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: di
         teachers=report_runs.teachers_of(results),
         seen=seen,
     )
-    workdir.write_atomically(os.path.join(folder, "report", "index.html"), page)
+    files.write_atomically(os.path.join(folder, "report", "index.html"), page)
     # Last: where it says so, the run is finished.
-    workdir.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(results, indent=2))
+    files.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(results, indent=2))

@@ -12,7 +12,7 @@ import numpy as np
 
 from kdfas_jax.report import page as report
 from kdfas_jax.report import runs as report_runs
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files, identity
 
 FIGURES = ("dev", "test", "literature")
 OF_A_FOLD = ("protocol", "step", "finished", "threshold", "teachers", *FIGURES)
@@ -52,7 +52,7 @@ def combine(config, results: Sequence[Mapping]) -> dict:
     """
     role = "dev" if results[0]["dev"] else "train"
     return {
-        "config": workdir.plain(config),
+        "config": identity.plain(config),
         "step": None,
         "finished": all(result["finished"] for result in results),
         "protocol": config.data.protocol,
@@ -113,7 +113,7 @@ def write(config, folder: str, results: Sequence[Mapping]) -> dict:
     combined = combine(config, results)
     if jax.process_index() == 0:
         page = report.page(combined, teachers=report_runs.teachers_of(combined))
-        workdir.write_atomically(os.path.join(folder, "report", "index.html"), page)
+        files.write_atomically(os.path.join(folder, "report", "index.html"), page)
         # Last: where it says so, all folds are finished.
-        workdir.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(combined, indent=2))
+        files.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(combined, indent=2))
     return combined

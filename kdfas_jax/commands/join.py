@@ -1,21 +1,18 @@
 """The two teachers of a model of two tasks as one system: a run of its own, evaluated on what their student is.
 
-    python -m kdfas_jax.commands.join --workdir=runs/mtkd_demo --output=runs/mtkd_demo_teachers
+    python main.py --mode=join --workdir=runs/mtkd_demo --output=runs/mtkd_demo_teachers
 
 Then it is a run as any other: --mode=export has its size and its latency, --mode=eval --runs= sets both side by side.
 """
 
-import argparse
 import copy
-import sys
 
 import jax.numpy as jnp
 import ml_collections
 
 from kdfas_jax.commands import evaluate, provenance
 from kdfas_jax.parallel import sharding
-from kdfas_jax.report import page as report
-from kdfas_jax.runs import lock, workdir
+from kdfas_jax.runs import files, lock, workdir
 from kdfas_jax.training import step, teachers
 from kdfas_jax.training.checkpoint import Checkpoints
 
@@ -57,25 +54,5 @@ def join(folder: str, output: str) -> dict:
 
 def _homes(config, folder: str) -> dict[str, str]:
     """The teachers that the run in `folder` was trained with, or those of its config where they are not there."""
-    noted = {name: facts["run"] for name, facts in provenance.taught_by(folder).items() if workdir.exists(facts["run"])}
+    noted = {name: facts["run"] for name, facts in provenance.taught_by(folder).items() if files.exists(facts["run"])}
     return {name: noted.get(name) or teachers.home(config.teachers[name], folder) for name in NETWORKS}
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line; exit code 1 and one message for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kdfas_jax.commands.join", description="Two teachers as one system."
-    )
-    parser.add_argument("--workdir", required=True, help="a run of MTAKD, whose teachers are finished")
-    parser.add_argument("--output", required=True, help="the folder of the new run")
-    flags = parser.parse_args(argv)
-    try:
-        results = join(flags.workdir, flags.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
-    print(report.markdown({results["config"]["name"]: report.row(results)}, corner="test, % (AUC as a fraction)"))
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from input_pipeline.stream import pipeline
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files, identity, workdir
 from kdfas_jax.training import teachers
 
 ROLES = ("train", "dev")
@@ -56,7 +56,7 @@ def record(folder: str, own: Sequence[Examples], taught: Mapping[str, Mapping[st
             for role in ROLES
         }
     note = {"examples": coded, "teachers": dict(taught)}
-    workdir.write_atomically(os.path.join(folder, "provenance.json"), json.dumps(note))
+    files.write_atomically(os.path.join(folder, "provenance.json"), json.dumps(note))
 
 
 def taught_by(folder: str) -> dict[str, dict[str, Any]]:
@@ -130,7 +130,7 @@ def meetings(seen: Examples, table: pd.DataFrame) -> list[str]:
 def _facts(config, name: str, home: str, table: pd.DataFrame) -> dict[str, Any]:
     teachers.check_finished(name, home)
     unknown = ("step", "protocol", "sources", "parameters", "training_only_parameters", "config")
-    if workdir.is_file(home):
+    if files.is_file(home):
         return {"run": home, **dict.fromkeys(unknown), "overlap": PUBLISHED}
     results = workdir.evaluated(home)
     if results["folds"]:
@@ -151,14 +151,14 @@ def _facts(config, name: str, home: str, table: pd.DataFrame) -> dict[str, Any]:
         **{key: results[key] for key in ("step", "protocol", "sources")},
         "parameters": results["params"]["student"],
         "training_only_parameters": results["params"]["training_only"]["student"],
-        "config": workdir.digest(ml_collections.ConfigDict(results["config"])),
+        "config": identity.digest(ml_collections.ConfigDict(results["config"])),
         "overlap": f"allowed: {overlap}" if overlap else NONE,
     }
 
 
 def _read(folder: str) -> dict[str, Any] | None:
     path = os.path.join(folder, "provenance.json")
-    return json.loads(workdir.read_text(path)) if workdir.exists(path) else None
+    return json.loads(files.read_text(path)) if files.exists(path) else None
 
 
 def _hashes(rows: pd.DataFrame, unit: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from input_pipeline.prepare import records
 from input_pipeline.stream import pipeline
 from kdfas_jax.commands import train
 from kdfas_jax.commands.predict import predict
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import identity
 
 FOLDER = os.path.join(os.path.dirname(__file__), "..", "..", "configs")
 SHARED = ("__init__", "common", "ablation")  # what several configs share, and studies of other configs
@@ -43,7 +43,7 @@ def names() -> list[str]:
 
 def reduced(config, data_dir: str) -> ml_collections.ConfigDict:
     """A copy of `config`, and of its teachers' configs, that reads a few simulated pictures in `data_dir`."""
-    config = ml_collections.ConfigDict(workdir.plain(config))
+    config = ml_collections.ConfigDict(identity.plain(config))
     for teacher in config.teachers.values():
         teacher.config, teacher.checkpoint = reduced(teacher.config, data_dir), ""
     config.data.update(_simulated(config.data) | {"raw_dir": "", "data_dir": data_dir, "subjects": {}})

@@ -13,7 +13,7 @@ from input_pipeline.stream import pipeline
 from kdfas_jax.commands import evaluate, folds, provenance
 from kdfas_jax.models.published import weights
 from kdfas_jax.parallel import preemption, sharding
-from kdfas_jax.runs import lock, workdir
+from kdfas_jax.runs import files, lock, workdir
 from kdfas_jax.targets.tasks import TASKS
 from kdfas_jax.training import experiment, loop, step, teachers, validate
 from kdfas_jax.training.checkpoint import Checkpoints
@@ -93,7 +93,7 @@ def _train_folds(config, folder: str, homes: Mapping[str, str], names: tuple[str
 def _of_fold(homes: Mapping[str, str], fold: str) -> dict[str, str]:
     """The teachers' runs for `fold`: the teacher's own fold, or the whole of one that was trained without folds."""
     own = {name: folds.home(home, fold) for name, home in homes.items()}
-    return {name: own[name] if workdir.exists(own[name]) else home for name, home in homes.items()}
+    return {name: own[name] if files.exists(own[name]) else home for name, home in homes.items()}
 
 
 def fit(config, folder: str, homes: Mapping[str, str], taught: Mapping | None = None) -> None:
@@ -179,7 +179,7 @@ def _restore(config, checkpoints: Checkpoints, made: Experiment, mesh) -> step.T
     state = jax.jit(lambda: step.init(made), out_shardings=shardings)()
     if config.init:
         fresh = jax.jit(lambda: step.init(made).variables)()  # those of `state` may lie on other hosts
-        with workdir.local(config.init) as path:
+        with files.local(config.init) as path:
             variables, facts = weights.load(path, made.model, fresh)
         logger.info("starting from %s: %s", config.init, facts)
         state = state.replace(**jax.device_put(variables, shardings.variables)).averaged_from_here(made.ema)

@@ -1,16 +1,13 @@
 """A trained recogniser on another set of people, all of them, beside raw pixels.
 
-    python -m kdfas_jax.commands.verify --workdir=RUN --raw_dir=RAW [--dataset=identity] [--options='{"name": "lfw"}']
+    python main.py --mode=verify --workdir=RUN --raw_dir=RAW [--dataset=identity] [--options='{"name": "lfw"}']
                                [--pairs=pairs.txt] [--output=FILE.json]
 
 Crops are made as for the run's own training (detection, scale, alignment, size). The pairs are those of a list in
 LFW's format, else drawn. Raw pixels: cosine of grey crops less their mean, what a recogniser has to beat.
 """
 
-import argparse
 import copy
-import json
-import sys
 from pathlib import Path
 
 import ml_collections
@@ -89,40 +86,11 @@ def _grey(batches) -> pd.DataFrame:
     return pd.DataFrame(np.stack(list(rows.values())), index=list(rows))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kdfas_jax.commands.verify", description="A recogniser on another set."
-    )
-    parser.add_argument("--workdir", required=True, help="a run whose config.data.target has identity")
-    parser.add_argument("--dataset", default="identity", help="reader of the other set (default: %(default)s)")
-    parser.add_argument("--raw_dir", default="", help="its raw data")
-    parser.add_argument("--options", type=json.loads, default={}, help='of its reader, JSON: \'{"name": "lfw"}\'')
-    parser.add_argument("--pairs", default="", help="a list of pairs in LFW's format; drawn without one")
-    parser.add_argument("--output", default="", help="a JSON file for the figures")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line; exit code 1 and one message for bad input."""
-    flags = _parser().parse_args(argv)
-    try:
-        figures = verify(
-            flags.workdir,
-            dataset=flags.dataset,
-            raw_dir=flags.raw_dir,
-            options=flags.options,
-            listed=flags.pairs,
-        )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
-    if flags.output:
-        workdir.write_atomically(flags.output, json.dumps(figures, indent=2))
+def table(figures: dict[str, dict]) -> str:
+    """`verify`'s result for people: a row each for embeddings and raw pixels, and how many pairs there were."""
     rows = {name: report.row({"test": of}) for name, of in figures.items()}
-    print(report.markdown(rows, corner="% (AUC as a fraction)"))
     counts = figures["embedding"]["counts"]
-    print(f"{counts['scores']} pairs scored, {counts['left_out']} left out: an image is absent or shows no face")
-
-
-if __name__ == "__main__":
-    main()
+    return (
+        report.markdown(rows, corner="% (AUC as a fraction)")
+        + f"\n{counts['scores']} pairs scored, {counts['left_out']} left out: an image is absent or shows no face"
+    )

@@ -1,5 +1,6 @@
 """The models by name: `create({'name': 'vit', 'variant': 'S/16', 'classes': 2})`."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -41,6 +42,12 @@ def create(config):
     if name not in REGISTRY:
         raise ValueError(f"unknown model name {name!r} in the config; known: {', '.join(REGISTRY)}")
     return REGISTRY[name](**options)
+
+
+def options(config):
+    """Returns the options of the model that `config` names, {name: type}, as `create` takes them beside 'name'."""
+    fields = dataclasses.fields(create(config))
+    return {field.name: field.type for field in fields if field.name not in ("parent", "name")}
 
 
 class Parameters(NamedTuple):

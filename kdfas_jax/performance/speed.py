@@ -1,16 +1,14 @@
 """Images a second that a config's student scores on this machine, the model alone: no data, no TensorFlow.
 
-    python -m kdfas_jax.performance.speed --config=configs/dtda_ocim.py [--batch=1,32] [--dtype=float32]
+    python main.py --mode=speed --config=configs/dtda_ocim.py [--batch=1,32] [--config.model.dtype=float32]
 
 Random weights: the speed does not depend on them. One line a batch size: the median of some rounds and their range.
 """
 
-import argparse
 import os
-import runpy
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -61,31 +59,12 @@ def forward(config, batch: int, *, rounds: int = ROUNDS, seconds: float = SECOND
     return [rate(lambda: score(variables, images).block_until_ready(), batch, seconds)[0] for _ in range(rounds)]
 
 
-def load(path: str):
-    """The config that `FILE[:ARGUMENTS]` names."""
-    file, _, argument = path.partition(":")
-    return runpy.run_path(file)["get_config"](argument)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kdfas_jax.performance.speed", description="Images a second of a model alone."
-    )
-    parser.add_argument("--config", required=True, help="FILE[:ARGUMENTS], one of configs/")
-    parser.add_argument("--batch", default="1,32", help="batch sizes, joined by commas (default: %(default)s)")
-    parser.add_argument("--dtype", default="", help="of the computation, in place of the config's")
-    flags = parser.parse_args(argv)
-    config = load(flags.config)
-    config.model.dtype = flags.dtype or config.model.get("dtype", "float32")
+def lines(config, batches: Iterable[int]) -> Iterator[str]:
+    """Yields the lines of `--mode=speed`: the model, the machine, then the rates of `forward` for each batch size."""
     device = jax.devices()[0]
     count = models.count(config.model, config.data.image_size)
-    print(f"{config.model.to_dict()}, {count:,} parameters, {config.data.image_size} px")
-    print(f"{device.device_kind} ({device.platform}), {cores()} cores")
-    for batch in map(int, flags.batch.split(",")):
+    yield f"{config.model.to_dict()}, {count:,} parameters, {config.data.image_size} px"
+    yield f"{device.device_kind} ({device.platform}), {cores()} cores"
+    for batch in batches:
         rates = spread(forward(config, batch))
-        print(f"batch {batch:4}: {rates['median']:8.1f} images/s ({rates['low']:.1f} to {rates['high']:.1f})")
-
-
-if __name__ == "__main__":
-    main()
+        yield f"batch {batch:4}: {rates['median']:8.1f} images/s ({rates['low']:.1f} to {rates['high']:.1f})"

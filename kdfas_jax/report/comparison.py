@@ -8,7 +8,7 @@ from kdfas_jax.report import plots as report_plots
 from kdfas_jax.report import runs as report_runs
 from kdfas_jax.report.html import Html, bar, document, escaped, figures, section, table
 from kdfas_jax.report.parts import Evaluated
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files
 
 SHOWN = ("acer", "apcer_max", "bpcer", "auc", "eer", "hter", "bpcer10", "tpr_at_fpr1")
 
@@ -30,7 +30,7 @@ def compare(folders: Sequence[str], output: str) -> str:
         if not report.detects(run.results):
             raise ValueError(f"{folder} has no APCER; expected runs with config.data.target='label'")
     differing = _differing(runs)
-    workdir.write_atomically(os.path.join(output, "index.html"), _page(runs, differing))
+    files.write_atomically(os.path.join(output, "index.html"), _page(runs, differing))
     both = tuple(name for name in report.BOTH if all(name in report.row(run.results) for run in found))
     rows = {name: _row(run.results, SHOWN + both) for name, run in runs.items()}
     shown = report.markdown(rows, corner="test, % (AUC as a fraction)")

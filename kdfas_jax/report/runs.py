@@ -9,7 +9,7 @@ import pandas as pd
 from kdfas_jax.report import page as report
 from kdfas_jax.report import spreadsheet
 from kdfas_jax.report.parts import Evaluated
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files, workdir
 
 # Columns of scores.csv: those that may look like numbers, and those that are, but empty in rows of other kinds.
 TEXT = dict.fromkeys(("dataset", "video", "subject", "species"), str)
@@ -22,13 +22,13 @@ def read(folder: str) -> Evaluated:
     FileNotFoundError, with the command, where the run is not evaluated.
     """
     path = os.path.join(folder, "eval", "results.json")
-    if not workdir.exists(path):
+    if not files.exists(path):
         raise FileNotFoundError(f"{path} does not exist; make it by: python main.py --mode=eval --workdir={folder}")
     results = workdir.evaluated(folder)
     scores = os.path.join(folder, "eval", "scores.csv")
-    if results["folds"] or not workdir.exists(scores):
+    if results["folds"] or not files.exists(scores):
         return Evaluated(results)
-    with workdir.local(scores) as path:  # not as text, which would turn a carriage return in a name into \n
+    with files.local(scores) as path:  # not as text, which would turn a carriage return in a name into \n
         rows = pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values={name: [""] for name in NUMBERS})
     rows = spreadsheet.exact(rows)
     return Evaluated(results, report.presentations(rows[rows["split"] == "test"]))

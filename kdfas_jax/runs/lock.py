@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def held(folder: str, *, wait: bool = False) -> Iterator[None]:
     With `wait`, as for a teacher that several students share, another holder is waited for; otherwise LockedError
     names it. Object storage (gs://) has no locks: there the caller sees to it that one job writes a run.
     """
-    if workdir.is_remote(folder):
+    if files.is_remote(folder):
         yield
         return
     main, descriptor, waiting = jax.process_index() == 0, None, False
@@ -87,7 +87,7 @@ def _is_at(descriptor: int, path: str) -> bool:
 
 def _release(folder: str, descriptor: int) -> None:
     """Drops the lock, and the folder where nothing else has come into it."""
-    if workdir.names(folder) == [NAME]:
+    if files.names(folder) == [NAME]:
         os.unlink(os.path.join(folder, NAME))
         with contextlib.suppress(OSError):  # another process may have put its own lock there by now
             os.rmdir(folder)

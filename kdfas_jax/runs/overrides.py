@@ -5,9 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import identity, workdir
 
-HONOURED = {"eval": True, "predict": False, "export": False}  # mode -> whether place and runtime may be overridden
+# The modes that read the config of a run -> whether its place and runtime may be overridden.
+HONOURED = {"eval": True, **dict.fromkeys(("predict", "export", "verify", "confuse", "edit", "join"), False)}
 
 
 def check(folder: str, mode: str, config, changes: Mapping[str, Any]) -> None:
@@ -15,20 +16,20 @@ def check(folder: str, mode: str, config, changes: Mapping[str, Any]) -> None:
 
     changes: {'optim.lr': 0.04}, the overrides of the command line. config: the config that the command names, or
     None. ValueError for an override that differs from the run's own value, unless the mode honours it (`eval`
-    honours the keys of `workdir.PLACE_AND_RUNTIME`), and for a config that is another run's.
+    honours the keys of `identity.PLACE_AND_RUNTIME`), and for a config that is another run's.
     """
     own = workdir.read(folder)["config"]
     for key, value in json.loads(json.dumps(dict(changes))).items():  # tuples as lists, as the run's own are
         there = _value(own, key)
-        if value != there and not (HONOURED[mode] and workdir.may_change(key)):
-            known = ", ".join(workdir.PLACE_AND_RUNTIME) if HONOURED[mode] else "none"
+        if value != there and not (HONOURED[mode] and identity.may_change(key)):
+            known = ", ".join(identity.PLACE_AND_RUNTIME) if HONOURED[mode] else "none"
             raise ValueError(
                 f"--config.{key}={value}: --mode={mode} reads the run in {folder}, whose config.{key} is {there!r}; "
                 f"keys that it can override: {known}. Leave --mode out to train another run"
             )
     if config is None:
         return
-    if lines := workdir.differences(workdir.identity(own), workdir.identity(workdir.plain(config))):
+    if lines := identity.differences(identity.identity(own), identity.identity(identity.plain(config))):
         key, there, here = lines[0]
         raise ValueError(
             f"--config asks for another run than {folder}: {key} is {there!r} there and {here!r} in --config; leave "
@@ -49,5 +50,5 @@ def suffix(changes: Mapping[str, Any]) -> str:
 
 
 def _may_change(key: str) -> bool:
-    """As `workdir.may_change`; of a study's base and a teacher's config, too."""
-    return workdir.may_change(re.sub(r"^(base\.|teachers\.[^.]+\.config\.)*", "", key))
+    """As `identity.may_change`; of a study's base and a teacher's config, too."""
+    return identity.may_change(re.sub(r"^(base\.|teachers\.[^.]+\.config\.)*", "", key))

@@ -25,7 +25,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from kdfas_jax.models.published import match as weights_match
 from kdfas_jax.models.published import weights
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files
 from kdfas_jax.training import digests
 from kdfas_jax.training.step import TrainState
 
@@ -44,12 +44,12 @@ class Checkpoints:
         `writing` also moves damaged newest steps aside. ValueError names the damaged file where no step is intact, or
         where the figure by which a step is chosen is damaged.
         """
-        self.directory = os.path.join(workdir.absolute(folder), "checkpoints")
+        self.directory = os.path.join(files.absolute(folder), "checkpoints")
         _raise(_on_first_process(lambda: _inspect(self.directory, writing)))
         best = policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best]),
-            todelete_subdir=None if workdir.is_remote(folder) else DELETED,
+            todelete_subdir=None if files.is_remote(folder) else DELETED,
             cleanup_tmp_directories=writing,
             create=writing,
             best_fn=_rank,
@@ -75,7 +75,7 @@ class Checkpoints:
             self._manager.close()
             self._background.shutdown()
         if self._digested:
-            workdir.remove(os.path.join(self.directory, DELETED))
+            files.remove(os.path.join(self.directory, DELETED))
 
     def wait(self) -> None:
         """Returns when every save is on disk, with its digests."""
@@ -111,8 +111,8 @@ class Checkpoints:
         self._manager.wait_until_finished()
         digests.write(os.path.join(self.directory, str(step)))
         deleted = os.path.join(self.directory, DELETED)
-        for name in workdir.names(deleted):  # not the folder itself, to which the next save may be moving a step
-            workdir.remove(os.path.join(deleted, name))
+        for name in files.names(deleted):  # not the folder itself, to which the next save may be moving a step
+            files.remove(os.path.join(deleted, name))
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The whole state of `step`, laid out as `abstract` (shapes with today's shardings).
@@ -168,7 +168,7 @@ class Checkpoints:
 def open_finished(folder: str) -> Checkpoints:
     """The checkpoints of an existing run, read-only; FileNotFoundError where there are none."""
     directory = os.path.join(folder, "checkpoints")
-    if not workdir.exists(directory):
+    if not files.exists(directory):
         raise FileNotFoundError(
             f"{directory} does not exist; expected a run made by: python main.py --workdir={folder}"
         )
@@ -189,7 +189,7 @@ def _inspect(directory: str, writing: bool) -> str | None:
     writing: damaged newest steps are moved aside, and what is left of removed ones is deleted.
     """
     if writing:
-        workdir.remove(os.path.join(directory, DELETED))
+        files.remove(os.path.join(directory, DELETED))
         if complaint := _move_damaged_aside(directory):
             return complaint
     # Orbax reads the figures of all steps at once, to choose by them.
@@ -212,7 +212,7 @@ def _move_damaged_aside(directory: str) -> str | None:
     for step, problem in damaged.items():
         aside = os.path.join(directory, f"{step}.damaged")
         logger.warning("%s; continuing without this step, which is kept as %s", problem, aside)
-        workdir.move(os.path.join(directory, str(step)), aside)
+        files.move(os.path.join(directory, str(step)), aside)
     return None
 
 
@@ -227,9 +227,9 @@ def _damage(folder: str, below: str = "") -> str | None:
 
 def _steps(directory: str) -> list[int]:
     """The finished steps in `directory`, in order; object storage marks them by a file."""
-    found = [int(name) for name in workdir.names(directory) if name.isdigit()]
-    if workdir.is_remote(directory):
-        found = [step for step in found if workdir.exists(os.path.join(directory, str(step), "commit_success.txt"))]
+    found = [int(name) for name in files.names(directory) if name.isdigit()]
+    if files.is_remote(directory):
+        found = [step for step in found if files.exists(os.path.join(directory, str(step), "commit_success.txt"))]
     return sorted(found)
 
 

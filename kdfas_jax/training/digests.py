@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files
 
 NAME = "digests.sha256"
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # of NAME: the digest of a file, and its path below the folder
@@ -16,13 +16,13 @@ CHUNK = 1 << 22  # bytes that are read at once
 
 def exist(folder: str) -> bool:
     """Whether `folder` has digests."""
-    return workdir.exists(os.path.join(folder, NAME))
+    return files.exists(os.path.join(folder, NAME))
 
 
 def write(folder: str) -> None:
     """Writes the digests of all files in `folder`."""
     lines = [f"{_sha256(os.path.join(folder, name))}  {name}\n" for name in sorted(_files(folder))]
-    workdir.write_atomically(os.path.join(folder, NAME), "".join(lines))
+    files.write_atomically(os.path.join(folder, NAME), "".join(lines))
 
 
 def problem(folder: str, below: str = "") -> str | None:
@@ -31,10 +31,10 @@ def problem(folder: str, below: str = "") -> str | None:
     A damaged list of digests counts too; a folder without one has no problem. below: the files of this subfolder alone.
     """
     path = os.path.join(folder, NAME)
-    if not workdir.exists(path):
+    if not files.exists(path):
         return None
     try:
-        lines = [LINE.fullmatch(line) for line in workdir.read_text(path).removesuffix("\n").split("\n")]
+        lines = [LINE.fullmatch(line) for line in files.read_text(path).removesuffix("\n").split("\n")]
     except UnicodeDecodeError:
         lines = [None]
     if None in lines:

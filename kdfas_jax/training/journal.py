@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from clu import metric_writers
 
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files
 from kdfas_jax.training.experiment import Experiment
 
 logger = logging.getLogger(__name__)
@@ -114,19 +114,19 @@ class Journal:
             return
         self._writer.write_scalars(number, values)
         self._rows += [f"{number},{name},{value:.8g}\n" for name, value in values.items()]
-        if not workdir.is_remote(self._csv):  # object storage would write the whole file again for every few rows
+        if not files.is_remote(self._csv):  # object storage would write the whole file again for every few rows
             self._flush()
 
     def _flush(self) -> None:
         if self._rows:
-            workdir.append(self._csv, "".join(self._rows))
+            files.append(self._csv, "".join(self._rows))
             self._written += len(self._rows)
             self._rows.clear()
 
     def _forget_after(self, start: int, expected: int | None) -> None:
         rows = []
-        if workdir.exists(self._csv):
-            complete = [row for row in workdir.read_text(self._csv).split("\n")[1:-1] if row.count(",") == 2]
+        if files.exists(self._csv):
+            complete = [row for row in files.read_text(self._csv).split("\n")[1:-1] if row.count(",") == 2]
             rows = [row for row in complete if int(row.split(",", 1)[0]) <= start]
             if expected is not None and len(rows) != expected:
                 raise ValueError(
@@ -135,13 +135,13 @@ class Journal:
                 )
         elif start:
             logger.warning("%s is missing: its rows begin after step %d", self._csv, start)
-        workdir.write_atomically(self._csv, "\n".join([HEADER, *rows]) + "\n")
+        files.write_atomically(self._csv, "\n".join([HEADER, *rows]) + "\n")
         self._written = len(rows)
 
     def _stop(self, number: int, values: dict[str, float], index: np.ndarray) -> None:
         path = os.path.join(self._folder, f"nonfinite-step{number}-host{jax.process_index()}.json")
         note = {"step": number, "metrics": {k: repr(v) for k, v in values.items()}, "examples": index.tolist()}
-        workdir.write_atomically(path, json.dumps(note, indent=2))
+        files.write_atomically(path, json.dumps(note, indent=2))
         bad = ", ".join(f"{name}={value}" for name, value in values.items() if not np.isfinite(value))
         raise NonFiniteLossError(
             f"step {number}: {bad}. Training has stopped and nothing of this step is saved; {path} lists the batch's "
@@ -153,9 +153,9 @@ class Journal:
 def read(folder: str) -> pd.DataFrame | None:
     """The rows of FOLDER/metrics.csv {step, metric, value}; None where there is no file, ValueError where it is cut."""
     path = os.path.join(folder, "metrics.csv")
-    if not workdir.exists(path):
+    if not files.exists(path):
         return None
-    text = workdir.read_text(path)
+    text = files.read_text(path)
     if not text.startswith(f"{HEADER}\n") or not text.endswith("\n"):
         raise ValueError(
             f"{path} is empty or cut: expected the line {HEADER} and whole rows; finish the run by its own command, "

@@ -18,7 +18,7 @@ import ml_collections
 from kdfas_jax import models
 from kdfas_jax.models.published import weights
 from kdfas_jax.parallel import sharding
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files, workdir
 from kdfas_jax.training import checkpoint, step
 from kdfas_jax.training.experiment import Frozen
 
@@ -45,14 +45,14 @@ def home(config, student_workdir: str) -> str:
     """Where the teacher `config` = {config, checkpoint} of the student in `student_workdir` is: a folder or a file."""
     if config.checkpoint:
         return config.checkpoint
-    parent = os.path.dirname(workdir.absolute(student_workdir))
-    return os.path.join(parent, "teachers", f"{config.config.name}-{workdir.digest(config.config)}")
+    parent = os.path.dirname(files.absolute(student_workdir))
+    return workdir.find(os.path.join(parent, "teachers"), config.config)
 
 
 def finished(home: str) -> bool:
     """Whether the teacher at `home` can be used: published weights, or a run that was trained to the last step of its
     config and evaluated after that."""
-    return workdir.is_file(home) or bool(workdir.evaluated(home).get("finished"))
+    return files.is_file(home) or bool(workdir.evaluated(home).get("finished"))
 
 
 def check_finished(name: str, home: str) -> None:
@@ -84,14 +84,14 @@ def load(home: str, mesh, config=None) -> Teacher:
     and norms compute in fp32, and a rounded head decides some faces otherwise. ValueError or FileNotFoundError says
     what a run or a file lacks.
     """
-    published = workdir.is_file(home)
+    published = files.is_file(home)
     if not published:
         config = ml_collections.ConfigDict(workdir.read(home)["config"])
     module = models.create(config.model)
     abstract = abstract_variables(module, config.data.image_size, mesh)
     if published:
         fresh = jax.jit(lambda: step.init_variables(module, config.data.image_size, 0))()
-        with workdir.local(home) as path:
+        with files.local(home) as path:
             found, _ = weights.load(path, module, fresh)
         variables = jax.device_put(found, jax.tree.map(lambda leaf: leaf.sharding, abstract))
         return Teacher(module, variables, config.data.image_size)

@@ -32,7 +32,7 @@ from kdfas_jax.commands.predict import predict
 from kdfas_jax.metrics.verification import cosine
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import runs as report_runs
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files, identity, workdir
 from kdfas_jax.targets import tasks
 from kdfas_jax.training import experiment, teachers
 
@@ -113,7 +113,7 @@ def table(bundle: dict) -> str:
 
 def _check_output(output: str) -> None:
     """ValueError where the folder `output` holds what `export` did not write, or is on object storage."""
-    if workdir.is_remote(output):
+    if files.is_remote(output):
         raise ValueError(f"{output} is on object storage; expected a folder of this machine: give --output=DIR")
     if not os.path.lexists(output):
         return
@@ -249,7 +249,7 @@ def _describe(config, results: dict, role: str) -> dict:
     return {
         "run": {"name": config.name, **{key: results.get(key) for key in ("step", "finished", "protocol")}},
         "model": {
-            **workdir.plain(config.model),
+            **identity.plain(config.model),
             "dtype": "float32",
             "parameters": counted.deployed,
             "training_only_parameters": counted.training_only,  # in none of the files

@@ -29,7 +29,7 @@ from kdfas_jax.commands.predict import annotated
 from kdfas_jax.metrics.verification import cosine
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import spreadsheet
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import files, workdir
 from kdfas_jax.targets.tasks import TASKS
 from kdfas_jax.training import step, teachers
 
@@ -143,7 +143,7 @@ def predict(
     found, pictures = inputs.find(paths, frames), inputs.find([reference], 1)  # before anything is written below them
     if annotate:
         annotated.check_folder(annotate)
-    with workdir.growing(output) as add:
+    with files.growing(output) as add:
         judge = _Judge(config.data, _scorer(folder, config, batch), threshold, cropped, annotate)
         rows = []
         started = time.perf_counter()
@@ -186,7 +186,7 @@ def threshold_of(folder: str, config) -> dict[str, Any]:
             f"--workdir={folds.home(folder, names[0])}"
         )
     path = os.path.join(folder, "eval", "results.json")
-    if not workdir.exists(path):
+    if not files.exists(path):
         raise FileNotFoundError(f"{path} does not exist; make it by: python main.py --mode=eval --workdir={folder}")
     return workdir.evaluated(folder)["threshold"]
 

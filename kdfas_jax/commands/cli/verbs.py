@@ -1,0 +1,237 @@
+"""One function for each mode of the command line: it reads the flags, runs the command and prints the result.
+
+`MODES` maps names to functions; the first line of a function's docstring is the mode's line in `--help`. Modules are
+imported where they are needed, as TensorFlow takes seconds, after errors in flags.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from kdfas_jax.commands.cli import flags
+
+
+class Call(NamedTuple):
+    """A parsed command line: the config that --config names, with the overrides `changes` {'optim.lr': 0.04} applied,
+    and the folder of the run."""
+
+    config: ml_collections.ConfigDict
+    workdir: str
+    changes: Mapping[str, Any]
+
+
+def train(call: Call) -> None:
+    """Train the teachers that are missing and the student of --config, and evaluate it; an ablation: all its runs."""
+    study = "variants" in call.config  # an error where there is no such file
+    _keep_tensorflow_off_the_accelerator()
+    from kdfas_jax.commands import ablation
+    from kdfas_jax.commands import train as training
+
+    _leave_at_sigterm()
+    if study:
+        print(ablation.ablate(call.config, call.workdir))
+        return
+    _print_results(call.workdir, training.train(call.config, call.workdir))
+
+
+def evaluate(call: Call) -> None:
+    """Evaluate the run in --workdir again, or compare the evaluated runs in --runs."""
+    if flags.RUNS.value:
+        from kdfas_jax.report import comparison
+
+        output = flags.OUTPUT.value or "runs/comparison"
+        print(f"{comparison.compare(flags.RUNS.value, output)}\n{output}/index.html")
+        return
+    study = "variants" in call.config
+    if not study:
+        _refuse_what_is_ignored(call, "eval")
+    _keep_tensorflow_off_the_accelerator()
+    from kdfas_jax.commands import ablation
+    from kdfas_jax.commands import evaluate as evaluation
+
+    _leave_at_sigterm()
+    if study:
+        print(ablation.ablate(call.config, call.workdir, missing=False))
+        return
+    _print_results(call.workdir, evaluation.evaluate_run(call.workdir, call.changes))
+
+
+def predict(call: Call) -> None:
+    """Score the images and videos of --input with the run in --workdir."""
+    if not flags.INPUT.value:
+        raise ValueError("--mode=predict needs --input=PATH[,PATH...]: images, videos, folders of them, or webcam:0")
+    batch = flags.numbers(flags.BATCH, (16,))
+    if len(batch) > 1:
+        raise ValueError(f"--batch={','.join(flags.BATCH.value)}: --mode=predict expects one number")
+    _read_a_run(call, "predict")
+    from kdfas_jax.commands.predict import predict as prediction
+
+    output = flags.OUTPUT.value or "scores.csv"
+    predicted = prediction.predict(
+        call.workdir,
+        flags.INPUT.value,
+        output,
+        frames=flags.FRAMES.value,
+        batch=batch[0],
+        cropped=flags.CROPPED.value,
+        annotate=flags.ANNOTATE.value,
+        reference=flags.REFERENCE.value,
+    )
+    print(f"{predicted.summary()}\n{output}")
+    if not predicted.scored:
+        raise ValueError(f"no face could be scored; the column error of {output} says why")
+
+
+def export(call: Call) -> None:
+    """Write the model of the run in --workdir as files of --format, which run without this project."""
+    _read_a_run(call, "export")
+    from kdfas_jax.commands.export import export as exports
+
+    output = flags.OUTPUT.value or os.path.join(call.workdir, "export")
+    print(f"{exports.table(exports.export(call.workdir, flags.FORMAT.value, output))}\n{output}")
+
+
+def verify(call: Call) -> None:
+    """Measure the recogniser in --workdir on the people of another data set, beside raw pixels."""
+    try:
+        options = json.loads(flags.OPTIONS.value)
+    except ValueError as error:
+        raise ValueError(f"--options={flags.OPTIONS.value}: expected JSON ({error})") from error
+    _read_a_run(call, "verify")
+    from kdfas_jax.commands import verify as verification
+
+    figures = verification.verify(
+        call.workdir,
+        dataset=flags.DATASET.value,
+        raw_dir=flags.RAW_DIR.value,
+        options=options,
+        listed=flags.PAIRS.value,
+    )
+    _write_json(figures)
+    print(verification.table(figures))
+
+
+def confuse(call: Call) -> None:
+    """Measure the domain classifier in --workdir on clean images and under the domain adversarial attack."""
+    steps, eps = flags.numbers(flags.STEPS, (1, 3, 5)), flags.numbers(flags.EPS, (2.0, 4.0, 8.0), float)
+    _read_a_run(call, "confuse")
+    from kdfas_jax.commands import confuse as confusion
+
+    found = confusion.confuse(call.workdir, steps=steps, eps=eps)
+    _write(found.to_csv(index=False))
+    print(confusion.table(found))
+
+
+def edit(call: Call) -> None:
+    """Draw what the attribute editor (StarGAN) in --workdir makes of test faces."""
+    _read_a_run(call, "edit")
+    from kdfas_jax.commands import edit as editing
+
+    print(editing.write(call.workdir, flags.OUTPUT.value or "edits.jpg", flags.FACES.value))
+
+
+def join(call: Call) -> None:
+    """Make one run in --output of the two teachers of the two-task run in --workdir, and evaluate it."""
+    if not flags.OUTPUT.value:
+        raise ValueError("--mode=join needs --output=FOLDER: the folder of the new run")
+    _read_a_run(call, "join")
+    from kdfas_jax.commands import join as joining
+
+    _print_results(flags.OUTPUT.value, joining.join(call.workdir, flags.OUTPUT.value))
+
+
+def plan(call: Call) -> None:
+    """Compile the step of --config for --topology; print its memory, FLOPs and collectives. Needs no data."""
+    from kdfas_jax.performance import plan as planning
+
+    sweep = flags.SWEEP_BATCH.value
+    made, shown = (planning.largest_batch, planning.sweep_table) if sweep else (planning.plan, planning.table)
+    result = made(call.config, flags.TOPOLOGY.value)
+    _write_json(result)
+    print(shown(result))
+
+
+def benchmark(call: Call) -> None:
+    """Measure how fast --config trains on this machine: its step, its loop, its input."""
+    from kdfas_jax.commands.benchmark import benchmark as benchmarks
+
+    if set(flags.PARTS.value) & set(benchmarks.WITH_DATA):
+        _keep_tensorflow_off_the_accelerator()
+    result = benchmarks.benchmark(call.config, flags.PARTS.value, flags.BASELINE.value)
+    _write_json(result)
+    print(benchmarks.table(result))
+
+
+def speed(call: Call) -> None:
+    """Measure how many images a second the model of --config scores on this machine. Needs no data."""
+    sizes = flags.numbers(flags.BATCH, (1, 32))
+    from kdfas_jax.performance import speed as rates
+
+    for line in rates.lines(call.config, sizes):
+        print(line, flush=True)
+
+
+MODES: dict[str, Callable[[Call], None]] = {
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "export": export,
+    "verify": verify,
+    "confuse": confuse,
+    "edit": edit,
+    "join": join,
+    "plan": plan,
+    "benchmark": benchmark,
+    "speed": speed,
+}
+
+
+def _read_a_run(call: Call, mode: str) -> None:
+    _refuse_what_is_ignored(call, mode)
+    _keep_tensorflow_off_the_accelerator()
+
+
+def _refuse_what_is_ignored(call: Call, mode: str) -> None:
+    """ValueError for overrides, or a --config of another run, which a mode that reads a run would ignore."""
+    from kdfas_jax.runs import overrides
+
+    named = flags.WORKDIR.value and any(argument.startswith("--config=") for argument in sys.argv)
+    overrides.check(call.workdir, mode, call.config if named else None, call.changes)
+
+
+def _keep_tensorflow_off_the_accelerator() -> None:
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")  # the input pipeline runs on the host; the accelerator is JAX's
+
+
+def _leave_at_sigterm() -> None:
+    import jax
+
+    from kdfas_jax.parallel import preemption
+
+    if jax.process_count() == 1:  # several have JAX's handler, by which they agree on the step to save and leave at
+        preemption.install()
+
+
+def _print_results(folder: str, results: Mapping[str, Any]) -> None:
+    from kdfas_jax.report import page as report
+
+    print(f"{folder}: {report.how(results)}")
+    print(report.markdown({results["config"]["name"]: report.row(results)}, corner="test, % (AUC as a fraction)"))
+
+
+def _write_json(result: Mapping[str, Any]) -> None:
+    _write(json.dumps(result, indent=2))
+
+
+def _write(text: str) -> None:
+    """Writes `text` to --output, where it is given."""
+    from kdfas_jax.runs import files
+
+    if flags.OUTPUT.value:
+        files.write_atomically(flags.OUTPUT.value, text)
