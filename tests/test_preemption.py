@@ -33,4 +33,4 @@ def test_a_signal_after_the_last_save_waits_until_the_checkpoints_are_closed(tin
         signal.signal(signal.SIGTERM, before)
     assert closed == [True]
     assert left.value.code == 0
-    assert capsys.readouterr().err.count("SIGTERM: training is finished and saved; the same command goes on") == 1
+    assert capsys.readouterr().err.count("SIGTERM: training is finished and saved; the same command continues") == 1

@@ -1,7 +1,8 @@
-"""Perturbations of the input: the domain adversarial attack (DAA), which makes images of all domains look alike.
+"""The domain adversarial attack (DAA): a perturbation of the input that makes images of all domains look alike.
 
-METHODS section 2: DAA stands in for domain-adversarial training [S]; its equation is ours [C], the projected
-gradient method of Madry et al., ICLR 2018 (arXiv 1706.06083), on a domain classifier trained before and then frozen.
+DAA replaces domain-adversarial training [S: a source states it]; its equation is our own choice [C], the projected
+gradient method of Madry et al., ICLR 2018 (arXiv 1706.06083), against a frozen domain classifier. See DTDA in
+docs/methods.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 
 from kdfas_jax.objective import losses
 
-# What the attack raises, per example, from the domain classifier's logits [b, k] and one-hot domains [b, k] [C].
+# The attack's objective per example, to be maximised, from the domain classifier's logits [b, k] and one-hot domains
+# [b, k] [C].
 TARGETS = {
     "uniform": lambda logits, domains: -losses.cross_entropy(logits, jnp.full_like(domains, 1 / domains.shape[-1])),
     "confuse": losses.cross_entropy,
@@ -20,10 +22,10 @@ TARGETS = {
 
 
 def make(config, readers: Mapping[str, Callable], *, unroll: bool = False) -> Callable | None:
-    """-> attack(variables of all teachers, images, domains, key) -> x_adv, as `config.daa` asks; None where it is off.
+    """Returns attack(variables of all teachers, images, domains, key) -> x_adv by `config.daa`; None where it is off.
 
-    `readers` has a read(variables, images) -> (logits, outputs) for each name of `config.teachers` in use. `unroll`
-    lays the steps out one by one whatever the config says, so that a compiler's count of FLOPs sees them all.
+    `readers` maps the name of each teacher in use to read(variables, images) -> (logits, outputs). `unroll` compiles
+    the steps one by one whatever the config says, so that a compiler's FLOP count includes all of them.
     """
     name, *_ = classifiers(config) or [""]
     if not name:
@@ -38,7 +40,7 @@ def make(config, readers: Mapping[str, Callable], *, unroll: bool = False) -> Ca
 
 
 def classifiers(config) -> tuple[str, ...]:
-    """The teacher whose domains `config.daa` attacks, or none where it is off; `validate` checks the keys."""
+    """Returns the name of the domain classifier that `config.daa` attacks, or () where it is off."""
     return (config.daa.classifier,) if config.daa.classifier and config.daa.steps else ()
 
 
@@ -56,27 +58,28 @@ def daa(
     random_start: bool = False,
     unroll: bool = False,
 ) -> jax.Array:
-    """Perturbs `images` until the domain classifier cannot tell where they are from -> x_adv, their shape, fp32.
+    """Perturbs `images` so that the classifier cannot tell their domain; returns x_adv, fp32, of the same shape.
 
-    x_0 = x, and x_{t+1} = clip_[0,1](clip_[x-eps,x+eps](x_t + step_size decay^t sign(g))), g the gradient of an
-    example's own goal with respect to its pixels; where g is zero, the pixel stays. Steps that halve [C] search as
-    bisection does: 'uniform' is a point to be met, over which equal steps go back and forth.
+    x_0 = x, and x_{t+1} = clip_[0,1](clip_[x-eps,x+eps](x_t + step_size decay^t sign(g))), where g is the gradient of
+    an example's objective (`TARGETS`) with respect to its pixels; a pixel with g = 0 does not move. Halving steps [C]
+    search as bisection does: the optimum of 'uniform' is a point, about which steps of equal size oscillate.
 
     Args:
-      classify: images [b, h, w, c] -> domain logits [b, k], each example by itself: a closure over frozen parameters.
+      classify: maps images [b, h, w, c] to domain logits [b, k], each example independently.
       images: [b, h, w, c] in [0, 1].
       domains: [b], integers in [0, k).
-      key: what the random start is drawn from.
-      eps, step_size: largest change of a pixel, and its change in the first step, in units of the image.
-      decay: each step over the one before, in (0, 1].
-      steps: number of steps; 0 gives the images back.
-      target: 'uniform' lowers the cross-entropy to equal probabilities of all domains; 'confuse' raises that to the
-        own domain, and may move an image into another wrong one.
-      random_start: begin at x + U(-eps, eps), cut to [0, 1], in place of x.
-      unroll: compile the steps one by one, in place of a loop: 2.5 times as fast on two CPU cores, for five steps of a
+      key: seed of the random start.
+      eps: largest change of a pixel, in units of the image.
+      step_size: change of a pixel in the first step, in units of the image.
+      decay: ratio of successive step sizes, in (0, 1].
+      steps: number of steps; with 0 the images are returned unchanged.
+      target: 'uniform' lowers the cross-entropy to equal probabilities of all domains; 'confuse' raises the
+        cross-entropy to the true domain, and may push an image into another wrong domain.
+      random_start: start at x + U(-eps, eps), clipped to [0, 1], instead of x.
+      unroll: compile the steps one by one instead of a loop: 2.5 times as fast on two CPU cores, for five steps of a
         ResNet-18 of width 16, as convolutions within a loop run on one core there.
 
-    No gradient flows through the result, neither to the images nor to the classifier. ValueError for an unknown target.
+    No gradient flows through the result to the images or the classifier. Raises ValueError for an unknown target.
     """
     if target not in TARGETS:
         raise ValueError(f"unknown target {target!r} of the domain adversarial attack; known: {', '.join(TARGETS)}")
@@ -87,7 +90,7 @@ def daa(
 
     def goal(x):
         logits = classify(x).astype(jnp.float32)
-        return TARGETS[target](logits, jax.nn.one_hot(domains, logits.shape[-1])).sum()  # of examples: their own each
+        return TARGETS[target](logits, jax.nn.one_hot(domains, logits.shape[-1])).sum()  # examples are independent
 
     def ascend(x, change):
         return jnp.clip(x + change * jnp.sign(jax.grad(goal)(x)), low, high), None
@@ -100,9 +103,9 @@ def daa(
 
 
 def flops(model_flops: float, steps: int) -> float:
-    """FLOPs of `daa` on one image: `model_flops` is one forward of the domain classifier on it.
+    """FLOPs of `daa` on one image, where one forward pass of the domain classifier takes `model_flops`.
 
-    A step is a forward and the gradient with respect to its input, which has as many products; the third part of a
-    training step, the gradient with respect to the parameters, is never computed.
+    A step is a forward pass and the gradient with respect to the input, which costs as much again. The gradient with
+    respect to the parameters, which a training step has in addition, is not computed.
     """
     return 2.0 * steps * model_flops
