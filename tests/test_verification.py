@@ -75,9 +75,9 @@ def test_a_rate_needs_enough_different_pairs(different, rates):
 @pytest.mark.parametrize(
     ("scores", "same", "message"),
     [
-        ([0.1, 0.2], [1, 1], "of different ones, got 2 of the same among 2"),
-        ([0.1, 0.2], [0, 0], "got 0 of the same among 2"),
-        ([], [], "got 0 of the same among 0"),
+        ([0.1, 0.2], [1, 1], "found 2 same-person pairs among 2"),
+        ([0.1, 0.2], [0, 0], "found 0 same-person pairs among 2"),
+        ([], [], "found 0 same-person pairs among 0"),
         ([0.1, np.nan, np.inf], [0, 1, 1], "2 of 3 scores are not finite"),
     ],
 )
