@@ -129,7 +129,7 @@ def test_records_of_an_earlier_version_load_with_one_line(raw, tmp_path, capsys)
     found = [run(raw, tmp_path) for _ in range(2)]
     assert {prepared.fingerprint for prepared in found} == {first.fingerprint}
     (line,) = capsys.readouterr().err.splitlines()
-    assert "were made by an earlier version: changed raw files and damage cannot be noticed" in line
+    assert "were made by an earlier version: changed raw files and damage cannot be detected" in line
 
 
 def test_an_unreadable_test_file_reaches_the_evaluation(tiny, faces_dir, tmp_path):

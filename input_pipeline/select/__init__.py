@@ -1,1 +1,1 @@
-"""Selection of examples from records: protocols, roles, pairs for verification; may import `prepare` and the folders below."""
+"""Selection of examples: protocols, roles, pairs for verification; may import `prepare` and the folders below."""
