@@ -24,7 +24,7 @@ PUBLISHED = {"name": "stargan_discriminator", "classes": 5, "image_size": 128, "
 
 
 def get_config(argument: str = ""):
-    """Arguments: those of teachers/domains.py; perceptual, generative (a finished run, or published weights)."""
+    """Arguments: as in teachers/domains.py; perceptual, generative (a finished run, or published weights)."""
     parts = [part for part in argument.split(",") if part]
     given = [part for part in parts if part.partition("=")[0] in ("perceptual", "generative")]
     args = common.parse(",".join(given), perceptual="", generative="")

@@ -13,7 +13,7 @@ from input_pipeline.sources import annotations, media
 EXPECTED_TREE = """\
 RAW/
   train_release/1/1.avi    subject/clip: subjects 1-20; clips 1-8 and HR_1-HR_4
-  test_release/1/1.avi     subjects 1-30, other people than those of train_release"""
+  test_release/1/1.avi     subjects 1-30, other people than in train_release"""
 
 SPLITS = {"train_release": "train", "test_release": "test"}
 PATTERN = r"(?P<folder>train_release|test_release)/(?P<subject>[1-9]|[12]\d|30)/(?P<clip>[1-8]|HR_[1-4])"

@@ -30,10 +30,11 @@ def read(raw_dir: str, *, name: str = "", subject_level: int = 0, frames: int = 
     media.check_frames("folder", frames)
     if not isinstance(subject_level, int) or subject_level < 0:
         raise ValueError(f"folder: subject_level={subject_level!r}; expected a whole number, 0 or more")
-    return [_presentation(raw_dir, *file, name, subject_level, frames) for file in _files(raw_dir)]
+    options = {"name": name, "subject_level": subject_level, "frames": frames}
+    return [_presentation(raw_dir, *file, **options) for file in _files(raw_dir)]
 
 
-def _presentation(raw_dir, split, kind, path, name, subject_level, frames) -> Presentation:
+def _presentation(raw_dir, split, kind, path, *, name, subject_level, frames) -> Presentation:
     folders = list(path.relative_to(Path(raw_dir, split, kind)).parts[:-1])
     video = path.relative_to(raw_dir).as_posix()
     if subject_level > len(folders):

@@ -58,7 +58,8 @@ def read(
         while videos := tuple(itertools.islice(everyone, max(1, scene.REQUEST // frames))):
             pictures = tuple((*video, frame) for video in videos for frame in range(frames))
             for position, video in enumerate(videos):
-                load = functools.partial(rendered, pictures, position * frames, frames, size, seed, cue, domain)
+                first, options = position * frames, {"cue": cue, "domain": domain}
+                load = functools.partial(rendered, pictures, first, frames, size, seed, **options)
                 yield _presentation(video, frames, load, domain)
 
 
@@ -75,7 +76,7 @@ def check(size, frames, cue, users, phones, sessions) -> None:
 
 
 def rendered(
-    pictures, first: int, count: int, size: int, seed: int, cue: float = 1.0, domain: int = 0
+    pictures, first: int, count: int, size: int, seed: int, *, cue: float = 1.0, domain: int = 0
 ) -> Iterator[Frame]:
     """Yields `count` frames, from position `first`, of `pictures`, a tuple of (user, phone, session, access, frame).
 

@@ -17,7 +17,7 @@ IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".we
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 # Formats that Pillow may open [C]: its other decoders run programs or are rarely tested.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-ANIMATED = ("GIF", "PNG", "WEBP")  # formats whose pages are frames of a film, unlike those of TIFF and a phone's MPO
+ANIMATED = ("GIF", "PNG", "WEBP")  # formats whose pages are frames of a film, unlike the pages of TIFF and MPO
 # Limits on the pixels decoded from one file, up to the last frame taken [C]: a file of a few kB may take hours to
 # decode. Two cores decode 0.3 billion pixels a second of a GIF and 1 billion of a video.
 ANIMATION_PIXELS = 2_000_000_000  # 33 seconds of 1080p at 30 frames a second
@@ -39,7 +39,7 @@ def load_image(path: str | Path) -> np.ndarray:
 
 
 def image_frames(path: str | Path, frames: int = FRAMES) -> Iterator[Frame]:
-    """Yields the frame of an image file, or `frames` frames of an animated image, spaced as those of a video [C].
+    """Yields the frame of an image file, or `frames` frames of an animated image, spaced as in a video [C].
 
     Raises as `load_image` does, and ValueError, before decoding, for more than `ANIMATION_PIXELS`.
     """
@@ -53,7 +53,7 @@ def image_frames(path: str | Path, frames: int = FRAMES) -> Iterator[Frame]:
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """Opens an image file without decoding it; errors of Pillow, also in the body, become those of `load_image`."""
+    """Opens an image file without decoding it; errors of Pillow, also in the body, are raised as in `load_image`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

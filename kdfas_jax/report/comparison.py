@@ -75,7 +75,7 @@ def _page(runs: Mapping[str, Evaluated], differing: str) -> str:
         "\n".join(
             [
                 f'<h1>Comparison of {len(runs)} runs</h1><p class="lead">{escaped(_lead(runs))}</p>{warning}',
-                "<p>Score = P(live): 1 is a live face, 0 an attack. Each run is judged at its own threshold.</p>",
+                "<p>Score = P(live): 1 is a live face, 0 an attack. Each run has the threshold of its dev data.</p>",
                 section("Figures on test", "With 95 % intervals, or the deviation (±) over folds.", figures_of),
                 section(
                     "APCER by attack species",

@@ -122,7 +122,7 @@ class Checkpoints:
         """
         self._check(step, abstract.variables)
         trees = self._restore(step, {name: getattr(abstract, name) for name in TREES})
-        # Arrays that Orbax creates cannot always be donated; those that a jitted identity returns can.
+        # A jitted identity returns new arrays, as those that Orbax creates cannot always be donated.
         number = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), abstract.step.sharding)
         return jax.jit(lambda tree: tree)(TrainState(number, **trees))
 

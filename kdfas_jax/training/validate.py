@@ -40,7 +40,7 @@ ABOVE_ZERO = _number(lambda x: 0 < x <= 1, "a number in (0, 1]")
 COUNT = _whole(lambda x: x >= 1, "a whole number, 1 or more")
 WHOLE = _whole(lambda x: x >= 0, "a whole number, 0 or more")
 
-TARGETS = ("label", "identity", "label+identity", "domain", "attributes")  # those of the input pipeline
+TARGETS = ("label", "identity", "label+identity", "domain", "attributes")  # as in the input pipeline
 
 # (key, condition); `*` stands for every key at its level. A key that a config lacks is skipped.
 RULES: tuple[tuple[str, Expected], ...] = (
