@@ -18,5 +18,6 @@ def get_config(argument: str = ""):
     config.name = "kdfas_huge"
     config.model.variant = "L/16"
     common.distilled(config, teacher.get_config(argument))
-    config.terms.covariance.stages = tuple((3 * part, 4 * part) for part in range(1, 9))  # eighths of 24 and of 32 [C]
+    # Our own choice: eighths of 24 and of 32 blocks.
+    config.terms.covariance.stages = tuple((3 * part, 4 * part) for part in range(1, 9))
     return config
