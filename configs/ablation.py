@@ -1,12 +1,12 @@
-"""Variants of one config over seeds, as a table: mean and deviation on test.
+"""Ablation: variants of one config over seeds, with a table of means and deviations on test.
 
     python main.py --config=configs/ablation.py:base=kdfas_demo,seeds=5
     python main.py --config=configs/ablation.py:base=dtda_demo,seeds=5
     python main.py --config=configs/ablation.py:base=kdfas_daa_demo,seeds=5
     python main.py --config=configs/ablation.py:base=kdfas_nuaa,seeds=5,variants=none+kdfas,raw_dir=/path/to/NUAA
 
-Arguments that are not its own go to the base config; --config.base.KEY=VALUE overrides it. A run that is finished is
-not run again; table.md, table.csv, table.tex and runs.csv are written after every run.
+Other arguments are passed to the base config; --config.base.KEY=VALUE overrides it. Finished runs are not repeated;
+table.md, table.csv, table.tex and runs.csv are written after every run.
 """
 
 import importlib
@@ -15,9 +15,9 @@ import ml_collections
 
 from configs import common
 
-OFF, ALONE = common.OFF, common.LABELS["ce"]  # ALONE: labels at full weight where no KL shares it
+OFF, ALONE = common.OFF, common.LABELS["ce"]  # ALONE: cross-entropy at full weight, without KL
 CROSS, GRAM = {"form": "cross"}, {"form": "gram"}
-# Name -> what changes in the base config, for bases without VARIANTS of their own.
+# Name -> changes of the base config, for base configs that define no VARIANTS.
 KDFAS = {
     "none": {"terms": common.LABELS},
     "kl": {"terms": {"covariance": OFF}},
@@ -25,13 +25,13 @@ KDFAS = {
     "gram": {"terms": {"ce": ALONE, "kl": OFF, "covariance": GRAM}},
     "kl_cross": {"terms": {"covariance": CROSS}},
     "kl_gram": {"terms": {"covariance": GRAM}},
-    "kdfas": {},  # the base config as it is
+    "kdfas": {},  # the unchanged base config
 }
-DEFAULT = ("none", "kl", "cross", "gram", "kl_cross", "kl_gram")  # of KDFAS: every one in one form or the other
+DEFAULT = ("none", "kl", "cross", "gram", "kl_cross", "kl_gram")
 
 
 def get_config(argument: str = ""):
-    """Arguments: base (a config of configs/), seeds (how many), variants (names joined by +)."""
+    """Arguments: base (a config of configs/), seeds (their number), variants (names joined by +)."""
     parts = [part for part in argument.split(",") if part]
     own = [part for part in parts if part.partition("=")[0] in ("base", "seeds", "variants")]
     args = common.parse(",".join(own), base="kdfas_demo", seeds=5, variants="")

@@ -1,4 +1,7 @@
-"""What every config shares: the argument parser and the default tree. A config is this tree with other values."""
+"""The argument parser, the default config and the building blocks that configs share.
+
+A config is the default tree with other values. [C] marks our own choices.
+"""
 
 from typing import Any
 
@@ -6,9 +9,9 @@ import ml_collections
 
 
 def parse(argument: str, **defaults: Any) -> ml_collections.ConfigDict:
-    """`"protocol=4.2,data=simulated"` -> the defaults with those values, each in its default's type.
+    """Parses `"protocol=4.2,data=simulated"`: returns the defaults with these values, each of its default's type.
 
-    ValueError lists the known arguments for an unknown one, and names the type for a value that does not fit.
+    Raises ValueError for an unknown argument, listing the known ones, and for a value of another type.
     """
     values = dict(defaults)
     for part in filter(None, argument.split(",")):
@@ -27,40 +30,40 @@ def parse(argument: str, **defaults: Any) -> ml_collections.ConfigDict:
 
 
 def base(name: str) -> ml_collections.ConfigDict:
-    """The default tree: every key that the code reads."""
+    """Returns the default config with every key that the code reads."""
     config = ml_collections.ConfigDict()
     config.name = name
-    config.seed = 0  # of the order of batches and, with the run's role, of its parameters and steps (step.seed_of)
+    config.seed = 0  # seeds the order of batches and, with the run's role, parameters and steps (`step.seed_of`)
     config.init = ""  # published weights to start from: .pth, .safetensors or .npz
     config.model = {"name": "vit", "variant": "S/16", "classes": 2, "dtype": "float32", "unroll": True, "remat": "none"}
-    # What published weights were trained with: gelu exact (timm, DeiT) or tanh (augreg); DeiT's mean and std are
-    # ImageNet's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
+    # Settings of published weights: gelu exact (timm, DeiT) or tanh (augreg); DeiT uses ImageNet's mean and std,
+    # (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
     config.model.update({"gelu": "exact", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)})
-    # NAME = {config, checkpoint, allow_overlap}; allow_overlap lets a teacher teach that has seen what the student is
-    # judged on, or may have: results.json and the page then say so.
+    # NAME = {config, checkpoint, allow_overlap}; allow_overlap accepts a teacher that has seen, or may have seen, data
+    # on which the student is judged: results.json and the page then say so.
     config.teachers = ml_collections.ConfigDict()
     config.terms = {"ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1}}
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
-    # The domain adversarial attack: `classifier` is the teacher that knows the domains, "" for none.
+    # The domain adversarial attack: `classifier` names the teacher that classifies domains; "" switches it off.
     config.daa = {"classifier": "", "steps": 5, "eps": 8 / 255, "step_size": 6 / 255, "decay": 0.5}
     config.daa.target = "uniform"
 
     data = config.data = ml_collections.ConfigDict()
     data.dataset = "simulated"  # several are joined by +
-    data.options = ml_collections.ConfigDict()  # of the data sets' readers
-    data.raw_dir = ""  # the raw data, where the records are not made yet; {dataset} stands for the name of each set
-    data.data_dir = "data"  # where records are kept
-    data.target = "label"  # what a label says: live or attack; identity: who; domain: from where; attributes: which
-    data.domain_by = "domain"  # the column that tells domains apart: domain, session, sensor, ...
-    data.attributes = ()  # that target attributes asks for, such as ("Male", "Young"), in the order of the labels
+    data.options = ml_collections.ConfigDict()  # options of the data sets' readers
+    data.raw_dir = ""  # raw data, needed until the records exist; {dataset} stands for the name of each set
+    data.data_dir = "data"  # folder of the records
+    data.target = "label"  # the prediction target: label (live or attack), identity, label+identity, domain, attributes
+    data.domain_by = "domain"  # the column that defines domains: domain, session, sensor, ...
+    data.attributes = ()  # attributes of target attributes, such as ("Male", "Young"), in the order of the labels
     data.record_size = 224  # px of the stored crops
     data.scale = 1.3  # crop side / longer side of the face box
     data.align = False  # fit MTCNN's landmarks to ArcFace's template instead
-    data.image_size = 224  # px that the models see
+    data.image_size = 224  # px of the models' input
     data.protocol = "1"
-    data.subjects = ml_collections.ConfigDict()  # {train, dev, test} ranges of protocol `subjects`
-    data.extra_sources = ()  # domains beside those that a cross-domain protocol names; results carry them
-    data.train_species = ()  # train on these alone, () on all: the others are unseen until dev and test
+    data.subjects = ml_collections.ConfigDict()  # {train, dev, test}: subject ranges of protocol `subjects`
+    data.extra_sources = ()  # extra training domains of a cross-domain protocol, listed in results.json
+    data.train_species = ()  # species to train on, () for all: the others are unseen until dev and test
     data.dev_share = 0.0  # share of the training subjects held out as dev where the protocol has none
     data.balance = ""  # columns such as domain+label, whose combinations get equal shares of every epoch
     data.augment = {
@@ -75,9 +78,10 @@ def base(name: str) -> ml_collections.ConfigDict:
         "cutmix": 1.0,
     }
 
-    data.attack = {"probability": 0.0, "recapture": 0.0}  # live crops that become simulated attacks (attacked.py)
+    # Probabilities that a live crop becomes a simulated attack, and that any other crop is recaptured (attacked.py).
+    data.attack = {"probability": 0.0, "recapture": 0.0}
 
-    # The DeiT recipe (METHODS section 1); lr is per 512 examples.
+    # The DeiT recipe (KDFAS in docs/methods.md); lr is per 512 examples.
     config.train = {"batch_size": 128, "epochs": 300.0, "eval_epochs": 10.0}
     config.optim = {
         "lr": 5e-4,
@@ -87,19 +91,19 @@ def base(name: str) -> ml_collections.ConfigDict:
         "b1": 0.9,
         "b2": 0.999,
         "clip_norm": 0.0,
-        "ema": 0.0,  # decay of the averaged parameters, which are then evaluated and exported; 0 keeps none
-        "accumulate": 1,  # parts of a batch, one after another, whose gradients are averaged: less memory
-        "every": {},  # {a name in the path of parameters: n}: those are updated in every n-th step alone
+        "ema": 0.0,  # decay of the averaged parameters, which are then evaluated and exported; 0 keeps no average
+        "accumulate": 1,  # gradient-accumulation steps: parts of a batch whose gradients are averaged, for less memory
+        "every": {},  # update interval per parameter group, in steps: {a name in the path of the parameters: n}
     }
     config.eval = {"batch_size": 128}
-    config.report = {"faces": False}  # show the faces of the worst errors in the page: of real people only when asked
+    config.report = {"faces": False}  # show the faces of the worst errors on the page; off, as they may be real people
     return config
 
 
 def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Gives `config` a spoof teacher and the KDFAS terms, L = (1 - a) CE + a tau^2 KL + beta F, a = 0.7, tau = 3.
+    """Adds a spoof teacher and the KDFAS terms to `config`: L = (1 - a) CE + a tau^2 KL + beta F, a = 0.7, tau = 3.
 
-    The teacher reads the same data settings and seed: an override of the student's holds for both.
+    The teacher shares the data settings and the seed: an override of the student's applies to both.
     """
     teacher.data = config.data
     teacher.seed = config.get_ref("seed")
@@ -119,7 +123,7 @@ def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigD
 
 
 def _same_data(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigDict) -> None:
-    """Lets `teacher` read the images that `config` does, for a target of its own: an override holds for both."""
+    """Lets `teacher` read the same images as `config`, for another target: an override applies to both."""
     crop = ("record_size", "scale", "align", "image_size")
     for key in ("dataset", "raw_dir", "protocol", "dev_share", "domain_by", *crop):
         teacher.data[key] = config.data.get_ref(key)
@@ -127,10 +131,10 @@ def _same_data(config: ml_collections.ConfigDict, teacher: ml_collections.Config
 
 
 def attacked(config: ml_collections.ConfigDict, domains: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Gives `config` the domain classifier E_d and its domain adversarial attack (METHODS section 2).
+    """Adds the domain classifier E_d and the domain adversarial attack to `config` (DTDA in docs/methods.md).
 
-    The student and all teachers see the attacked images x_adv in place of the batch's. E_d reads the data settings and
-    the seed of `config`: an override of the student's holds for both.
+    The student and all teachers see the attacked images x_adv instead of the batch's. E_d shares the data settings and
+    the seed of `config`: an override of the student's applies to both.
     """
     _same_data(config, domains)
     domains.seed = config.get_ref("seed")
@@ -147,10 +151,10 @@ def dual_teachers(
     generative: ml_collections.ConfigDict,
     generative_stages: tuple[tuple[int, int], ...],
 ) -> ml_collections.ConfigDict:
-    """Gives `config` DTDA's face teachers and the domain adversarial attack by E_d (METHODS section 2); DAT is off.
+    """Adds DTDA's face teachers and the domain adversarial attack to `config` (DTDA in docs/methods.md); DAT is off.
 
     L = CE + l_p align(student, perceptual) + l_g align(student, generative), all on x_adv, l_p = l_g = 1 [C]. The face
-    teachers know other data than the student; they share its folder.
+    teachers are trained on other data than the student, in the same data folder.
     """
     attacked(config, domains)
     stages = {"perceptual": tuple((stage, stage) for stage in range(1, 5)), "generative": generative_stages}
@@ -163,17 +167,17 @@ def dual_teachers(
 
 
 OFF = {"weight": 0.0}
-# KDFAS without its teacher: labels at full weight, where KL shares it otherwise.
+# KDFAS without its teacher: cross-entropy at full weight, which it otherwise shares with KL.
 LABELS = {"ce": {"weight": 1.0}, "kl": OFF, "covariance": OFF}
-# KDFAS and the attack, each with and without the other: name -> what changes in the config (configs/ablation.py).
+# KDFAS and the attack, each with and without the other: name -> changes of the config (configs/ablation.py).
 KDFAS_DAA_VARIANTS = {
     "none": {"terms": LABELS, "daa": {"steps": 0}},
     "daa": {"terms": LABELS},
     "kdfas": {"daa": {"steps": 0}},
-    "kdfas_daa": {},  # the base config as it is
+    "kdfas_daa": {},  # the unchanged base config
 }
 
-# DTDA, what it is made of, and what it claims to beat: name -> what changes in the config (configs/ablation.py).
+# DTDA, its parts and its baselines: name -> changes of the config (configs/ablation.py).
 PLAIN = {"terms": {"perceptual": OFF, "generative": OFF}}
 DTDA_VARIANTS = {
     "erm": {**PLAIN, "daa": {"steps": 0}},
@@ -181,7 +185,7 @@ DTDA_VARIANTS = {
     "daa": PLAIN,
     "perceptual": {"terms": {"generative": OFF}},
     "generative": {"terms": {"perceptual": OFF}},
-    "dtda": {},  # the base config as it is
+    "dtda": {},  # the unchanged base config
 }
 
 
@@ -191,12 +195,12 @@ def two_tasks(
     spoof: ml_collections.ConfigDict,
     spoof_stages: tuple[tuple[int, int], ...],
 ) -> ml_collections.ConfigDict:
-    """Makes `config`, whose model has both heads, MTAKD's student of a recogniser and a spoof teacher (METHODS 3).
+    """Turns `config`, whose model has both heads, into MTAKD's student of two teachers (MTAKD in docs/methods.md).
 
     L = 0.3 ArcFace + CE + 2 tau^2 KL(spoof) + 10 (1 - cosine of embeddings) + (align(recognition) + align(spoof)) / 2,
-    tau = 3; all weights [C], from a few tries on mtkd_demo, whose test was seen. Terms of who it is count examples with
-    an identity, those of live or attack examples with that label. The teachers read the same images, each for its own
-    target, and have seeds of their own.
+    tau = 3; all weights are [C], from a few trials on mtkd_demo whose test results were seen. Recognition terms count
+    examples with an identity, detection terms examples with a live/attack label. The teachers read the same images, for
+    other targets and with other seeds.
     """
     for name, teacher in (("recognition", recognition), ("spoof", spoof)):
         _same_data(config, teacher)
@@ -218,11 +222,11 @@ def two_tasks(
     return config
 
 
-# MTAKD's student and what its terms bring: name -> what changes in the config (configs/ablation.py).
+# MTAKD and its terms: name -> changes of the config (configs/ablation.py).
 NO_OUTPUTS, NO_STAGES = {"kl": OFF, "embedding": OFF}, {"align_recognition": OFF, "align_spoof": OFF}
 MTAKD_VARIANTS = {
     "alone": {"terms": {**NO_OUTPUTS, **NO_STAGES}},
     "kl": {"terms": {"embedding": OFF, **NO_STAGES}},
     "align": {"terms": NO_OUTPUTS},
-    "mtakd": {},  # the base config as it is
+    "mtakd": {},  # the unchanged base config
 }

@@ -1,16 +1,16 @@
-"""DTDA: a ResNet-18 taught by two face models under the domain adversarial attack, leaving one domain out.
+"""DTDA: a ResNet-18 with two face teachers under the domain adversarial attack, leaving one domain out.
 
     python main.py --config=configs/dtda_ocim.py:protocol=OCI-M,raw_dir=/path/{dataset}
     python main.py --config=configs/dtda_ocim.py:protocol=all,raw_dir=/path/{dataset}      (four targets and their mean)
     python main.py --config=configs/dtda_ocim.py:protocol=OCI-M,data=simulated         (a rehearsal, no data needed)
 
-Trains E_d on the sources first. The face teachers are a finished run each or published weights, given as arguments
+E_d is trained first, on the sources. Each face teacher is a finished run or published weights, given as arguments
 (perceptual=iresnet18.pth,generative=200000-D.ckpt); without them they are trained by configs/teachers/recognition.py
-and editor.py, which need data of their own (--config.teachers.perceptual.config.data.raw_dir=...). Switches:
---config.daa.steps=0, --config.terms.perceptual.weight=0, --config.terms.generative.weight=0; domain-adversarial
-training in the attack's place is --config.terms.adversary.weight=1. From ImageNet: --config.init=resnet18.pth.
-Published [S]: ResNet-18, both teachers, the attack. Ours [C]: every number here.
-Expect: no figure of ours; SA-FAS and SSDG-R, of this size, have an average HTER of 7.83 and 11.28 %. Not run here: the
+and editor.py, which need other data (--config.teachers.perceptual.config.data.raw_dir=...). Switches:
+--config.daa.steps=0, --config.terms.perceptual.weight=0, --config.terms.generative.weight=0; for domain-adversarial
+training, --config.terms.adversary.weight=1 instead of the attack. From ImageNet: --config.init=resnet18.pth.
+Stated by the paper [S]: ResNet-18, both teachers, the attack. Our own choice [C]: every number here.
+Expect: unknown; SA-FAS and SSDG-R, of this size, have an average HTER of 7.83 and 11.28 %. Not run here, because the
 data sets are not public. The same system for two cores is configs/dtda_demo.py.
 """
 
@@ -24,7 +24,7 @@ PUBLISHED = {"name": "stargan_discriminator", "classes": 5, "image_size": 128, "
 
 
 def get_config(argument: str = ""):
-    """Arguments: those of teachers/domains.py; perceptual, generative (a finished run, or published weights)."""
+    """Arguments: as in teachers/domains.py; perceptual, generative (a finished run, or published weights)."""
     parts = [part for part in argument.split(",") if part]
     given = [part for part in parts if part.partition("=")[0] in ("perceptual", "generative")]
     args = common.parse(",".join(given), perceptual="", generative="")
@@ -40,6 +40,6 @@ def get_config(argument: str = ""):
     pairs = editor_demo.STAGES if simulated else editor.STAGES
     common.dual_teachers(config, classifier, perceptual, generative, pairs)
     config.teachers.perceptual.checkpoint, config.teachers.generative.checkpoint = args.perceptual, args.generative
-    if os.path.isfile(args.generative):  # the published discriminator is a file of its own
+    if os.path.isfile(args.generative):  # the published discriminator is a separate file
         config.teachers.generative.config.model = PUBLISHED
     return config

@@ -1,9 +1,9 @@
-"""KDFAS small enough for two CPU cores, on simulated faces: no data, no downloads.
+"""KDFAS for two CPU cores, on simulated faces; needs no data and no downloads.
 
     python main.py                                                    (this config is the default)
     python main.py --config=configs/kdfas_demo.py:protocol=4.2
 
-Trains the teacher (configs/teachers/kdfas_demo.py) first, then a student of 0.76 M parameters by KDFAS.
+Trains the teacher (configs/teachers/kdfas_demo.py) first, then a student of 0.76 M parameters with KDFAS.
 Cost: about five minutes on two cores, one of them rendering. Expect a test AUC of about 0.91 on protocol 1.
 """
 
@@ -17,5 +17,5 @@ def get_config(argument: str = ""):
     config.name = "kdfas_demo"
     config.model.update({"width": 96, "heads": 3})
     common.distilled(config, teacher.get_config(argument))
-    config.terms.covariance.form = "gram"  # docs/results.md: `cross` takes accuracy away here, `gram` does not
+    config.terms.covariance.form = "gram"  # docs/results.md: `cross` lowers the accuracy here, `gram` does not
     return config

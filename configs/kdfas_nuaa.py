@@ -1,11 +1,11 @@
-"""KDFAS on real faces: the NUAA Photograph Imposter Database, printed photographs before a webcam.
+"""KDFAS on real faces: the NUAA Photograph Imposter Database, printed photographs in front of a webcam.
 
     python main.py --config=configs/kdfas_nuaa.py:raw_dir=/path/to/NUAA
     python main.py --config=configs/kdfas_nuaa.py:raw_dir=/path/to/NUAA,size=paper     (B/16 -> S/16)
 
 Subject-disjoint: train 1-5, dev 6, test 7-8 by default (--config.data.subjects.train=1-9 ... for the whole set). The
-official lists have no dev (`protocol=official`): the threshold then comes from the training subjects, and says so.
-Cost: 20 minutes on two busy cores, preparation included (size=small). Expect a test AUC above 0.99 on subjects 7-8.
+official lists have no dev (`protocol=official`): the threshold then comes from the training subjects, as the results
+say. Cost: 20 minutes on two busy cores, with preparation (size=small). Expect a test AUC above 0.99 on subjects 7-8.
 """
 
 from configs import common

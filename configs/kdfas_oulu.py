@@ -1,4 +1,4 @@
-"""KDFAS as published: ViT-B/16 teacher -> ViT-S/16 student on OULU-NPU, 224 px, the DeiT recipe (METHODS section 1).
+"""KDFAS as published: ViT-B/16 teacher -> ViT-S/16 student on OULU-NPU, 224 px, the DeiT recipe (docs/methods.md).
 
     python main.py --config=configs/kdfas_oulu.py:protocol=1,raw_dir=/path/to/OULU-NPU
     python main.py --config=configs/kdfas_oulu.py:protocol=1,data=simulated      (a rehearsal, no data needed)
@@ -6,10 +6,10 @@
     python main.py --config=configs/kdfas_oulu.py:protocol=ocim:OCI-M,data=oulu+casia+replay+msu,raw_dir=/path/{dataset}
 
 Trains the teacher first where it is missing (configs/teachers/kdfas_oulu.py), then distils and evaluates.
-Cost: 300 epochs of each; an epoch of protocol 1 is 9,600 frames at 63 GFLOP forward and backward a frame, so about
+Cost: 300 epochs of each; an epoch of protocol 1 is 9,600 frames at 63 GFLOP, forward and backward, per frame, so about
 0.18 EFLOP for the student: an hour of one H100-class GPU at 50 TFLOP/s, weeks of a laptop CPU (use kdfas_demo there).
-Expect: published ACER for this family (HaTFAS, ViT-Ti student) is 0.25 / 1.43 / 1.39 / 5.75 % on protocols 1 to 4,
-with ImageNet weights to start from. Not run here: the data set is not public.
+Expect: the published ACER of this family (HaTFAS, ViT-Ti student) is 0.25 / 1.43 / 1.39 / 5.75 % on protocols 1 to 4,
+starting from ImageNet weights. Not run here, because the data set is not public.
 """
 
 from configs import common

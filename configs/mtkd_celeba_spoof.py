@@ -1,14 +1,14 @@
-"""MTAKD on real faces: one MobileFaceNet of 2 M parameters in place of an IResNet-50 and a ViT-B/16.
+"""MTAKD on real faces: one MobileFaceNet of 2 M parameters instead of an IResNet-50 and a ViT-B/16.
 
     python main.py --config=configs/mtkd_celeba_spoof.py:raw_dir=/path/{dataset},people=N
 
-Reads an identity folder (`/path/identity`: CASIA-WebFace or another, as of configs/teachers/recognition.py) for
-recognition and CelebA-Spoof (`/path/celeba_spoof`) for liveness; the live faces of CelebA-Spoof have both labels. All
-are crops of 112 px aligned to ArcFace's template. `people` is the number of people who train, of both sets together;
-an error names it where it is another. A tenth of CelebA-Spoof's training subjects is dev, as the set has none.
-The teachers are trained first, or taken from a finished run or published weights (recognition=iresnet50.pth,
-spoof=RUN). Published [S]: two teachers, one student of 3 % of their size. Ours [C]: every network and number here.
-Cost: not run here; CelebA-Spoof may not be shipped. The same system for two cores is configs/mtkd_demo.py.
+Reads an identity folder (`/path/identity`: CASIA-WebFace or another, as in configs/teachers/recognition.py) for
+recognition and CelebA-Spoof (`/path/celeba_spoof`) for detection; the live faces of CelebA-Spoof have both labels. All
+images are crops of 112 px aligned to ArcFace's template. `people` is the number of training people in both sets
+together; an error states the right number. A tenth of CelebA-Spoof's training subjects is dev, as the set has none.
+The teachers are trained first, or are finished runs or published weights (recognition=iresnet50.pth, spoof=RUN).
+Stated by the paper [S]: two teachers, one student of 3 % of their size. Our own choice [C]: every network and number.
+Cost: not run here, as CelebA-Spoof may not be redistributed. The same system for two cores is configs/mtkd_demo.py.
 """
 
 from configs import common
@@ -16,7 +16,7 @@ from configs.teachers import kdfas_oulu
 from configs.teachers import recognition as recogniser
 
 VARIANTS = common.MTAKD_VARIANTS
-CASIA_WEBFACE, CELEBA_SPOOF = 8461, 7373  # of ten people eight; nine tenths of 8,192 [I]
+CASIA_WEBFACE, CELEBA_SPOOF = 8461, 7373  # training people: eight of ten; nine tenths of 8,192 [I: inferred]
 
 
 def get_config(argument: str = ""):

@@ -1,15 +1,15 @@
-"""MTAKD small enough for two CPU cores, on simulated people and attacks: no data, no downloads.
+"""MTAKD for two CPU cores, on simulated people and attacks; needs no data and no downloads.
 
     python main.py --config=configs/mtkd_demo.py
     python main.py --config=configs/ablation.py:base=mtkd_demo,seeds=5
     python main.py --config=configs/mtkd_demo.py:data=nuaa,raw_dir=/path/to/NUAA       (attacks on real faces)
 
 One MobileFaceNet recognises people and rejects attacks. Its two teachers, an IResNet of 0.6 M parameters and a ViT of
-2.8 M, are trained first where they are missing. Recognition images (160 people) have no label of liveness, attacks no
-identity, live faces of the attack set have both. With NUAA in the attack set's place its subjects 1-5 train, 6 is dev
-and 7-8 are tested on; the people to recognise stay simulated, but for those five.
-Cost: rendering 7,350 pictures and training the teachers, once, then about three minutes on two cores. With the renderer
-before the mesh of heads: an ACER of 21 % and 91 % of pairs matched rightly, within a point of the teachers
+2.8 M, are trained first where they are missing. Recognition images (160 people) have no live/attack label, attacks have
+no identity, and live faces of the attack set have both. With NUAA as the attack set its subjects 1-5 train, 6 is dev
+and 7-8 are test; the other people to recognise are simulated.
+Cost: rendering 7,350 images and training the teachers, once, then about three minutes on two cores. Expect, with the
+renderer before the mesh of heads, an ACER of 21 % and a match accuracy of 91 %, within a point of the teachers
 (docs/results.md).
 """
 
@@ -18,8 +18,8 @@ from configs.teachers import kdfas_demo, recognition_demo
 
 VARIANTS = common.MTAKD_VARIANTS
 PEOPLE = 200
-USERS = {"simulated": 20, "nuaa": 5}  # who train of the attack set: their live faces are people to recognise, too
-SUBJECTS = {"train": "1-5", "dev": "6", "test": "7-8"}  # of NUAA
+USERS = {"simulated": 20, "nuaa": 5}  # training people of the attack set, whose live faces have identities, too
+SUBJECTS = {"train": "1-5", "dev": "6", "test": "7-8"}  # NUAA's
 
 
 def get_config(argument: str = ""):

@@ -1,11 +1,11 @@
-"""Every attack simulated: trained on the live faces of NUAA's subjects 1-5 and on attacks made of them while it trains.
+"""Only simulated attacks: training on the live faces of NUAA's subjects 1-5 and on attacks simulated from them.
 
     python main.py --config=configs/transfer_live.py:raw_dir=/path/to/NUAA
 
-Half of the live crops are printed or displayed and photographed again (`simulate.attack`), the others go through the
-same cameras without an instrument. Tested on the live faces and the real prints of subjects 7-8. Subject 6 gives the
-threshold only: it is evaluated once, at the end, so that no real attack chooses a checkpoint. The recipe itself was
-settled after figures on this same test had been seen (docs/simulator.md).
+Half of the live crops are printed or displayed and photographed again (`simulate.capture.attack`); the others pass the
+same cameras without an instrument. Test: the live faces and the real prints of subjects 7-8. Subject 6 only gives the
+threshold: it is evaluated once, at the end, so that no real attack chooses a checkpoint. The recipe was fixed after
+results on this same test had been seen (docs/simulator.md).
 Cost: 4 minutes on two cores, most of it simulating attacks. Three seeds: test AUC 0.983 ± 0.018, EER 6.0 ± 4.4 %.
 """
 
@@ -13,7 +13,7 @@ from configs import common, transfer_simulated
 
 
 def get_config(argument: str = ""):
-    """Arguments: raw_dir (of NUAA), steps."""
+    """Arguments: raw_dir (NUAA), steps."""
     args = common.parse(argument, raw_dir="", steps=220)
     config = transfer_simulated.small(args.raw_dir)
     config.name = "transfer_live"

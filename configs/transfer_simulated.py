@@ -1,12 +1,12 @@
-"""From simulated faces alone to real ones: trained and chosen on rendered data, tested on all of NUAA.
+"""Transfer to real faces: trained and selected on simulated faces only, tested on all of NUAA.
 
     python main.py --config=configs/transfer_simulated.py:raw_dir=/path/to/NUAA
     python main.py --config=configs/transfer_simulated.py:raw_dir=/path/to/NUAA --config.seed=1 --workdir=runs/seed1
 
-A ViT of 1.3 M parameters at 96 px. No real image is trained on or chooses a checkpoint: dev is simulated, too. Recipe
-and renderer were settled after figures on this same test had been seen (docs/simulator.md).
-Cost: 4 minutes on two cores, most of it rendering 3,150 pictures, once. Three seeds: AUC 0.81 on simulated dev,
-0.907 ± 0.015 on NUAA (docs/simulator.md says what it took, and that more steps are worse).
+A ViT of 1.3 M parameters at 96 px. No real image is used in training or chooses a checkpoint: dev is simulated, too.
+Recipe and renderer were fixed after results on this same test had been seen (docs/simulator.md).
+Cost: 4 minutes on two cores, most of it rendering 3,150 images, once. Three seeds: AUC 0.81 on simulated dev,
+0.907 ± 0.015 on NUAA (docs/simulator.md gives the reasons, and shows that more steps are worse).
 """
 
 from configs import common
@@ -16,21 +16,21 @@ AUGMENT = {"crop": 0.6, "colour": 0.2, "degrade": 0.4, "erasing": 0.0, "mixup": 
 
 
 def get_config(argument: str = ""):
-    """Arguments: raw_dir (of NUAA), steps."""
+    """Arguments: raw_dir (NUAA), steps."""
     args = common.parse(argument, raw_dir="", steps=200)
     config = small(args.raw_dir)
     config.name = "transfer_simulated"
     config.data.dataset = "simulated+nuaa"
-    config.data.options = {"size": 112, "users": tuple(range(1, 36))}  # the others would go unused
+    config.data.options = {"size": 112, "users": tuple(range(1, 36))}  # the protocol uses no other users
     config.data.protocol = "cross:simulated-nuaa:all"
-    config.data.augment.exposure = 1.5  # stops, more than the cameras of the set err by
-    config.train.epochs = args.steps / 28  # 1,800 pictures to train on, 64 a step
+    config.data.augment.exposure = 1.5  # stops, more than the exposure errors of the set's cameras
+    config.train.epochs = args.steps / 28  # 1,800 training images, 64 a step
     config.train.eval_epochs = config.train.epochs / 4
     return config
 
 
 def small(raw_dir: str):
-    """The model and the recipe that both transfer configs share."""
+    """Returns the model and the recipe that both transfer configs share."""
     config = common.base("transfer")
     config.model = MODEL | {"dtype": "float32", "unroll": True}
     config.data.raw_dir = raw_dir

@@ -2,9 +2,9 @@
 
     python score_onnx.py BUNDLE IMAGE [x,y,w,h] [REFERENCE [x,y,w,h]]
 
-BUNDLE: a folder made by --mode=export --format=onnx. x,y,w,h: the face's box in pixels of the upright image; without
-it the image is a crop already, framed as those of training (`crop` of bundle.json). REFERENCE: a picture of the person
-that the face is compared with, where the model has an embedding.
+BUNDLE: a folder written by --mode=export --format=onnx. x,y,w,h: the face box in pixels of the upright image; without
+it the image is treated as a face crop, framed as in training (`crop` of bundle.json). REFERENCE: an image of the person
+with whom the face is compared, if the model has an embedding.
 """
 
 import hashlib
@@ -18,26 +18,26 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of Pillow: others run programs, such as Ghostscript
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others make Pillow run programs such as Ghostscript
 BOX = re.compile(r"(-?[\d.]+,){3}-?[\d.]+")
 
 
 def read(folder: str) -> tuple[dict, bytes]:
-    """bundle.json and the first ONNX file that it names; ValueError where that is not the file that was exported."""
+    """Reads bundle.json and its first ONNX file; ValueError where the file is not the exported one."""
     bundle = json.loads(pathlib.Path(folder, "bundle.json").read_text(encoding="utf-8"))
     name = next((name for name in bundle["files"] if name.endswith(".onnx")), None)
     if name is None:
         raise ValueError(f"{folder}: no ONNX file in bundle.json; export the run with --format=onnx")
     model = pathlib.Path(folder, name).read_bytes()
     if hashlib.sha256(model).hexdigest() != bundle["files"][name]["sha256"]:
-        raise ValueError(f"{folder}/{name}: its SHA-256 is not that of bundle.json; export the run again")
+        raise ValueError(f"{folder}/{name}: its SHA-256 differs from bundle.json; export the run again")
     return bundle, model
 
 
 def decode(path: str) -> Image.Image:
-    """The image file at `path` in RGB, upright, as --mode=predict reads it: the first frame, 16 bits as the upper 8.
+    """Decodes an image file to upright RGB, as --mode=predict does: the first frame, the upper 8 of 16 bits.
 
-    OSError or ValueError for a file that is not a picture of these `FORMATS` or has more than 89 million pixels.
+    Raises OSError or ValueError for a file in none of `FORMATS` or with more than 89 million pixels.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -47,16 +47,16 @@ def decode(path: str) -> Image.Image:
         except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ValueError(f"{path}: {error}") from error
     if image.mode in ("I", "F"):
-        raise ValueError(f"{path}: 32 bits a pixel do not say what is white; save it with 8 or 16")
-    if image.mode.startswith("I;16"):  # which Pillow clips at 255
+        raise ValueError(f"{path}: 32 bits a channel have no defined white level; save it with 8 or 16 bits")
+    if image.mode.startswith("I;16"):  # Pillow's conversion would clip at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns of a palette that goes to RGB at once
+        image = image.convert("RGBA")  # Pillow warns where a palette is converted to RGB directly
     return image.convert("RGB")
 
 
 def square(image: Image.Image, box: list[float], scale: float) -> Image.Image:
-    """The square around a box, `scale` times its longer side, moved inside the frame; beyond it edges are repeated."""
+    """Crops the square around a box, `scale` times its longer side, moved inside the frame or else edge-padded."""
     x, y, w, h = box
     side = max(1, round(scale * max(w, h)))
     corner = [round(middle - side / 2) for middle in (x + w / 2, y + h / 2)]
@@ -66,12 +66,12 @@ def square(image: Image.Image, box: list[float], scale: float) -> Image.Image:
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:
-    """Area average when shrinking, cubic when enlarging."""
+    """Resizes by area averaging to shrink and by cubic interpolation to enlarge."""
     return image.resize((size, size), Image.Resampling.BOX if size < image.width else Image.Resampling.BICUBIC)
 
 
 def pixels(path: str, box: str, crop: dict) -> np.ndarray:
-    """What the model reads of the face in the `box` of an image file: float32 [1, s, s, 3]."""
+    """Returns the model's input, float32 [1, s, s, 3], for the face in the `box` of an image file."""
     if box and crop["align"]:
         raise ValueError("this model reads faces aligned by landmarks: give it a crop of such a face, without a box")
     image = decode(path)
@@ -83,7 +83,7 @@ def pixels(path: str, box: str, crop: dict) -> np.ndarray:
 
 
 def main(*arguments: str) -> None:
-    """Prints P(live) and the decision; with a reference also the cosine, whether it matches, and is accepted."""
+    """Prints P(live) and the decision; with a reference also the cosine, the match and the acceptance."""
     pictures = []  # [path, box] of the face and of the reference
     for argument in arguments[1:]:
         if BOX.fullmatch(argument) and pictures:

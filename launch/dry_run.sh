@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by the launchers. `call COMMAND ...` runs it or, where `dry_run` is not empty, prints it on file 3 as a shell
-# would read it; `fail` ends with a message and the launcher's own `usage`.
+# Sourced by the launchers. `call COMMAND ...` runs a command or, where `dry_run` is not empty, prints it to file
+# descriptor 3 in shell syntax; `fail` ends with a message and the launcher's `usage`.
 exec 3>&1
 
 call() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# main.py on one host of several, as tpu_vm.sh, slurm.sbatch and gke_jobset.yaml start it: `run` in the foreground,
-# `start` in the background, where it outlives the connection. Both know main.py's exit code 0 apart from one that means
-# "saved, because this machine is taken away": that one becomes 143, so that the run is started again.
+# Runs main.py on one of several hosts, for tpu_vm.sh, slurm.sbatch and gke_jobset.yaml: `run` in the foreground,
+# `start` in the background, where it survives the end of the connection. After a preemption main.py saves and exits
+# with 0; both commands turn this into 143, so that the run is started again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -16,7 +16,7 @@ run() { # FLAGS of main.py
   trap 'kill -TERM "$child"' TERM
   code=0
   wait "$child" || code=$?
-  while kill -0 "$child" 2> /dev/null; do # a signal came, not the end
+  while kill -0 "$child" 2> /dev/null; do # `wait` returned because of a signal
     code=0
     wait "$child" || code=$?
   done
@@ -28,7 +28,7 @@ run() { # FLAGS of main.py
 }
 
 start() { # FLAGS of main.py
-  for _ in {1..60}; do # what is left of a run that was ended on another host
+  for _ in {1..60}; do # wait for the end of a run that failed on another host
     [ "$(state)" = running ] || break
     sleep 1
   done
@@ -38,7 +38,7 @@ start() { # FLAGS of main.py
   echo $! > job.pid
 }
 
-state() { # of what `start` has started: running, none, or its exit code
+state() { # prints the state of the run of `start`: running, none, or its exit code
   if [ -e job.exit ]; then
     cat job.exit
   elif [ -e job.pid ] && kill -0 "$(cat job.pid)" 2> /dev/null; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Rehearses a run on several hosts: N processes of main.py on this machine's CPU, which meet as hosts do.
-# When one of them fails the others end too, by themselves, and so does this script, with a failed one's exit code.
+# Rehearses a run on several hosts: N processes of main.py on this machine's CPU, which connect as hosts do.
+# When one of them fails, the others end, and this script ends with the exit code of a failed process.
 set -euo pipefail
 
 usage() {
@@ -51,7 +51,7 @@ if [ -n "$dry_run" ]; then
 fi
 
 mkdir -p "$logs"
-declare -A number_of # of a running process, by its pid
+declare -A number_of # pid of a running process -> its number
 for ((i = 0; i < processes; i++)); do
   command_of "$i"
   "${command[@]}" > "$logs/$i.log" 2>&1 3>&- &
@@ -60,7 +60,7 @@ for ((i = 0; i < processes; i++)); do
 done
 trap 'kill -TERM "${!number_of[@]}" 2> /dev/null || true' TERM INT
 
-# The others notice a lost one by themselves, and say so (kdfas_jax/parallel/distributed.py): they are given a minute.
+# The others detect a lost process and report it (kdfas_jax/parallel/distributed.py); they have a minute to do so.
 result=0 deadline=''
 while [ ${#number_of[@]} -gt 0 ]; do
   for pid in "${!number_of[@]}"; do

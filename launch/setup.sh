@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sourced by demo.sh and test.sh: a virtual environment .venv with the locked packages, made once per lock.
-# PYTHON chooses the interpreter (3.11 or later); the project's root becomes the working folder.
+# Sourced by demo.sh and test.sh: creates the virtual environment .venv with the locked packages, once per lock file.
+# PYTHON selects the interpreter (3.11 or later); the project's root becomes the working folder.
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, import contracts and the whole test suite, on a fresh machine too. Arguments go to pytest: -m "not slow".
+# Lint, import contracts and the whole test suite, also on a fresh machine. Arguments go to pytest: -m "not slow".
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 export JAX_PLATFORMS=cpu

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A run on a Cloud TPU slice, on spot capacity too: what is taken away is asked for again, and the run goes on.
+# Runs main.py on a Cloud TPU slice. A preempted (spot) slice is requested again, and the run resumes.
 set -euo pipefail
 
 usage() {
@@ -55,7 +55,7 @@ if [ -z "$version" ]; then
 fi
 poll=${POLL_SECONDS:-60}
 [ -z "$dry_run" ] || poll=0
-asked='' started='' # by this call; a dry run takes its answers from them
+asked='' started='' # whether this call did so; a dry run answers from them
 
 queued() { call gcloud compute tpus queued-resources "$@" "${where[@]}"; }
 
@@ -99,7 +99,7 @@ create() {
   done
 }
 
-# The images' own Python is too old: uv brings one.
+# The Python of the images is too old, so uv installs one.
 setup() {
   call git archive --format=tar.gz --prefix=kdfas_jax/ --output=/tmp/kdfas_jax.tar.gz HEAD &&
     call gcloud compute tpus tpu-vm scp /tmp/kdfas_jax.tar.gz "$name:" --quiet --worker=all "${where[@]}" &&
@@ -108,8 +108,8 @@ python3 -m uv venv --quiet --allow-existing --python=3.11 .venv && \
 python3 -m uv pip install --quiet --python=.venv/bin/python -r requirements-lock.txt -r requirements-tpu.txt"
 }
 
-# Slice and run are looked at in turns, and what is missing is made: a second call watches what the first has started,
-# and what was taken away comes again. main.py goes on from its last checkpoint.
+# A loop checks slice and run, and starts whatever is missing: a second call watches the run of the first, and a
+# preempted slice is requested again. main.py resumes from its last checkpoint.
 run() {
   [[ " $* " == *" --workdir=gs://"* ]] || fail "the hosts' disks go with the slice: give --workdir=gs://BUCKET/RUN"
   local state
@@ -126,7 +126,7 @@ run() {
   done
 }
 
-tend() { # FLAGS: starts the run on a slice that is there, or looks after it
+tend() { # FLAGS: starts the run on an active slice, or checks it
   local state
   state=$(run_state)
   case $state in
@@ -134,7 +134,7 @@ tend() { # FLAGS: starts the run on a slice that is there, or looks after it
     unreachable) ;;
     *)
       if [ -n "$started" ]; then
-        sleep "$poll" # the hosts of a slice that is taken away end a little before gcloud says so
+        sleep "$poll" # the hosts of a preempted slice end a little before gcloud reports it
         [ "$(slice_state)" = ACTIVE ] || return 0
       fi
       if [ -n "$started" ] && [ "$state" != none ] && [ "$state" != 143 ]; then

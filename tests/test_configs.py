@@ -90,7 +90,7 @@ def test_the_teacher_alone_is_the_teacher_of_the_student():
 
 
 def test_published_parameter_counts():
-    """METHODS section 1: the checkpoint sizes of the paper are those of B/16 and S/16 with two classes."""
+    """The published checkpoint sizes are the sizes of B/16 and S/16 with two classes (docs/methods.md)."""
     config = load("kdfas_oulu")
     assert models.count(config.model, 224) == 21_666_434
     assert models.count(config.teachers.spoof.config.model, 224) == 85_800_194
@@ -118,7 +118,7 @@ def test_a_docstring_says_how_to_run_it(name):
 
 
 def test_the_face_teachers_may_be_published_weights(tmp_path):
-    """METHODS section 2: the discriminator's checkpoint is a file of its own."""
+    """The published checkpoint of the discriminator is a separate file."""
     files = [tmp_path / name for name in ("iresnet18.pth", "200000-D.ckpt")]
     files[1].touch()
     config = load("dtda_ocim", f"protocol=OMI-C,raw_dir=sets,perceptual={files[0]},generative={files[1]}")

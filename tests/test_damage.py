@@ -195,5 +195,5 @@ def test_an_empty_or_cut_metrics_csv_is_named(logged, tmp_path, keep):
     (tmp_path / "metrics.csv").write_text((folder / "metrics.csv").read_text()[:keep])
     with pytest.raises(ValueError, match=r"metrics\.csv is damaged: it has \d rows up to step 20, .* noted 6; remove"):
         opened(tmp_path, 20, kept)
-    with pytest.raises(ValueError, match=r"metrics\.csv is empty or cut"):
+    with pytest.raises(ValueError, match=r"metrics\.csv is empty or truncated"):
         journal.read(str(tmp_path))

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What a process says of itself after `start`.
 ASK = """
 import logging, sys
-from kdfas_jax import distributed
+from kdfas_jax.parallel import distributed
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 distributed.LINGER_SECONDS = 2
 coordinator, processes, process, timeout = sys.argv[1:]
@@ -82,7 +82,7 @@ def test_slurm_is_detected_unless_a_process_is_to_be_alone():
     ]
     for task, (code, said, log) in enumerate(answers(tasks)):
         assert (code, said.splitlines()[-1]) == (0, f"True {task} of 2"), log
-        assert f"process {task} of 2 has met the others at localhost:{port}" in log
+        assert f"process {task} of 2 is connected to the coordinator at localhost:{port}" in log
     alone = ask("", 1, "", 60, **SLURM, SLURM_PROCID="0", SLURM_LOCALID="0")
     assert answers([alone]) == [(0, "False 0 of 1\n", "")]
 
@@ -100,9 +100,9 @@ def test_a_host_that_does_not_come_is_missed_in_time():
     address, nowhere = f"localhost:{free_port()}", f"localhost:{free_port()}"
     first, second, lost = answers([ask(address, 3, 0, 10), ask(address, 3, 2, 10), ask(nowhere, 3, 1, 10)])
     assert [first[0], second[0], lost[0]] == [1, 1, 1]
-    assert f"error: after 10 s (--initialization_timeout) 2 of 3 processes came to {address}, from " in first[2]
-    assert f"process 2 of 3 reached process 0 at {address}, but others did not come" in second[2]
-    assert f"process 1 of 3 found nothing at {nowhere}: see whether process 0 runs there" in lost[2]
+    assert f"error: after 10 s (--initialization_timeout) 2 of 3 processes connected to {address}, from " in first[2]
+    assert f"process 2 of 3 reached process 0 at {address}, but not all others did" in second[2]
+    assert f"process 1 of 3 found nothing at {nowhere}: check that process 0 runs there" in lost[2]
 
 
 def launch(config, folder, *flags):

@@ -120,7 +120,7 @@ def test_both_forms_see_the_student_only_through_its_gram_matrix():
 
 
 def test_scale_of_near_identical_tokens_with_the_batch():
-    """METHODS section 1: `cross` grows with the batch, `gram` and the batch-scaled form do not."""
+    """The value of `cross` grows with the batch, `gram` and the batch-scaled form do not."""
 
     def value(b, **options):
         s = 1 + 0.05 * tokens(0, 1, b, 24)

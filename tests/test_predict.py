@@ -376,7 +376,7 @@ def test_an_input_that_takes_too_long_to_decode_is_refused_at_once(monkeypatch, 
         ((frame, error),) = inputs.frames_of(source)
         assert frame is None
         assert last in error
-        assert "scale it down or cut it" in error
+        assert "scale it down or shorten it" in error
 
 
 def test_inputs_are_found_below_folders_once_and_in_order(tmp_path):
@@ -389,10 +389,10 @@ def test_inputs_are_found_below_folders_once_and_in_order(tmp_path):
     below = [str(tmp_path / name) for name in ("a.jpg", "b/10.jpg", "b/2.jpg")]
     assert found == [*below, "webcam:1", str(tmp_path / "empty"), "none.jpg"]
     reasons = [list(inputs.frames_of(source))[-1][1] for source in inputs.find([str(tmp_path / "empty"), "none.jpg"])]
-    assert reasons == ["the folder holds no file", "no such file"]
+    assert reasons == ["the folder contains no file", "no such file"]
 
 
-@pytest.mark.parametrize(("name", "words"), [("webcam:front", "expected the number"), ("webcam:97", "no picture")])
+@pytest.mark.parametrize(("name", "words"), [("webcam:front", "expected the number"), ("webcam:97", "no image")])
 def test_a_webcam_that_is_not_there(name, words):
     (frame, error), *_ = inputs.frames_of(inputs.find([name])[0])
     assert frame is None

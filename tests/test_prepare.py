@@ -333,7 +333,7 @@ def test_damage_to_finished_records_is_located(raw, tmp_path, small_parts):
     with pytest.raises(ValueError, match=r"is damaged; delete .* and prepare again"):
         records.Reader(prepared.files, prepared.table).images([row])
     file.unlink()
-    with pytest.raises(ValueError, match="13 of its 14 record files are there; delete it and prepare again"):
+    with pytest.raises(ValueError, match="only 13 of its 14 record files exist; delete it and prepare again"):
         prepare.load("folder", data_dir=str(tmp_path / "data"), size=32)
 
 

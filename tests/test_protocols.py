@@ -71,7 +71,7 @@ def test_oulu_users_are_disjoint_and_test_is_unseen(oulu, protocol):
 
 
 def test_oulu_lists_and_predicates_agree_on_every_name(oulu, oulu_root):
-    """The list files are written from the table of EVALUATION by plain loops, with LF and CRLF, and read back."""
+    """The list files are written from the table of docs/datasets.md by plain loops, with LF and CRLF, and read back."""
     for protocol, split in itertools.product(OULU, USERS):
         number, _, k = protocol.partition(".")
         tested = split == "test"

@@ -75,7 +75,9 @@ def test_a_missing_part_of_nuaa_shows_the_expected_tree(nuaa, missing):
 
 def test_a_wrong_line_of_a_nuaa_list_is_named(nuaa):
     (nuaa / "client_test_raw.txt").write_bytes(b"0002\\0002_01_05_03_10.jpg\r\n\r\n0002_01_05_03_11.jpg\r\n")
-    with pytest.raises(ValueError, match=r"client_test_raw\.txt, line 3: '0002_01_05_03_11\.jpg' is no frame such as"):
+    with pytest.raises(
+        ValueError, match=r"client_test_raw\.txt, line 3: '0002_01_05_03_11\.jpg'; expected a frame such as"
+    ):
         datasets.get("nuaa").read(str(nuaa))
 
 
@@ -108,7 +110,7 @@ def test_a_video_in_a_folder_gives_frames_and_an_image_one(folder):
     assert [frame.number for frame in frames] == [shown(frame.image) for frame in frames] == [4, 12, 20]
     (frame,) = presentations["live/2.PNG"].load()
     assert (frame.image == (10, 200, 30)).all()
-    with pytest.raises(ValueError, match="folder: expected a whole number frames >= 1, got frames=0"):
+    with pytest.raises(ValueError, match="folder: frames=0; expected a whole number, 1 or more"):
         datasets.get("folder").read(str(folder), frames=0)
 
 
@@ -133,9 +135,9 @@ def test_a_folder_may_have_splits_and_folders_of_people(tmp_path):
 @pytest.mark.parametrize(
     ("level", "message"),
     [
-        (1, r"2\.PNG: subject_level=1, but 0 folders lie below live/"),
-        (-1, r"expected a whole number subject_level >= 0, got subject_level=-1"),
-        ("1", r"expected a whole number subject_level >= 0, got subject_level='1'"),
+        (1, r"2\.PNG: subject_level=1, but it lies 0 folders below live/"),
+        (-1, r"subject_level=-1; expected a whole number, 0 or more"),
+        ("1", r"subject_level='1'; expected a whole number, 0 or more"),
     ],
 )
 def test_a_subject_level_that_does_not_fit_the_folder_is_refused(folder, level, message):
@@ -218,20 +220,23 @@ def test_two_columns_are_enough_for_a_table(tmp_path):
     [
         (["path,lable", "1.jpg,1"], r"line 1: unknown columns \['lable'\]; known: path, label, species, subject, vid"),
         (["path;label", "1.jpg;1"], r"line 1: unknown columns \['path;label'\]"),
-        (["path,species", "1.jpg,print"], r"line 1: expected path, label and further columns once each, got path,sp"),
-        (["path,label,label", "1.jpg,1,1"], r"line 1: expected path, label and further columns once each"),
-        ([], r"line 1: expected path, label"),
+        (["path,species", "1.jpg,print"], r"line 1: found columns path,species; expected path, label"),
+        (["path,label,label", "1.jpg,1,1"], r"line 1: found columns path,label,label; expected path, label"),
+        ([], r"line 1: found columns ; expected path, label"),
         (["path,label"], r"no row below the header; expected\nRAW\.csv"),
-        (["path,label", "1.jpg,1", "2.jpg"], r"line 3: expected 2 fields as in the header, got 1"),
-        (["path,label", "1, a.jpg,1"], r"line 2: expected 2 fields as in the header, got 3; quote a field that holds"),
+        (["path,label", "1.jpg,1", "2.jpg"], r"line 3: found 1 fields, expected 2 as in the header"),
+        (
+            ["path,label", "1, a.jpg,1"],
+            r"line 2: found 3 fields, expected 2 as in the header; quote a field that contains",
+        ),
         (["path,label", '"1".jpg,1'], r"line 2: .*; correct it"),
         (["path,label", "1.jpg,yes"], r"line 2: the label must be one of 1, live, real, bonafide, 0, attack, spoof"),
-        (["path,label", "", "1.gif,1"], r"line 3: '1\.gif' is no image or video; known suffixes: \.avi, \.bmp"),
-        (["path,label", ",1"], r"line 2: '' is no image or video"),
-        (["path,label,split", "1.jpg,1,val"], r"line 2: the split must be train, dev, test or empty, got 'val'"),
+        (["path,label", "", "1.gif,1"], r"line 3: '1\.gif' is not an image or video; known suffixes: \.avi, \.bmp"),
+        (["path,label", ",1"], r"line 2: '' is not an image or video"),
+        (["path,label,split", "1.jpg,1,val"], r"line 2: split 'val'; expected train, dev, test or nothing"),
         (["path,label,species", "1.jpg,1,print"], r"line 2: species 'print' contradicts the label; correct one"),
         (["path,label,species", "1.jpg,0,live"], r"line 2: species 'live' contradicts the label; correct one"),
-        (["path,label", "1.jpg,1", "2.jpg,1", "1.jpg,1"], r"line 4: 1\.jpg is on line 2 too; remove one of them"),
+        (["path,label", "1.jpg,1", "2.jpg,1", "1.jpg,1"], r"line 4: 1\.jpg is also on line 2; remove one of them"),
         (
             ["path,label,video", "1.jpg,1,a", "2.jpg,0,a"],
             r"line 3: a frame of video 'a' differs from line 2 in species",
@@ -240,8 +245,8 @@ def test_two_columns_are_enough_for_a_table(tmp_path):
             ["path,label,video,subject,split", "1.jpg,1,a,x,dev", "2.jpg,1,b,x,dev", "3.jpg,1,a,y,test"],
             r"line 4: a frame of video 'a' differs from line 2 in subject, split; make them agree",
         ),
-        (["path,label,video", "1.mp4,1,a", "2.jpg,1,a"], r"line 3: video 'a' has line 2 too, but a video file must"),
-        (["path,label,video", "1.jpg,1,a", "2.mp4,1,a"], r"line 3: video 'a' has line 2 too, but a video file must"),
+        (["path,label,video", "1.mp4,1,a", "2.jpg,1,a"], r"line 3: video 'a' is also on line 2; a video file takes"),
+        (["path,label,video", "1.jpg,1,a", "2.mp4,1,a"], r"line 3: video 'a' is also on line 2; a video file takes"),
     ],
 )
 def test_a_wrong_row_of_a_table_is_named(tmp_path, lines, message):
@@ -250,7 +255,7 @@ def test_a_wrong_row_of_a_table_is_named(tmp_path, lines, message):
 
 
 def test_a_table_must_be_a_file_in_utf_8(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is no file; give the table itself .*\nRAW\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"is not a file; give the table itself .*\nRAW\.csv"):
         datasets.get("csv").read(str(tmp_path))
     path = table(tmp_path, "path,label", "Zoë.jpg,1", encoding="latin-1")
     with pytest.raises(ValueError, match=r"own\.csv, after line \d: not UTF-8; save it as UTF-8"):

@@ -84,7 +84,7 @@ def test_changed_raw_files_make_new_records_or_are_accepted_where_that_is_asked_
     assert "live/13.png" in set(again.table["video"])
     assert run(raw, tmp_path, changed="again").fingerprint == again.fingerprint
     assert sorted(path.name for path in Path(again.builder_dir).parent.iterdir()) == [".lock", "1.1.0"]
-    with pytest.raises(ValueError, match="changed must be error, again or keep, got 'ask'"):
+    with pytest.raises(ValueError, match="changed='ask'; expected error, again or keep"):
         run(raw, tmp_path, changed="ask")
 
 
@@ -129,7 +129,7 @@ def test_records_of_an_earlier_version_load_with_one_line(raw, tmp_path, capsys)
     found = [run(raw, tmp_path) for _ in range(2)]
     assert {prepared.fingerprint for prepared in found} == {first.fingerprint}
     (line,) = capsys.readouterr().err.splitlines()
-    assert "were made by an earlier version: changed raw files and damage cannot be noticed" in line
+    assert "were made by an earlier version: changed raw files and damage cannot be detected" in line
 
 
 def test_an_unreadable_test_file_reaches_the_evaluation(tiny, faces_dir, tmp_path):

@@ -272,8 +272,10 @@ def test_runs_are_compared_in_a_table_and_a_page(run, tmp_path):
 def test_runs_of_different_protocols_are_warned_about(run, tmp_path):
     folders = [write(tmp_path / "a", run), write(tmp_path / "b", evaluated("other", 20, protocol="2"))]
     table = report_compare.compare(folders, str(tmp_path))
-    assert table.startswith("warning: the runs were not tested alike: a on protocol 1 of simulated (live 40, print1 40")
-    assert "Warning: the runs were not tested alike" in (tmp_path / "index.html").read_text()
+    assert table.startswith(
+        "warning: the runs have different test data: a on protocol 1 of simulated (live 40, print1 40"
+    )
+    assert "Warning: the runs have different test data" in (tmp_path / "index.html").read_text()
 
 
 def test_what_cannot_be_compared_is_refused(run, tmp_path):

@@ -127,7 +127,7 @@ def test_a_tensor_axis_that_splits_nothing_is_refused():
         ("blocks/qkv/kernel", (8, 3, 3, 4)),
     ):  # the latter of three heads
         wrong = sharding.tree(mesh, {name: jax.ShapeDtypeStruct(shape, jnp.float32)})
-        with pytest.raises(ValueError, match=r"config\.mesh\.tensor=2: the model has nothing to split so"):
+        with pytest.raises(ValueError, match=r"config\.mesh\.tensor=2: the model has no heads to split"):
             sharding.check_tensor(mesh, wrong)
         sharding.check_tensor(abstract_mesh(2, 4, 1), wrong)
 

@@ -160,7 +160,7 @@ def test_msu_needs_both_lists(msu, file):
     ("content", "message"),
     [
         (b"01\r\nclient02\r\n", r"line 2: 'client02' is no subject's number"),
-        (b"01\n\n2\n", r"line 3: subject 2 is in train_sub_list\.txt too"),
+        (b"01\n\n2\n", r"line 3: subject 2 is also in train_sub_list\.txt"),
     ],
 )
 def test_msu_names_a_wrong_line_of_a_list(msu, content, message):
@@ -246,7 +246,7 @@ def test_a_video_cut_off_keeps_the_frames_before_the_cut(casia):
 def test_a_cut_off_file_whose_index_lay_at_its_end_is_named(msu):
     path = msu / "scene01/real/real_client001_laptop_SD_scene01.mov"
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(ValueError, match=rf"{path.name}: cannot be opened as a video; copy it anew"):
+    with pytest.raises(ValueError, match=rf"{path.name}: cannot be opened as a video; copy it again"):
         next(read("msu", msu)[path.stem].load())
 
 
@@ -323,7 +323,7 @@ def test_a_missing_or_an_empty_folder_shows_the_expected_tree(request, name, fol
 @pytest.mark.parametrize("name", ["casia", "replay", "msu", "siw"])
 def test_frames_is_the_only_option(tmp_path, name):
     assert datasets.options(datasets.get(name)) == ["frames"]
-    with pytest.raises(ValueError, match=rf"{name}: expected a whole number frames >= 1, got frames=0"):
+    with pytest.raises(ValueError, match=rf"{name}: frames=0; expected a whole number, 1 or more"):
         datasets.get(name).read(str(tmp_path), frames=0)
 
 

@@ -168,7 +168,7 @@ def test_position_embedding_is_resized_and_keeps_the_class_slot(tmp_path):
 
 
 def test_resize_refuses_a_grid_without_class_slot():
-    with pytest.raises(ValueError, match=r"m\.npz: 196 position embeddings are not a class slot and a square grid"):
+    with pytest.raises(ValueError, match=r"m\.npz: 196 position embeddings are not a class token and a square grid"):
         weights_vit.resize(np.zeros((1, 196, 4)), 50, "m.npz")
 
 
@@ -236,7 +236,7 @@ def test_another_activation_or_head_count_is_refused(tmp_path):
 
 def test_unknown_format_file_kind_and_damage_are_named(tmp_path):
     model, params = initialise()
-    with pytest.raises(ValueError, match=r"no known ViT format.*found conv1\.weight"):
+    with pytest.raises(ValueError, match=r"no known ViT format: it has .*conv1\.weight"):
         load(save({"conv1.weight": np.zeros(3)}, tmp_path / "resnet.safetensors"), model, params)
     with pytest.raises(ValueError, match=r"m\.h5: unknown kind of checkpoint; expected one of \.safetensors, \.npz"):
         load(tmp_path / "m.h5", model, params)

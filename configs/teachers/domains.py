@@ -1,10 +1,11 @@
-"""E_d, the domain classifier that the attack of configs/dtda_ocim.py and kdfas_daa.py fools: a ResNet-18 at 224 px.
+"""E_d, the domain classifier that configs/dtda_ocim.py and kdfas_daa.py attack: a ResNet-18 at 224 px.
 
     python main.py --config=configs/teachers/domains.py:protocol=OCI-M,raw_dir=/path/{dataset}
     python main.py --mode=confuse --workdir=RUN
 
-Learns which of the three source domains a clean image is from [S]; the recipe is ours [C]. The target has no right
-answer, so it gives no test figure. Cost: an estimate of half an hour of one H100-class GPU. Not run here.
+It classifies the three source domains of clean images [S: stated by the paper]; the recipe is our own choice [C]. The
+target domain has no right class, so there is no test result.
+Cost: an estimated half hour of one H100-class GPU. Not run here.
 """
 
 from configs import common

@@ -1,26 +1,25 @@
-"""E_d, the domain classifier that the domain adversarial attack fools, small enough for two CPU cores.
+"""E_d, the domain classifier of the domain adversarial attack, for two CPU cores.
 
     python main.py --config=configs/teachers/domains_demo.py
     python main.py --config=configs/teachers/domains_demo.py:protocol=ocim:OCI-M,classes=3
     python main.py --mode=confuse --workdir=runs/domains_demo
 
-A ResNet of 0.7 M parameters that tells the simulated domains apart, trained on clean images (METHODS section 2). By
-default it learns all four; dev and test are other people of the same domains. Under a protocol across domains it
-learns the sources alone, and the target, which has no right answer, gives no test figure.
-Cost: four minutes on two busy cores, half of it rendering 5,040 pictures, once. OCI-M, seed 0, with
-the renderer before the mesh of heads: 90 % of other people's pictures from three sources are told
-right; what the attack leaves of that is in docs/results.md.
+A ResNet of 0.7 M parameters that classifies the simulated domains, trained on clean images (DTDA in docs/methods.md).
+By default it has all four classes; dev and test are other people of the same domains. Under a cross-domain protocol it
+has the source domains as classes, and the target domain, which has no right class, gives no test result.
+Cost: four minutes on two busy cores, half of it rendering 5,040 images, once. OCI-M, seed 0, with the renderer before
+the mesh of heads: an accuracy of 90 % on other people of three sources; docs/results.md has the accuracy under attack.
 """
 
 from configs import common
 
 DOMAINS = ("simulated-oulu", "simulated-casia", "simulated-replay", "simulated-msu")
-USERS = (*range(1, 17), *range(21, 27), *range(36, 42))  # sixteen train, six are dev, six test
-PHONES = (1, 3, 5)  # more people before fewer cameras: who somebody is must not tell where he is from
+USERS = (*range(1, 17), *range(21, 27), *range(36, 42))  # sixteen train, six dev, six test
+PHONES = (1, 3, 5)  # fewer cameras leave room for more people, so that identity does not predict the domain
 
 
 def get_config(argument: str = ""):
-    """Arguments: protocol, classes (how many domains that trains on)."""
+    """Arguments: protocol, classes (number of training domains)."""
     args = common.parse(argument, protocol="official", classes=4)
     config = common.base("domains_demo")
     config.model = {"name": "resnet", "variant": "18", "width": 16, "classes": args.classes, "dtype": "float32"}

@@ -1,10 +1,10 @@
-"""E_d on real faces: which of NUAA's three sessions (two weeks apart, other places and light) is a picture from.
+"""E_d on real faces: it classifies NUAA's three sessions, which are two weeks apart and differ in place and light.
 
     python main.py --config=configs/teachers/domains_nuaa.py:raw_dir=/path/to/NUAA
     python main.py --mode=confuse --workdir=runs/domains_nuaa-raw_dir=_path_to_NUAA
 
-The classifier of domains_demo; any column of the metadata may tell domains apart (config.data.domain_by). Trained on
-subjects 1-5, chosen on 6, tested on 7 and 8. Cost: a minute on two cores, after the preparation.
+The model of domains_demo; any column of the metadata may define domains (config.data.domain_by). Subjects 1-5 train, 6
+is dev, 7 and 8 are test. Cost: a minute on two cores, after the preparation.
 """
 
 from configs import common

@@ -3,20 +3,21 @@
     python main.py --config=configs/teachers/editor.py:raw_dir=/path/to/CelebA
     python main.py --mode=edit --workdir=runs/editor
 
-Published [S]: the centre of 178 px of the aligned images, resized to 128, mirrored at random; three hair colours, Male
-and Young; batch 16, 200,000 steps, Adam with betas 0.5 and 0.999 at 1e-4; the generator moves in every fifth step.
-Ours [C]: the rate falls as a cosine, not as a line over the second half; both networks' gradients are of the same step;
-the official split, 162,770 images where StarGAN's code keeps 2,000 of all from training. The published discriminator
-alone is a teacher too, without training: model `stargan_discriminator` with the published weights.
-Cost: 200,000 steps of 2.1 TFLOP, as the compiler counts: 3 hours of one H100-class GPU at 40 TFLOP/s, an estimate. Not
-run here: the data set may not be shipped.
+Stated by the paper [S]: the centre of 178 px of the aligned images, resized to 128, random mirroring; three hair
+colours, Male and Young; batch 16, 200,000 steps, Adam with betas 0.5 and 0.999 at 1e-4; the generator is updated in
+every fifth step. Our own choice [C]: the learning rate falls as a cosine, not linearly over the second half; the
+gradients of both networks are of the same step; the official split, 162,770 training images, where StarGAN's code holds
+out 2,000 images. The published discriminator is a teacher without training: model `stargan_discriminator` with the
+published weights.
+Cost: 200,000 steps of 2.1 TFLOP by the compiler's count, an estimated 3 hours of one H100-class GPU at 40 TFLOP/s. Not
+run here, because the data set may not be redistributed.
 """
 
 import ml_collections
 
 from configs import common
 
-# (student stage, discriminator stage) for a term of kind align: those at a quarter to a 32nd of the image's side [C].
+# (student stage, discriminator stage) of a term of kind align, at a quarter to a 32nd of the image's side [C].
 STAGES = ((1, 2), (2, 3), (3, 4), (4, 5))
 
 
@@ -32,7 +33,7 @@ def get_config(argument: str = ""):
 
 
 def stargan(name: str, attributes: tuple[str, ...], size: int) -> ml_collections.ConfigDict:
-    """What both editors share: StarGAN of `attributes` at `size` px with its terms, no augmentation but mirrors [S]."""
+    """Returns the part that both editors share: StarGAN of `attributes` at `size` px, its terms, mirroring only [S]."""
     config = common.base(name)
     config.model = {"name": "stargan", "classes": len(attributes), "image_size": size, "dtype": "float32"}
     config.terms = {

@@ -7,7 +7,7 @@ from configs.teachers import kdfas_pod
 
 
 def get_config(argument: str = ""):
-    """Arguments: those of kdfas_oulu."""
+    """Arguments: as in kdfas_oulu."""
     config = kdfas_pod.get_config(argument)
     config.name = "teacher_kdfas_huge"
     config.model.variant = "H/14"

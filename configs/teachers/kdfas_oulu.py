@@ -1,16 +1,16 @@
-"""The spoof teacher of kdfas_oulu: ViT-B/16 on OULU-NPU, alone.
+"""The spoof teacher of kdfas_oulu: ViT-B/16 on OULU-NPU.
 
     python main.py --config=configs/teachers/kdfas_oulu.py:protocol=1,raw_dir=/path/to/OULU-NPU
 
-Trained by kdfas_oulu itself where it is missing. From scratch as here, or from published ImageNet weights:
+kdfas_oulu trains it where it is missing. It starts from scratch or from published ImageNet weights:
 --config.init=deit_base_patch16_224.pth with DeiT's --config.model.mean and .std (HaTFAS starts from DeiT-B).
-Recipe: DeiT as HaTFAS states it (METHODS section 1); the crop of 0.8 and more of the area is ours [C].
+Recipe: DeiT as stated by HaTFAS (KDFAS in docs/methods.md); crops of at least 0.8 of the area are our own choice [C].
 """
 
 from configs import common
 from input_pipeline import datasets
 
-RENDERED = {"frames": 1, "size": 224}  # options of the simulated set; the readers' own defaults for real ones
+RENDERED = {"frames": 1, "size": 224}  # options of the simulated set; real sets use the defaults of their readers
 
 
 def get_config(argument: str = ""):

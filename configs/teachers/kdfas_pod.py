@@ -7,7 +7,7 @@ from configs.teachers import kdfas_oulu
 
 
 def get_config(argument: str = ""):
-    """Arguments: those of kdfas_oulu."""
+    """Arguments: as in kdfas_oulu."""
     config = kdfas_oulu.get_config(argument)
     config.name = "teacher_kdfas_pod"
     config.model.variant = "L/16"

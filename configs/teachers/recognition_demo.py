@@ -1,11 +1,11 @@
-"""A face recogniser small enough for two CPU cores, on simulated people: no data, no downloads.
+"""A face recogniser for two CPU cores, on simulated people; needs no data and no downloads.
 
     python main.py --config=configs/teachers/recognition_demo.py
     python main.py --mode=verify --workdir=runs/recognition_demo --raw_dir=/path/to/orl
 
-An IResNet of 0.6 M parameters, ArcFace on 160 people; dev and test are pairs of pictures of 20 further people each.
-Cost: four minutes on two busy cores, one of them rendering 2,400 pictures, once. Seed 0: AUC 0.968 on the test people,
-0.931 on ORL's, where raw pixels give 0.904.
+An IResNet of 0.6 M parameters, ArcFace on 160 people; dev and test are pairs of images of 20 further people each.
+Cost: four minutes on two busy cores, one of them rendering 2,400 images, once. Seed 0: AUC 0.968 on the test people,
+0.931 on ORL, where raw pixels give 0.904.
 """
 
 import itertools
@@ -15,12 +15,12 @@ from input_pipeline.schema import PERSON_SPLITS
 
 
 def get_config(argument: str = ""):
-    """Arguments: identities (of whom eight in ten train)."""
+    """Arguments: identities (eight in ten train)."""
     args = common.parse(argument, identities=200)
     splits = itertools.islice(itertools.cycle(PERSON_SPLITS), args.identities)
     config = recogniser("recognition_demo", classes=sum(split == "train" for split in splits))
     config.model.update({"variant": "18", "width": 16, "blocks": (1, 1, 1, 1), "embedding": 128})
-    # A few people and steps [C]: the paper's scale and margin are for thousands of both.
+    # Our own choice for few people and steps; the paper's scale and margin are for thousands of both.
     config.terms.arcface.update({"s": 32.0, "m": 0.3})
     config.data.dataset = "simulated_identity"
     config.data.options = {"identities": args.identities, "pictures": 12, "size": 64}
@@ -34,7 +34,7 @@ def get_config(argument: str = ""):
 
 
 def recogniser(name: str, classes: int):
-    """What both recognition configs share: ArcFace on `classes` people, no augmentation but the mirror image [S]."""
+    """Returns the part that both recognition configs share: ArcFace on `classes` people, with mirroring only [S]."""
     config = common.base(name)
     config.model = {"name": "iresnet", "variant": "50", "classes": classes, "dtype": "float32"}
     config.terms = {"arcface": {"kind": "arcface", "weight": 1.0, "s": 64.0, "m": 0.5}}

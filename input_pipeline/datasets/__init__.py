@@ -1,12 +1,12 @@
-"""The registry of readers, one module a data set: `datasets.get("nuaa").read(raw_dir)`.
+"""Readers of raw data sets, one module each; imports `sources`, `simulate` and `schema`.
 
-A reader has
-    read(raw_dir, **options) -> Iterable[Presentation]   it lists folders and list files, and opens no video or image
+`datasets.get("nuaa").read(raw_dir)` lists a data set. A reader has
+    read(raw_dir, **options) -> Iterable[Presentation]   reads folders and list files, but opens no video or image
     EXPECTED_TREE: str                                   the raw layout, for error messages
-and, where `raw_dir` is no folder but a file,
-    files(raw_dir) -> list[str]                          the further files that it names, absolute or relative to it
-A reader without EXPECTED_TREE needs no raw data (the rendered faces): `read(**options)`; it has a
-    VERSION: str                                         a suffix of its records' folder, new with every new picture
+and, where `raw_dir` is a file instead of a folder,
+    files(raw_dir) -> list[str]                          the files that it names, absolute or relative to it
+A reader without EXPECTED_TREE needs no raw data (simulated faces): `read(**options)`. It has a
+    VERSION: str                                         suffix of the records' folder, changed when its images change
 """
 
 import importlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# Name -> module, imported on first use: the renderer brings JAX along.
+# Name -> module, imported on first use, because the renderer imports JAX.
 READERS = {
     name: f"input_pipeline.datasets.{name}"
     for name in (
@@ -38,27 +38,27 @@ READERS = {
 
 
 def get(name: str) -> ModuleType:
-    """The reader registered under `name`; ValueError lists the known names for another one."""
+    """Returns the reader registered under `name`; ValueError, with the known names, for an unknown one."""
     if name not in READERS:
         raise ValueError(f"unknown data set '{name}'; known: {', '.join(sorted(READERS))}")
     return importlib.import_module(READERS[name])
 
 
 def options(reader: ModuleType) -> list[str]:
-    """The names of a reader's options."""
+    """Returns the names of a reader's options."""
     return list(option_types(reader))
 
 
 def option_types(reader: ModuleType) -> dict[str, Any]:
-    """The options of a reader with their type annotations: {'size': int}."""
+    """Returns the options of a reader with their type annotations: {'size': int}."""
     parameters = inspect.signature(reader.read).parameters.values()
     return {p.name: p.annotation for p in parameters if p.name != "raw_dir"}
 
 
 def check(reader: ModuleType, name: str, raw_dir: str, given: Mapping) -> None:
-    """Raises, with what would mend it, where `reader` cannot read `raw_dir` with the `given` options.
+    """Raises an error, with its remedy, where `reader` cannot read `raw_dir` with the `given` options.
 
-    ValueError for an unknown option, FileNotFoundError for raw data that is missing or not given.
+    ValueError for an unknown option, FileNotFoundError for raw data that are missing or not given.
     """
     if unknown := sorted(set(given) - set(options(reader))):
         raise ValueError(f"data set '{name}' has no option {unknown}; known: {', '.join(options(reader)) or 'none'}")

@@ -2,7 +2,7 @@
 
 Zhang, Yan, Liu, Lei, Yi, Li: A Face Antispoofing Database with Diverse Attacks, ICB 2012. Twelve clips a subject:
 three cameras for each of live, warped photograph, photograph with the eyes cut out, and video on a tablet. 20 subjects
-train, 30 test; there is no dev split and no annotation.
+are for training and 30 for testing; there is no dev split and no annotation.
 """
 
 import functools
@@ -13,7 +13,7 @@ from input_pipeline.sources import annotations, media
 EXPECTED_TREE = """\
 RAW/
   train_release/1/1.avi    subject/clip: subjects 1-20; clips 1-8 and HR_1-HR_4
-  test_release/1/1.avi     subjects 1-30, other people than those of train_release"""
+  test_release/1/1.avi     subjects 1-30, other people than in train_release"""
 
 SPLITS = {"train_release": "train", "test_release": "test"}
 PATTERN = r"(?P<folder>train_release|test_release)/(?P<subject>[1-9]|[12]\d|30)/(?P<clip>[1-8]|HR_[1-4])"
@@ -24,7 +24,7 @@ SPECIES = {
     **dict.fromkeys(("5", "6", "HR_3"), "cut"),
     **dict.fromkeys(("7", "8", "HR_4"), "replay"),
 }
-# By clip, as Idiap's interface to the set (bob.db.casia_fasd) has it: the paper does not say which number is which.
+# Camera by clip, as in Idiap's interface to the set (bob.db.casia_fasd), since the paper does not give the numbers.
 SENSORS = {
     **dict.fromkeys(("1", "3", "5", "7"), "normal"),
     **dict.fromkeys(("2", "4", "6", "8"), "low"),
@@ -33,10 +33,10 @@ SENSORS = {
 
 
 def read(raw_dir: str, *, frames: int = media.FRAMES) -> list[Presentation]:
-    """Every video, in the order of train, test and of the names; `frames` evenly spaced frames each.
+    """Lists every video, train before test and sorted by name, with `frames` evenly spaced frames each.
 
-    Both splits count their subjects from 1, so a subject is 'train/1' or 'test/1', and a video 'train/1/HR_1'.
-    NotADirectoryError or ValueError for a wrong tree, name or option.
+    Both splits number their subjects from 1, so a subject is 'train/1' or 'test/1', and a video 'train/1/HR_1'.
+    Raises NotADirectoryError or ValueError for a wrong tree, name or option.
     """
     media.check_frames("casia", frames)
     paths = annotations.videos("CASIA-FASD", raw_dir, SPLITS, (".avi",), EXPECTED_TREE)

@@ -1,7 +1,8 @@
-"""CelebA-Spoof: live photographs of celebrities from the web, and ten kinds of attacks made of them; single images.
+"""CelebA-Spoof: live photographs of celebrities from the web, and ten kinds of attacks with them; single images.
 
 Zhang, Yin, Li, Yin, Yan, Shao, Liu: CelebA-Spoof: Large-Scale Face Anti-Spoofing Dataset with Rich Annotations, ECCV
-2020. Of the paper's 625,537 images 561,575 are public; the authors keep the rest for challenges.
+2020. Of the paper's 625,537 images 561,575 are public; the authors keep the rest for challenges. [C] marks our own
+choices.
 """
 
 import functools
@@ -29,10 +30,10 @@ RAW/
 
 SPLITS = ("train", "test")
 PATTERN = re.compile(r"Data/(train|test)/([^/]+)/(live|spoof)/[^/]+\.(?:jpg|png)")
-BOX_SPACE = 224  # side of the square that boxes refer to, whatever the image's own size
+BOX_SPACE = 224  # side of the square to which boxes refer, for images of any size
 
-INTEGERS = 44  # of an image in a list; the first 40 are CelebA's attributes of the face
-TYPES = (  # [40] -> species, medium
+INTEGERS = 44  # values per image in a list; the first 40 are CelebA's attributes of the face
+TYPES = (  # value 40 -> species, medium
     ("attack", ""),
     ("print", "photo"),
     ("print", "poster"),
@@ -45,12 +46,12 @@ TYPES = (  # [40] -> species, medium
     ("replay", "phone"),
     ("mask", "3d_mask"),
 )
-LIGHTS = ("", "normal", "strong", "back", "dark")  # [41]
-ENVIRONMENTS = ("", "indoor", "outdoor")  # [42]
+LIGHTS = ("", "normal", "strong", "back", "dark")  # value 41
+ENVIRONMENTS = ("", "indoor", "outdoor")  # value 42
 
 
 class Facts(NamedTuple):
-    """What a list says of an image."""
+    """The metadata of an image in a list."""
 
     species: str
     medium: str = ""
@@ -58,7 +59,7 @@ class Facts(NamedTuple):
     environment: str = ""
 
 
-# The last four integers -> facts. [43], 1 for an attack, decides, and not the type, which is 0 for a live image.
+# The last four values -> facts. Value 43, 1 for an attack, decides the label, and not the type, which is 0 for live.
 FACTS = {
     (kind, light, place, attack): Facts(*(TYPES[kind] if attack else (LIVE, "")), LIGHTS[light], ENVIRONMENTS[place])
     for kind, light, place, attack in itertools.product(
@@ -68,15 +69,15 @@ FACTS = {
 
 
 def read(raw_dir: str) -> list[Presentation]:
-    """Every image on disk or in a list, in the order of the paths; no image and no box file is opened.
+    """Lists every image on disk or in a list, sorted by path, without opening image and box files.
 
-    Each is its own presentation; the subject is its folder, the split Data/train or Data/test. A protocol is named by
-    the folder of its lists below metas: 'intra_test', 'protocol2.test_on_high_quality_device'; what they say is in the
-    column `lists`. A listed image that is not on disk raises FileNotFoundError when it is loaded.
-    The lists decide whether an image is live, and not its folder [C]: 2,022 images of the release lie in folders named
+    Each image is one presentation; the subject is its folder, the split Data/train or Data/test. A protocol is named by
+    the folder of its lists below metas: 'intra_test', 'protocol2.test_on_high_quality_device'; the column `lists` holds
+    the split under each. A listed image that is not on disk raises FileNotFoundError when it is loaded.
+    The lists decide whether an image is live, not its folder [C]: 2,022 images of the release lie in folders named
     live, are attacks by the lists, and show attacks where users looked (issue 29 of its repository). For an image in
-    no list the folder decides; if it is an attack, its species is 'attack'.
-    NotADirectoryError or ValueError for a wrong tree or list.
+    no list the folder decides; the species of such an attack is 'attack'.
+    Raises NotADirectoryError or ValueError for a wrong tree or list.
     """
     facts, splits = _read_lists(Path(raw_dir, "metas"))
     images = sorted({*_on_disk(raw_dir), *facts})
@@ -86,16 +87,16 @@ def read(raw_dir: str) -> list[Presentation]:
 
 
 def image_frame(path: str) -> Iterator[Frame]:
-    """The one frame of an image file, with the box of the file beside it; errors as of `media.load_image`."""
+    """Yields the frame of an image file with the box of its box file; raises as `media.load_image` does."""
     image = media.load_image(path)
     height, width = image.shape[:2]
     yield Frame(0, image, read_box(Path(path).with_name(f"{Path(path).stem}_BB.txt"), height, width))
 
 
 def read_box(path: Path, height: int, width: int) -> Box | None:
-    """The box of a `_BB.txt` file, right or wrong, in pixels of its image of `height` x `width`; None without a file.
+    """Reads the box of a `_BB.txt` file, unchecked, in pixels of its image of `height` x `width`; None without a file.
 
-    NaNs where the file is empty, as one in the release is, or holds no numbers: preparation counts such a box.
+    An empty file, as there is one in the release, or a file without numbers gives NaNs, which preparation counts.
     """
     if not path.is_file():
         return None
@@ -123,7 +124,7 @@ def _presentation(raw_dir: str, image: str, facts: Facts | None, splits: Mapping
 
 
 def _on_disk(raw_dir: str) -> Iterator[str]:
-    """Every image, such as 'Data/train/123/live/000001.jpg'; hidden files, which Macs leave, are left out."""
+    """Yields every image, such as 'Data/train/123/live/000001.jpg', except hidden files, which Macs leave."""
     for split in SPLITS:
         root = Path(raw_dir, "Data", split)
         if not root.is_dir():
@@ -135,7 +136,7 @@ def _on_disk(raw_dir: str) -> Iterator[str]:
 
 
 def _read_lists(metas: Path) -> tuple[dict[str, Facts], dict[str, dict[str, str]]]:
-    """(image -> facts, image -> {protocol: split}) of all lists; the facts are those of the first list it is in."""
+    """Returns (image -> facts, image -> {protocol: split}) of all lists; the first list of an image gives its facts."""
     facts: dict[str, Facts] = {}
     splits: dict[str, dict[str, str]] = {}
     for split in SPLITS:
@@ -145,23 +146,23 @@ def _read_lists(metas: Path) -> tuple[dict[str, Facts], dict[str, dict[str, str]
                 known = facts.setdefault(image, found)
                 if (known.species == LIVE) != (found.species == LIVE):
                     raise ValueError(
-                        f"{path}: {image} is {found.species} here, {known.species} in another list; mend one"
+                        f"{path}: {image} is {found.species} here, {known.species} in another list; correct one of them"
                     )
                 if splits.setdefault(image, {}).setdefault(protocol, split) != split:
                     raise ValueError(
-                        f"{path}: {image} is in train_label.json beside it too; remove it from one of them"
+                        f"{path}: {image} is also in train_label.json of this folder; remove it from one of them"
                     )
     return facts, splits
 
 
 def _read_list(path: Path) -> dict[str, Facts]:
-    """Image -> facts; ValueError, naming file and image, for anything else than the release's form."""
+    """Reads a list, image -> facts; ValueError, with file and image, where it is not in the release's format."""
     try:
         listed = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: not readable as JSON ({error}); copy it anew") from error
+        raise ValueError(f"{path}: not readable as JSON ({error}); copy it again") from error
     if not isinstance(listed, dict):
-        raise ValueError(f"{path}: expected one JSON object, from images to {INTEGERS} integers; copy it anew")
+        raise ValueError(f"{path}: expected one JSON object, from images to {INTEGERS} integers; copy it again")
     return {image: _parse(image, integers, path) for image, integers in listed.items()}
 
 
@@ -171,7 +172,7 @@ def _parse(image: str, integers: object, path: Path) -> Facts:
     last = tuple(integers[40:]) if isinstance(integers, list) and len(integers) == INTEGERS else ()
     if last not in FACTS:
         raise ValueError(
-            f"{path}: {image}: expected {INTEGERS} integers, the last four a spoof type 0-10, a light 0-4, an "
-            f"environment 0-2, and 0 (live) or 1, got {integers}; correct it"
+            f"{path}: {image}: {integers}; expected {INTEGERS} integers, the last four a spoof type 0-10, a light 0-4, "
+            "an environment 0-2, and 0 (live) or 1: correct it"
         )
     return FACTS[last]

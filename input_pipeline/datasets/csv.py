@@ -1,4 +1,4 @@
-"""A table of the user's own images and videos: one row a file, with its label and what else is known of it."""
+"""A CSV table of your own images and videos: one row per file, with its label and optional metadata."""
 
 import csv
 import functools
@@ -21,13 +21,13 @@ SPLITS = ("train", "dev", "test", "")
 
 
 def read(raw_dir: str, *, frames: int = media.FRAMES, name: str = "") -> list[Presentation]:
-    """Every video, and every image or group of images of one `video`, in the order of their first rows.
+    """Lists every video, and every image or group of images with one `video`, in the order of their first rows.
 
-    raw_dir: the .csv file. Empty fields stand for: species 'attack' ('live' in a live row); subject the video; video
-    the path; domain the option `name`; split none. Rows of images with the same `video` are its frames in the order
-    of the file; they must agree in all columns but the path.
-    Options: `frames` are taken of a video or of such a group, evenly spaced; `name` is the domain of rows without one.
-    FileNotFoundError for a `raw_dir` that is no file; ValueError, naming file and line, for a row that is wrong.
+    raw_dir: the .csv file. Empty fields have defaults: species 'attack' ('live' in a live row), the subject is the
+    video, the video is the path, the domain is the option `name`, and there is no split. Rows of images with the same
+    `video` are its frames in the order of the file; they must agree in all columns but the path.
+    Options: `frames`, the number of evenly spaced frames of a video or such a group; `name`, the domain of rows without
+    one. Raises FileNotFoundError for a `raw_dir` that is not a file; ValueError, with file and line, for a wrong row.
     """
     media.check_frames("csv", frames)
     videos: dict[str, list[tuple[int, dict[str, str]]]] = {}
@@ -36,7 +36,7 @@ def read(raw_dir: str, *, frames: int = media.FRAMES, name: str = "") -> list[Pr
         where = f"{raw_dir}, line {line}"
         row = _complete(row, where, name)
         if (other := paths.setdefault(row["path"], line)) != line:
-            raise ValueError(f"{where}: {row['path']} is on line {other} too; remove one of them")
+            raise ValueError(f"{where}: {row['path']} is also on line {other}; remove one of them")
         group = videos.setdefault(row["video"], [])
         group.append((line, row))
         _check_group(group, where)
@@ -46,14 +46,14 @@ def read(raw_dir: str, *, frames: int = media.FRAMES, name: str = "") -> list[Pr
 
 
 def files(raw_dir: str) -> list[str]:
-    """The files that the rows of the table `raw_dir` name, as they name them; errors as of `read`."""
+    """Returns the paths of all rows of the table `raw_dir`, as written; raises as `read` does."""
     return [row["path"] for _, row in _rows(Path(raw_dir))]
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(number of the line, column -> field) of every row; ValueError for a header or a row that does not fit."""
+    """Yields (line number, {column: field}) of every row; ValueError for a wrong header or number of fields."""
     if not path.is_file():
-        raise FileNotFoundError(f"csv: {path} is no file; give the table itself as the raw directory:\n{EXPECTED_TREE}")
+        raise FileNotFoundError(f"csv: {path} is not a file; give the table itself as raw_dir:\n{EXPECTED_TREE}")
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
@@ -62,8 +62,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             for fields in filter(None, reader):
                 if len(fields) != len(header):
                     raise ValueError(
-                        f"{path}, line {reader.line_num}: expected {len(header)} fields as in the header, got "
-                        f"{len(fields)}; quote a field that holds a comma"
+                        f"{path}, line {reader.line_num}: found {len(fields)} fields, expected {len(header)} as in the "
+                        "header; quote a field that contains a comma"
                     )
                 yield reader.line_num, dict(zip(header, (field.strip() for field in fields), strict=True))
         except UnicodeDecodeError as error:
@@ -76,20 +76,20 @@ def _check_header(header: Sequence[str], where: str) -> None:
     if unknown := [column for column in header if column not in (*REQUIRED, *OPTIONAL)]:
         raise ValueError(f"{where}: unknown columns {unknown}; known: {', '.join((*REQUIRED, *OPTIONAL))}")
     if len(set(header)) < len(header) or not set(REQUIRED) <= set(header):
-        raise ValueError(f"{where}: expected path, label and further columns once each, got {','.join(header)}")
+        raise ValueError(f"{where}: found columns {','.join(header)}; expected path, label and others, each once")
 
 
 def _complete(row: dict[str, str], where: str, domain: str) -> dict[str, str]:
-    """The row with every column: fields checked, species in place of the label, empty ones as `read` says."""
+    """Checks a row and returns it with all columns: defaults for empty fields (`read`), a species for the label."""
     row = dict.fromkeys(OPTIONAL, "") | row
     label = LABELS.get(row.pop("label").lower())
     if label is None:
         raise ValueError(f"{where}: the label must be one of {', '.join(LABELS)}")
     if Path(row["path"]).suffix.lower() not in media.IMAGE_SUFFIXES | media.VIDEO_SUFFIXES:
         known = ", ".join(sorted(media.IMAGE_SUFFIXES | media.VIDEO_SUFFIXES))
-        raise ValueError(f"{where}: '{row['path']}' is no image or video; known suffixes: {known}")
+        raise ValueError(f"{where}: '{row['path']}' is not an image or video; known suffixes: {known}")
     if row["split"] not in SPLITS:
-        raise ValueError(f"{where}: the split must be train, dev, test or empty, got '{row['split']}'")
+        raise ValueError(f"{where}: split '{row['split']}'; expected train, dev, test or nothing")
     species = row["species"] or (LIVE if label else "attack")
     if (species == LIVE) != bool(label):
         raise ValueError(f"{where}: species '{species}' contradicts the label; correct one of them")
@@ -103,14 +103,14 @@ def _complete(row: dict[str, str], where: str, domain: str) -> dict[str, str]:
 
 
 def _check_group(group: Sequence[tuple[int, dict[str, str]]], where: str) -> None:
-    """ValueError where the last row of a group is no further frame of the first one's video."""
+    """Raises ValueError where the last row of a group cannot be a frame of the same video as the first."""
     (line, first), (_, last) = group[0], group[-1]
     if len(group) > 1 and any(Path(row["path"]).suffix.lower() in media.VIDEO_SUFFIXES for row in (first, last)):
-        raise ValueError(f"{where}: video '{last['video']}' has line {line} too, but a video file must stand alone")
+        raise ValueError(f"{where}: video '{last['video']}' is also on line {line}; a video file takes a single row")
     if differing := [column for column in OPTIONAL if last[column] != first[column]]:
         raise ValueError(
             f"{where}: a frame of video '{last['video']}' differs from line {line} in {', '.join(differing)}; "
-            f"make them agree, or name another video"
+            f"make them agree, or give another video"
         )
 
 
@@ -125,6 +125,6 @@ def _presentation(root: Path, rows: Sequence[dict[str, str]], frames: int) -> Pr
 
 
 def _pictures(numbered: Sequence[tuple[int, str]]) -> Iterator[Frame]:
-    """The frames of a video that was given as images."""
+    """Yields the frames of a video that is given as images."""
     for number, path in numbered:
         yield Frame(number, media.load_image(path))

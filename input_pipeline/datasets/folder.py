@@ -1,4 +1,4 @@
-"""A folder of the user's own images and videos, sorted into live and spoof."""
+"""A folder of your own images and videos, sorted into live and spoof. [C] marks our own choices."""
 
 from pathlib import Path
 
@@ -16,25 +16,29 @@ SUFFIXES = media.IMAGE_SUFFIXES | media.VIDEO_SUFFIXES
 
 
 def read(raw_dir: str, *, name: str = "", subject_level: int = 0, frames: int = media.FRAMES) -> list[Presentation]:
-    """Every image and video below live/ and spoof/, in the order of the paths; each is its own presentation [C].
+    """Lists every image and video below live/ and spoof/, sorted by path; each is one presentation [C].
 
-    The first folder below spoof/ names the species (print, replay, ...), 'attack' where there is none.
-    Options: `name` is the domain (and sets two folders apart). `subject_level` says which folder names the subject,
-    counted upwards from the file: 1 its own folder, 2 the one above; that folder is not taken for a species. With 0
-    nobody knows the subject, and every file counts as one of its own. `frames` are taken of a video, evenly spaced.
-    ValueError for a wrong option, or where live/ or spoof/ holds no images or videos.
+    The first folder below spoof/ names the species (print, replay, ...); without one it is 'attack'.
+    Options:
+      name: the domain; it distinguishes several folders.
+      subject_level: the folder that names the subject, counted upwards from the file: 1 for the folder of the file, 2
+        for its parent; that folder does not name a species. With 0 subjects are unknown, and each file counts as
+        another subject.
+      frames: number of evenly spaced frames of a video.
+    Raises ValueError for a wrong option, or where live/ or spoof/ holds no images or videos.
     """
     media.check_frames("folder", frames)
     if not isinstance(subject_level, int) or subject_level < 0:
-        raise ValueError(f"folder: expected a whole number subject_level >= 0, got subject_level={subject_level!r}")
-    return [_presentation(raw_dir, *file, name, subject_level, frames) for file in _files(raw_dir)]
+        raise ValueError(f"folder: subject_level={subject_level!r}; expected a whole number, 0 or more")
+    options = {"name": name, "subject_level": subject_level, "frames": frames}
+    return [_presentation(raw_dir, *file, **options) for file in _files(raw_dir)]
 
 
-def _presentation(raw_dir, split, kind, path, name, subject_level, frames) -> Presentation:
+def _presentation(raw_dir, split, kind, path, *, name, subject_level, frames) -> Presentation:
     folders = list(path.relative_to(Path(raw_dir, split, kind)).parts[:-1])
     video = path.relative_to(raw_dir).as_posix()
     if subject_level > len(folders):
-        raise ValueError(f"{path}: subject_level={subject_level}, but {len(folders)} folders lie below {kind}/")
+        raise ValueError(f"{path}: subject_level={subject_level}, but it lies {len(folders)} folders below {kind}/")
     subject = folders.pop(-subject_level) if subject_level else video
     load, taken = media.loader(path, frames)
     return Presentation(
@@ -51,7 +55,7 @@ def _presentation(raw_dir, split, kind, path, name, subject_level, frames) -> Pr
 
 
 def _files(raw_dir: str) -> list[tuple[str, str, Path]]:
-    """(split, live or spoof, path) of every image and video; hidden files, which Macs leave, are left out."""
+    """Returns (split, live or spoof, path) of every image and video, except hidden files, which Macs leave."""
     splits = [split for split in SPLITS if Path(raw_dir, split).is_dir()] or [""]
     files = [
         (split, kind, path)

@@ -1,8 +1,8 @@
-"""Face images sorted by identity, for recognition: nobody says whether they are bona fide.
+"""Face images sorted by identity, for recognition, without live/attack labels.
 
-LFW (Huang, Ramesh, Berg, Learned-Miller: Labeled Faces in the Wild, University of Massachusetts Amherst, TR 07-49,
-2007) and the ORL faces (Samaria, Harter: Parameterisation of a Stochastic Model for Human Face Identification, WACV
-1994) come so.
+This is the layout of LFW (Huang, Ramesh, Berg, Learned-Miller: Labeled Faces in the Wild, University of Massachusetts
+Amherst, TR 07-49, 2007) and of the ORL faces (Samaria, Harter: Parameterisation of a Stochastic Model for Human Face
+Identification, WACV 1994).
 """
 
 import functools
@@ -18,9 +18,9 @@ RAW/
 
 
 def read(raw_dir: str, *, name: str = "") -> list[Presentation]:
-    """Every image RAW/identity/image, in the order of the paths: label -1, subject the folder, video the path.
+    """Lists every image RAW/identity/image, sorted by path: label -1, the folder as subject, the path as video.
 
-    Option: `name` is the domain. ValueError for fewer than two identities.
+    Option: `name` is the domain. Raises ValueError for fewer than two identities.
     """
     paths = sorted(path for path in Path(raw_dir).glob("*/*") if _is_image(path))
     if len({path.parent for path in paths}) < 2:

@@ -1,7 +1,7 @@
 """MSU-MFSD: 35 subjects, the front cameras of a phone and a laptop, live faces, prints, replays on two displays.
 
 Wen, Han, Jain: Face Spoof Detection with Image Distortion Analysis, IEEE TIFS 2015. The numbers of the subjects have
-gaps. Six of the phone's videos are upside down and say so in their metadata; their boxes are not used (`media`).
+gaps. Six of the phone's videos are upside down, as their metadata say; their boxes are not used (`media.video_frames`).
 """
 
 import functools
@@ -20,7 +20,7 @@ RAW/
 
 FOLDERS = ("scene01/real", "scene01/attack")
 LISTS = {"train": "train_sub_list.txt", "test": "test_sub_list.txt"}
-INSTRUMENTS = {  # in file names -> species, medium
+INSTRUMENTS = {  # name in a file name -> species, medium
     None: (LIVE, ""),
     "ipad_video": ("replay", "ipad"),
     "iphone_video": ("replay", "iphone"),
@@ -32,10 +32,10 @@ ATTACK = rf"scene01/attack/attack_{CLIENT}_(?P<instrument>ipad_video|iphone_vide
 
 
 def read(raw_dir: str, *, frames: int = media.FRAMES) -> list[Presentation]:
-    """Every video, live ones first, in the order of the names; `frames` evenly spaced frames each.
+    """Lists every video, live videos first, sorted by name, with `frames` evenly spaced frames each.
 
-    The subject lists decide the split; it is '' for a subject in neither. FileNotFoundError for a missing list;
-    NotADirectoryError or ValueError for a wrong tree, name, list or option.
+    The subject lists decide the split, which is '' for a subject in neither. Raises FileNotFoundError for a missing
+    list, and NotADirectoryError or ValueError for a wrong tree, name, list or option.
     """
     media.check_frames("msu", frames)
     paths = annotations.videos("MSU-MFSD", raw_dir, FOLDERS, (".mp4", ".mov"), EXPECTED_TREE)
@@ -63,7 +63,7 @@ def _presentation(raw_dir, path, splits, frames) -> Presentation:
 
 
 def _splits(raw_dir: str) -> dict[int, str]:
-    """Subject's number -> split, of the two lists."""
+    """Reads the two lists: {number of a subject: split}."""
     splits: dict[int, str] = {}
     for split, file in LISTS.items():
         path = Path(raw_dir, file)
@@ -74,5 +74,7 @@ def _splits(raw_dir: str) -> dict[int, str]:
             if subject and not subject.isdecimal():
                 raise ValueError(f"{path}, line {number}: '{subject}' is no subject's number, such as 01; correct it")
             if subject and splits.setdefault(int(subject), split) != split:
-                raise ValueError(f"{path}, line {number}: subject {subject} is in {LISTS['train']} too; remove one")
+                raise ValueError(
+                    f"{path}, line {number}: subject {subject} is also in {LISTS['train']}; remove one of the two lines"
+                )
     return splits

@@ -1,7 +1,7 @@
 """OULU-NPU: 55 subjects, front cameras of six phones, live faces, prints by two printers, replays on two displays.
 
 Boulkenafet, Komulainen, Li, Feng, Hadid: OULU-NPU: A Mobile Face Presentation Attack Database with Real-World
-Variations, FG 2017. Videos of 1080 x 1920 pixels and about five seconds.
+Variations, FG 2017. Videos of 1080 x 1920 pixels and about five seconds. [C] marks our own choices.
 """
 
 import collections
@@ -29,15 +29,15 @@ SPLITS = {"train": "Train_files", "dev": "Dev_files", "test": "Test_files"}
 SPECIES = {1: LIVE, 2: "print1", 3: "print2", 4: "replay1", 5: "replay2"}  # by access
 PROTOCOLS = ("1", "2", *(f"{number}.{phone}" for number in (3, 4) for phone in range(1, 7)))
 
-# The face box in distances between the eye centres [C]: MTCNN's proportions, so that annotated and detected crops
-# look alike. EYE_LEVEL is where in the box the eyes lie, as a share of its height from the top.
+# The face box in units of the distance between the eye centres [C], with MTCNN's proportions, so that annotated and
+# detected crops look alike. EYE_LEVEL is the height of the eyes, as a share of the box's height from the top.
 BOX_WIDTH, BOX_HEIGHT, EYE_LEVEL = 2.2, 2.8, 0.4
 
 Eyes = tuple[float, float, float, float]  # x, y of the right eye, x, y of the left eye, in pixels
 
 
 class Name(NamedTuple):
-    """What a file name says: phone 1-6, session 1-3, user 1-55, access 1-5 (1 live, 2-3 print, 4-5 replay)."""
+    """The fields of a file name: phone 1-6, session 1-3, user 1-55, access 1-5 (1 live, 2-3 print, 4-5 replay)."""
 
     phone: int
     session: int
@@ -49,10 +49,10 @@ class Name(NamedTuple):
 
 
 def parse_stem(stem: str) -> Name:
-    """The fields of a file name without its suffix, in either form; ValueError for any other name.
+    """Parses a file name without its suffix, in either of two forms; ValueError for any other name.
 
-    `P_S_UU_A`; or, in the anonymised test release, the decimal number whose digits are phone, access, session and
-    user, in hexadecimal: '02C48' = 11336 is phone 1, access 1, session 3, user 36.
+    The forms are `P_S_UU_A` and, in the anonymised test release, the hexadecimal of the decimal number with the digits
+    of phone, access, session and user: '02C48' = 11336 is phone 1, access 1, session 3, user 36.
     """
     plain = re.fullmatch(r"(\d)_(\d)_(\d\d)_(\d)", stem, re.ASCII)
     if plain:
@@ -65,17 +65,17 @@ def parse_stem(stem: str) -> Name:
     if not (1 <= name.phone <= 6 and 1 <= name.session <= 3 and 1 <= name.user <= 55 and name.access in SPECIES):
         raise ValueError(
             f"'{stem}' is no OULU-NPU video: expected phone_session_user_access (1-6, 1-3, 01-55, 1-5) such as "
-            f"1_3_36_1, or the hexadecimal of phone, access, session, user such as 02C48; move the file elsewhere"
+            f"1_3_36_1, or the hexadecimal of phone, access, session, user such as 02C48; move the file away"
         )
     return name
 
 
 def read(raw_dir: str, *, frames: int = media.FRAMES) -> list[Presentation]:
-    """Every video on disk or in a protocol's list, in the order of train, dev, test and of the file names.
+    """Lists every video on disk or in a protocol's list, in the order of train, dev, test and of the file names.
 
-    `frames` evenly spaced frames each; their boxes come from the eyes. A listed video that is not on disk raises
-    FileNotFoundError when it is loaded, so that it is counted. What the lists say is in the column `lists`.
-    NotADirectoryError, ValueError or FileNotFoundError for a wrong tree, name, list or option.
+    Each gives `frames` evenly spaced frames, with boxes from the annotated eyes. A listed video that is not on disk
+    raises FileNotFoundError when it is loaded, so that it is counted. The column `lists` holds the protocols' splits.
+    Raises NotADirectoryError, ValueError or FileNotFoundError for a wrong tree, name, list or option.
     """
     media.check_frames("oulu", frames)
     listed = lists_of(raw_dir)
@@ -85,7 +85,7 @@ def read(raw_dir: str, *, frames: int = media.FRAMES) -> list[Presentation]:
         for path in annotations.videos("OULU-NPU", raw_dir, [folder], (".avi",), EXPECTED_TREE)
     ]
     for name in listed.keys() - {name for *_, name in videos}:
-        split = next(iter(listed[name].values()))  # a user is in the same split under every protocol
+        split = next(iter(listed[name].values()))  # every protocol has a user in the same split
         videos.append((split, Path(raw_dir, SPLITS[split], f"{name}.avi"), name))
     videos.sort(key=lambda video: (list(SPLITS).index(video[0]), video[1]))
     return annotations.unique(
@@ -94,11 +94,12 @@ def read(raw_dir: str, *, frames: int = media.FRAMES) -> list[Presentation]:
 
 
 def lists_of(raw_dir: str) -> dict[Name, dict[str, str]]:
-    """Video -> {protocol: split} by the list files in Protocols; empty without that folder.
+    """Reads the list files in Protocols: {video: {protocol: split}}, empty without that folder.
 
-    Protocols are named '1', '2', '3.1' .. '4.6'; their files Protocol_1/Train.txt, Protocol_3/Train_1.txt.
-    FileNotFoundError where a protocol has some but not all of its three lists, or none has any; ValueError, naming
-    file and line, for a line that is none, contradicts the video's name, or names a video of another split as well.
+    Protocols are named '1', '2', '3.1' .. '4.6'; their files are Protocol_1/Train.txt, Protocol_3/Train_1.txt, ...
+    Raises FileNotFoundError where a protocol has some but not all of its three lists, or the folder has no lists;
+    ValueError, with file and line, for a malformed line, a line that contradicts the video's name, or a video in two
+    splits of a protocol.
     """
     lists: dict[Name, dict[str, str]] = collections.defaultdict(dict)
     for protocol in PROTOCOLS:
@@ -106,8 +107,8 @@ def lists_of(raw_dir: str) -> dict[Name, dict[str, str]]:
             for number, name in _read_list(path):
                 if lists[name].setdefault(protocol, split) != split:
                     raise ValueError(
-                        f"{path}, line {number}: {name} is in the {lists[name][protocol]} list of protocol {protocol} "
-                        f"too; remove one of the two lines"
+                        f"{path}, line {number}: {name} is also in the {lists[name][protocol]} list of protocol "
+                        f"{protocol}; remove one of the two lines"
                     )
     if not lists and (root := Path(raw_dir, "Protocols")).exists():
         raise FileNotFoundError(f"OULU-NPU: no video lists in {root}; remove it, or expected\n{EXPECTED_TREE}")
@@ -115,10 +116,9 @@ def lists_of(raw_dir: str) -> dict[Name, dict[str, str]]:
 
 
 def read_eyes(path: Path) -> dict[int, Eyes]:
-    """Frame number -> eye centres, of the usable lines of an annotation file; empty where there is no file.
+    """Reads {frame number: eye centres} from the usable lines of an annotation file; {} where there is no file.
 
-    Published copies mark frames without a face by zeros; such lines, and those that are not five numbers, are left
-    out.
+    Published copies mark frames without a face by zeros; such lines, and lines that are not five numbers, are skipped.
     """
     eyes = {}
     for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
@@ -133,7 +133,7 @@ def read_eyes(path: Path) -> dict[int, Eyes]:
 
 
 def face_box(eyes: Eyes) -> Box:
-    """The upright face box (x, y, w, h), in pixels, around two eye centres; it may reach beyond the frame."""
+    """Returns the upright face box (x, y, w, h), in pixels, for two eye centres; it may exceed the frame."""
     right_x, right_y, left_x, left_y = eyes
     distance = math.hypot(left_x - right_x, left_y - right_y)
     width, height = BOX_WIDTH * distance, BOX_HEIGHT * distance
@@ -171,7 +171,7 @@ def _boxes(path: Path) -> dict[int, Box]:
 
 
 def _list_files(raw_dir: str, protocol: str) -> dict[str, Path]:
-    """Split -> list file of a protocol; empty where it has none."""
+    """Returns {split: list file} of a protocol; {} where it has none."""
     number, _, fold = protocol.partition(".")
     root = Path(raw_dir, "Protocols", f"Protocol_{number}")
     paths = {split: root / f"{split.capitalize()}{fold and f'_{fold}'}.txt" for split in SPLITS}
@@ -184,14 +184,14 @@ def _list_files(raw_dir: str, protocol: str) -> dict[str, Path]:
 
 
 def _read_list(path: Path) -> Iterator[tuple[int, Name]]:
-    """(number of the line, video) of a list file."""
+    """Yields (line number, video) of a list file."""
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
         entry = re.fullmatch(r"(\+?1|-[12]),\s*(\w+)(?:\.avi)?", line.strip(), re.ASCII)
         if not entry:
-            raise ValueError(f"{where}: '{line}' is no line such as +1,1_1_01_1 or -1,1_1_01_2; correct it")
+            raise ValueError(f"{where}: '{line}'; expected a line such as +1,1_1_01_1 or -1,1_1_01_2: correct it")
         try:
             name = parse_stem(entry[2])
         except ValueError as error:

@@ -1,7 +1,7 @@
 """Replay-Attack: 50 clients, a laptop's webcam, live faces, prints, and replays on a phone and a tablet.
 
 Chingovska, Anjos, Marcel: On the Effectiveness of Local Binary Patterns in Face Anti-spoofing, BIOSIG 2012. Videos of
-320 x 240 pixels; each attack twice, the instrument on a fixed support and held by hand.
+320 x 240 pixels; each attack was recorded twice, with the instrument on a fixed support and held by hand.
 """
 
 import functools
@@ -31,11 +31,11 @@ ATTACK = (
 
 
 def read(raw_dir: str, *, frames: int = media.FRAMES) -> list[Presentation]:
-    """Every video but those of the enrollment set, in the order of the folders and names; `frames` frames each.
+    """Lists every video except the enrollment set, sorted by folder and name, with `frames` frames each.
 
-    A subject is the client's number, a video its path without suffix: the same name occurs under fixed and hand.
-    `medium` is the instrument and what it showed: print_photo, mobile_photo, mobile_video, highdef_photo (a tablet) or
-    highdef_video. NotADirectoryError or ValueError for a wrong tree, name or option.
+    A subject is the client's number; a video is its path without suffix, because fixed and hand have equal file names.
+    `medium` is the instrument and its content: print_photo, mobile_photo, mobile_video, highdef_photo (a tablet) or
+    highdef_video. Raises NotADirectoryError or ValueError for a wrong tree, name or option.
     """
     media.check_frames("replay", frames)
     paths = annotations.videos("Replay-Attack", raw_dir, FOLDERS, (".mov",), EXPECTED_TREE)

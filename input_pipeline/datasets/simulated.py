@@ -1,8 +1,8 @@
-"""Faces and attacks drawn by `input_pipeline.simulate` in the shape of OULU-NPU: no raw data, no download.
+"""Faces and attacks rendered by `input_pipeline.simulate` in the structure of OULU-NPU; needs no raw data.
 
-Instruments and cameras are sampled physically, and four further domains rehearse protocols across data sets.
-Videos are named `P_S_UU_A` and users 1-20 train, 21-35 dev, 36-55 test as of OULU-NPU; as many more as are asked for
-train, too. Pictures are face crops already.
+Attack instruments and cameras are sampled from physical models. Four further domains rehearse cross-domain protocols.
+Videos are named `P_S_UU_A`, and users 1-20 train, 21-35 dev and 36-55 test, as in OULU-NPU; further users train. The
+images are already face crops.
 """
 
 import functools
@@ -16,7 +16,7 @@ from input_pipeline.schema import LIVE, Frame, Presentation
 from input_pipeline.simulate import domains as families
 from input_pipeline.simulate import scene
 
-VERSION = "-r7"  # of the renderer: records of another one are not taken for these
+VERSION = "-r7"  # version of the renderer, in the name of the records' folder
 USERS, PHONES, SESSIONS = (tuple(range(1, n + 1)) for n in (scene.USERS, scene.PHONES, scene.SESSIONS))
 PEOPLE = tuple(range(1, scene.PEOPLE + 1))
 
@@ -33,30 +33,38 @@ def read(
     sessions: Sequence[int] = SESSIONS,
     domains: Sequence[str] = ("simulated",),
 ) -> Iterator[Presentation]:
-    """The simulated set: five videos for each of `users`, `phones` and `sessions`, `frames` pictures each.
+    """Lists the simulated set: five videos for each of `users`, `phones` and `sessions`, with `frames` frames each.
 
-    Options: `size` is the side of a picture in pixels, `seed` picks another set of people and pictures, `cue` (0 to 1)
-    is how much an attack looks like one (`scene.render`), `users` go up to 999: those from 56 on train. `raw_dir` is
-    not used. `load()` renders a video's pictures together with those of its neighbours, which are kept for a while;
-    their bytes depend on the options and their own name alone. `domains` (of `simulate.domains.DOMAINS`) rehearse
-    protocols across data sets: each has `users` of its own, who are named by the domain's number too ('2007'; videos
-    'simulated-casia/1_1_07_1'), and families of cameras, lights and instruments of its own. ValueError for an option
-    out of range.
+    Args:
+      raw_dir: not used.
+      size: side of an image in pixels.
+      frames: frames per video.
+      seed: selects another set of people and images.
+      cue: strength of the attacks' artefacts in [0, 1] (`scene.render`).
+      users: numbers in 1..999; users from 56 on train.
+      phones, sessions: numbers of cameras and of recording sessions.
+      domains: names of `simulate.domains.DOMAINS`, for cross-domain protocols. Each domain has different users, whose
+        names include the number of the domain ('2007'; videos 'simulated-casia/1_1_07_1'), and different families of
+        cameras, lights and instruments.
+
+    `load()` renders the images of several neighbouring videos at once and caches them; their bytes depend only on the
+    options and on the name of the video. Raises ValueError for an option out of range.
     """
     check(size, frames, cue, users, phones, sessions)
     if not domains or len(set(domains)) < len(domains):
-        raise ValueError(f"simulated: domains must be distinct names, got {tuple(domains)}")
+        raise ValueError(f"simulated: domains={tuple(domains)}; expected distinct names")
     for domain in [families.number(name) for name in domains]:
         everyone = itertools.product(users, phones, sessions, SPECIES)
         while videos := tuple(itertools.islice(everyone, max(1, scene.REQUEST // frames))):
             pictures = tuple((*video, frame) for video in videos for frame in range(frames))
             for position, video in enumerate(videos):
-                load = functools.partial(rendered, pictures, position * frames, frames, size, seed, cue, domain)
+                first, options = position * frames, {"cue": cue, "domain": domain}
+                load = functools.partial(rendered, pictures, first, frames, size, seed, **options)
                 yield _presentation(video, frames, load, domain)
 
 
 def check(size, frames, cue, users, phones, sessions) -> None:
-    """ValueError, naming the option, for one that is out of range."""
+    """Raises ValueError, with the name, for an option out of range."""
     for name, given, known in (("users", users, PEOPLE), ("phones", phones, PHONES), ("sessions", sessions, SESSIONS)):
         if not given or not set(given) <= set(known) or len(set(given)) < len(given):
             raise ValueError(f"simulated: {name} must be distinct numbers in 1..{known[-1]}, got {tuple(given)}")
@@ -68,11 +76,11 @@ def check(size, frames, cue, users, phones, sessions) -> None:
 
 
 def rendered(
-    pictures, first: int, count: int, size: int, seed: int, cue: float = 1.0, domain: int = 0
+    pictures, first: int, count: int, size: int, seed: int, *, cue: float = 1.0, domain: int = 0
 ) -> Iterator[Frame]:
-    """`count` frames from position `first` on of `pictures`, a tuple of (user, phone, session, access, frame).
+    """Yields `count` frames, from position `first`, of `pictures`, a tuple of (user, phone, session, access, frame).
 
-    All of `pictures`, best `scene.REQUEST` of them, are rendered at once and kept for those who ask next.
+    All of `pictures`, ideally `scene.REQUEST` of them, are rendered at once and cached for later calls.
     """
     for number in range(count):
         yield Frame(number, _chunk(pictures, size, seed, cue, domain)[first + number])

@@ -1,8 +1,7 @@
-"""Live simulated faces sorted by identity, for recognition: no raw data, no download.
+"""Live simulated faces sorted by identity, for recognition; needs no raw data.
 
-Every seed of the renderer (`input_pipeline.simulate`) gives 55 people here, as many as OULU-NPU has, and further seeds
-give further people, as many as are asked for. As with `identity`, the label is -1: who trains on these asks who it is,
-not whether it is live.
+Each seed of the renderer (`input_pipeline.simulate`) gives 55 people, as many as OULU-NPU has; further seeds give
+further people. As in `identity`, the label is -1, because recognition does not use it. [C] marks our own choices.
 """
 
 import functools
@@ -23,15 +22,19 @@ LIVE_ACCESS = 1  # in OULU-NPU's numbering of accesses
 def read(
     raw_dir: str = "", *, identities: int = 200, pictures: int = 12, size: int = 112, seed: int = 0, first: int = 0
 ) -> Iterator[Presentation]:
-    """`pictures` live face crops of each of the people `first` to `first + identities - 1`, person after person.
+    """Lists `pictures` live face crops of each of the people `first` to `first + identities - 1`, sorted by person.
 
-    Options: `size` is the side of a picture in pixels; `seed` picks other people altogether, none of whom are those of
-    the `simulated` set; `first` picks others of the same seed, so two ranges that do not meet share nobody. Pictures
-    of a person differ in phone, session (light, clothes, room), pose and expression; `attributes` says what is drawn
-    (`simulate.attributes`), from the numbers that the renderer draws with. Of ten people eight train, one is
-    dev, one test, by the last digit of their number [C]. `raw_dir` is not used. Pictures are rendered with their
-    neighbours when loaded; their bytes depend on person, picture, `size` and `seed` alone. ValueError for an option
-    out of range.
+    Args:
+      raw_dir: not used.
+      identities: number of people.
+      pictures: images per person, which differ in phone, session (light, clothes, room), pose and expression.
+      size: side of an image in pixels.
+      seed: selects another population, which shares nobody with the `simulated` set.
+      first: number of the first person; ranges of one seed that do not overlap share nobody.
+
+    The column `attributes` holds the attributes with which a face is rendered (`scene.attributes`). People are split
+    80/10/10 into train, dev and test by the last digit of their number [C]. Images are rendered in chunks when loaded;
+    their bytes depend only on person, picture, `size` and `seed`. Raises ValueError for an option out of range.
     """
     if identities < 2 or pictures < 1 or size < scene.SMALLEST or seed < 0 or first < 0:
         raise ValueError(
@@ -49,20 +52,20 @@ def read(
 
 
 def _seed(seed: int, group: int) -> int:
-    """The renderer's seed of the people 55 `group` to 55 `group` + 54: 32 bits that no other pair is likely to have."""
+    """Returns the renderer's 32-bit seed for the people 55 `group` to 55 `group` + 54, almost surely unique."""
     return int(np.random.SeedSequence((seed, group)).generate_state(1)[0])
 
 
 def _numbers(person: int, picture: int) -> tuple[int, int, int, int, int]:
-    """(user, phone, session, access, frame) of a picture; the first 18 are all the pairs of phone and session."""
+    """Returns (user, phone, session, access, frame) of a picture; the first 18 have all pairs of phone and session."""
     phone, session = picture % scene.PHONES, (picture + picture // scene.PHONES) % scene.SESSIONS
     frame = picture // (scene.PHONES * scene.SESSIONS)
     return person % scene.USERS + 1, phone + 1, session + 1, LIVE_ACCESS, frame
 
 
 def _attributes(numbers: tuple[tuple[int, ...], ...], seed: int) -> list[str]:
-    """What is drawn in each of a chunk's pictures, as the column `attributes` holds it."""
-    padded = np.resize(numbers, (scene.REQUEST, len(numbers[0])))  # one size: compiled once
+    """Returns the value of the column `attributes` for each picture of a chunk."""
+    padded = np.resize(numbers, (scene.REQUEST, len(numbers[0])))  # a fixed size compiles only once
     drawn = scene.attributes(*padded.T, seed=seed)
     pictures = zip(*(values[: len(numbers)].tolist() for values in drawn.values()), strict=True)
     return [schema.attributes(dict(zip(drawn, values, strict=True))) for values in pictures]

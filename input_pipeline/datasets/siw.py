@@ -1,7 +1,7 @@
 """SiW (Spoof in the Wild): 165 subjects, a camera and a webcam, live faces, prints, replays on four displays.
 
 Liu, Jourabloo, Liu: Learning Deep Models for Face Anti-Spoofing: Binary or Auxiliary Supervision, CVPR 2018. Videos of
-1080p; 90 subjects train, 75 test; there is no dev split.
+1080p; 90 subjects are for training and 75 for testing; there is no dev split.
 """
 
 import functools
@@ -27,12 +27,12 @@ PATTERN = (
 
 
 def read(raw_dir: str, *, frames: int = media.FRAMES) -> list[Presentation]:
-    """Every video, in the order of the folders and names; `frames` evenly spaced frames each.
+    """Lists every video, sorted by folder and name, with `frames` evenly spaced frames each.
 
     `medium` is the number in the name, '' for live. Sixteen live test videos of the release are named like
-    `153-2-1-1-1.m.mov` (subjects 153, 154, 158 and 161): the `.m` is no part of the video's name, and their face files
-    may be named with it or without. NotADirectoryError or ValueError for a wrong tree, name or option,
-    or a folder live or spoof that contradicts the type in the name.
+    `153-2-1-1-1.m.mov` (subjects 153, 154, 158 and 161): the `.m` is not part of the video's name, and their face files
+    may be named with or without it. Raises NotADirectoryError or ValueError for a wrong tree, name or option, or where
+    the folder live or spoof contradicts the type in the name.
     """
     media.check_frames("siw", frames)
     paths = annotations.videos("SiW", raw_dir, FOLDERS, (".mov", ".mp4"), EXPECTED_TREE)

@@ -1,4 +1,4 @@
-"""The command `python -m input_pipeline.prepare`."""
+"""Entry point of the command `python -m input_pipeline.prepare`."""
 
 from input_pipeline.prepare.prepare import main
 

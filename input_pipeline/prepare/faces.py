@@ -1,7 +1,7 @@
-"""Faces in frames: detection by MTCNN, and the square crop that every model here is fed with.
+"""Face detection by MTCNN, and the square face crop that is the input of every model.
 
 MTCNN: Zhang, Zhang, Li, Qiao: Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks,
-IEEE SPL 2016; the package `mtcnn` brings the weights and runs them on TensorFlow.
+IEEE SPL 2016; the package `mtcnn` contains the weights and runs on TensorFlow. [C] marks our own choices.
 """
 
 import collections
@@ -15,17 +15,17 @@ import numpy as np
 
 from input_pipeline.schema import Box
 
-# MTCNN's cost is its pyramid, which starts at the frame's resolution: on two cores a 640 x 480 frame takes 176 ms
-# as it is and 35 ms with the shorter side at 160. The package's smallest face is 20 px, so 160 finds faces
-# of 1/8 of the shorter side, and the few frames without such a face are looked at again at 480 (1/24). [C]
+# MTCNN spends its time on an image pyramid that starts at the frame's resolution: on two cores a 640 x 480 frame takes
+# 176 ms at full size and 35 ms with the shorter side at 160. The package's smallest face is 20 px, so 160 finds faces
+# of 1/8 of the shorter side; the few frames without such a face are searched again at 480 (1/24). [C]
 SHORTER_SIDES = (160, 480)
-CONFIDENCE = 0.9  # of the last network; the package's own threshold (0.8) lets patterned cloth through [C]
-BATCH = 16  # frames at once: more was no faster
-# Of a batch as the detector sees it, whose pyramid takes some 200 bytes a pixel: 16 frames of 16:9 at 480. [C]
+CONFIDENCE = 0.9  # threshold of the last network; the package's default, 0.8, accepts patterned cloth [C]
+BATCH = 16  # frames per call; larger batches were not faster
+# Largest number of pixels of a resized batch, 16 frames of 16:9 at 480; its pyramid takes some 200 bytes a pixel [C].
 PIXELS = 7_000_000
-MOST_ASPECT = 8  # longer side / shorter side of a frame that may show a face
+MOST_ASPECT = 8  # largest ratio of the longer to the shorter side of a frame that is searched
 
-# Where ArcFace's recognisers expect the five landmarks in a frame of 112 x 112 pixels (insightface's template).
+# Positions of the five landmarks in a face of 112 x 112 pixels, as ArcFace's recognisers expect (insightface).
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
@@ -34,9 +34,14 @@ TEMPLATE_SIDE = 112
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """A detected face: `box`, `landmarks` float32 [5, 2] (x, y of left eye, right eye, nose, left and right mouth
-    corner, as seen in the image), both in pixels of the frame, and the detector's `confidence` in [0, 1]. The box lies
-    inside the frame."""
+    """A detected face.
+
+    Fields:
+      box: the face box in pixels, inside the frame.
+      landmarks: float32 [5, 2], x and y in pixels of the left eye, right eye, nose, left and right mouth corner, left
+        and right as seen in the image.
+      confidence: confidence of the detector in [0, 1].
+    """
 
     box: Box
     landmarks: np.ndarray
@@ -44,22 +49,22 @@ class Face:
 
 
 def detect(images: Sequence[np.ndarray]) -> list[Face | None]:
-    """The largest confident face of each RGB uint8 image [h, w, 3], or None.
+    """Returns the largest confident face of each RGB uint8 image [h, w, 3], or None.
 
-    The largest, not the most confident [C]: the person before the camera is nearer than bystanders and portraits.
+    The largest, not the most confident face [C]: the person at the camera is closer than bystanders and portraits.
     """
     return [next(iter(found), None) for found in detect_all(images)]
 
 
 def detect_all(images: Sequence[np.ndarray]) -> list[list[Face]]:
-    """The confident faces of each RGB uint8 image [h, w, 3], the largest first.
+    """Returns the confident faces of each RGB uint8 image [h, w, 3], the largest first.
 
-    Smaller ones than 1/8 of the shorter side are looked for where there is no larger one. An image of more than
-    `MOST_ASPECT` times its shorter side has no face [C]: it would be blown up to be looked at.
+    Faces smaller than 1/8 of the shorter side are searched only where there is no larger face. An image with an aspect
+    ratio above `MOST_ASPECT` is not searched [C], because resizing its shorter side would make it very large.
     """
     faces: list[list[Face]] = [[] for _ in images]
     for side in SHORTER_SIDES:
-        by_shape = collections.defaultdict(list)  # the package pads unequal images and then mixes up their offsets
+        by_shape = collections.defaultdict(list)  # the package pads unequal images and returns wrong offsets for them
         for i, image in enumerate(images):
             if not faces[i] and max(image.shape[:2]) <= MOST_ASPECT * min(image.shape[:2]):
                 by_shape[image.shape].append(i)
@@ -85,30 +90,30 @@ def _detect_at(images: list[np.ndarray], side: int) -> list[list[Face]]:
     for row in rows:
         number = int(row[0])
         landmarks = (row[6:16].reshape(2, 5).T / zoom).astype(np.float32)
-        with contextlib.suppress(ValueError):  # mostly outside the frame
+        with contextlib.suppress(ValueError):  # skips boxes that lie mostly outside the frame
             box = clamp(tuple(row[1:5] / zoom), *images[number].shape[:2])
             faces[number].append(Face(box, landmarks, float(row[5])))
     return faces
 
 
 def _shape_at(side: int, height: int, width: int) -> tuple[int, int]:
-    """Height and width of a frame that is resized so that its shorter side is `side`."""
+    """Returns height and width of a frame after resizing its shorter side to `side`."""
     zoom = side / min(height, width)
     return max(1, round(height * zoom)), max(1, round(width * zoom))
 
 
 @functools.cache
 def _mtcnn():
-    from mtcnn import MTCNN  # TensorFlow: seconds to import, and annotated or rendered data never detect
+    from mtcnn import MTCNN  # imports TensorFlow, which takes seconds and which annotated or rendered data do not need
 
     return MTCNN()
 
 
 def clamp(box: Box, height: int, width: int) -> Box:
-    """The part of `box` that lies inside a frame of `height` x `width` pixels.
+    """Clips `box` to a frame of `height` x `width` pixels.
 
-    ValueError for a box that is not finite, has no area, or has less than half of it inside the frame [C]: such
-    boxes (empty, negative, oversized) occur in published data sets and frame no face.
+    Raises ValueError for a box that is not finite, has no area, or lies less than half inside the frame [C]: such
+    boxes (empty, negative, oversized) occur in published data sets and contain no face.
     """
     x, y, w, h = (float(v) for v in box)
     if not (np.isfinite((x, y, w, h)).all() and w > 0 and h > 0):
@@ -120,12 +125,12 @@ def clamp(box: Box, height: int, width: int) -> Box:
 
 
 def crop(image: np.ndarray, box: Box, scale: float = 1.3, size: int = 224) -> np.ndarray:
-    """The square around `box`, `scale` times its longer side, as uint8 [size, size, 3].
+    """Crops the square around `box`, `scale` times its longer side, from uint8 [h, w, 3] to uint8 [size, size, 3].
 
-    image: uint8 [h, w, 3]. The box is clamped to the frame first (ValueError: see `clamp`). A square that leaves the
-    frame is moved inside it, and only where it is larger than the frame are edge pixels repeated [C]: bars and
-    streaks tell how the face was framed, and so, in many data sets, whether it is live (in NUAA the square leaves
-    the frame in 22 % of the prints and 2 % of the live frames).
+    The box is clipped to the frame first and raises ValueError as in `clamp`. A square that leaves the frame is moved
+    inside it; edge pixels are repeated only where it is larger than the frame [C]. Padding would show how the face was
+    framed and so, in many data sets, whether it is live (in NUAA the square leaves the frame in 22 % of the prints and
+    2 % of the live frames).
     """
     height, width = image.shape[:2]
     x, y, w, h = clamp(box, height, width)
@@ -138,10 +143,10 @@ def crop(image: np.ndarray, box: Box, scale: float = 1.3, size: int = 224) -> np
 
 
 def align(image: np.ndarray, landmarks: np.ndarray, scale: float = 1.3, size: int = 224) -> np.ndarray:
-    """The face turned, zoomed and shifted so that its landmarks [5, 2] fit ArcFace's template best, [size, size, 3].
+    """Aligns a face: a similarity transform fits its landmarks [5, 2] to ArcFace's template; uint8 [size, size, 3].
 
-    The square shows `scale` times ArcFace's own frame about the same centre: 1 is what recognisers are trained on.
-    The similarity transform is the least-squares one; beyond the frame its edge pixels are repeated.
+    The transform is the least-squares fit; edge pixels of the frame are repeated. The crop shows `scale` times
+    ArcFace's frame about the same centre; recognisers are trained with 1.
     """
     target = ((TEMPLATE - TEMPLATE_SIDE / 2) / (scale * TEMPLATE_SIDE) + 0.5) * size
     x, y = landmarks.astype(np.float64).T
@@ -157,18 +162,18 @@ def align(image: np.ndarray, landmarks: np.ndarray, scale: float = 1.3, size: in
 
 
 def cut(image: np.ndarray, face: Face, *, scale: float, size: int, aligned: bool) -> np.ndarray:
-    """The crop of a detected face as uint8 [size, size, 3]: `align` where it is wanted `aligned`, else `crop`."""
+    """Returns the crop of a detected face as uint8 [size, size, 3], by `align` if `aligned`, else by `crop`."""
     return align(image, face.landmarks, scale, size) if aligned else crop(image, face.box, scale, size)
 
 
 def _inside(centre: float, side: int, limit: int) -> int:
-    """Where a span of `side` around `centre` begins, moved into 0..limit where it fits."""
+    """Returns the start of a span of `side` around `centre`, moved into 0..limit where it fits."""
     begin = round(centre - side / 2)
     return min(max(begin, 0), limit - side) if side <= limit else begin
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """`image` uint8 [h, w, 3] as [size, size, 3]: area average when shrinking, cubic when enlarging."""
+    """Resizes uint8 [h, w, 3] to [size, size, 3], by area averaging to shrink and cubic interpolation to enlarge."""
     return _resize(image, size, size)
 
 
@@ -180,6 +185,6 @@ def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def encode(image: np.ndarray) -> bytes:
-    """`image` RGB uint8 [h, w, 3] as JPEG: quality 95 and full chroma resolution, as moire lives in the chroma [C]."""
+    """Encodes RGB uint8 [h, w, 3] as JPEG with quality 95 and full chroma resolution, which preserves moire [C]."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()

@@ -1,7 +1,7 @@
-"""A part of a data set: some presentations, detected, cropped and written to one record file.
+"""Parts of a data set: some presentations whose faces are detected, cropped and written to one record file.
 
-Parts depend on the raw data alone, so whoever writes them, in whatever order, writes the same bytes; one that is
-finished (its note lies beside it) is never written again.
+A part depends only on the raw data, so that any worker, in any order, writes the same bytes. A finished part, which has
+a note next to it, is never written again. [C] marks our own choices.
 """
 
 import collections
@@ -16,18 +16,23 @@ import numpy as np
 from input_pipeline.prepare import faces, records
 from input_pipeline.schema import Frame, Presentation
 
-FRAMES = 512  # in a part: 10 MB of records at 224 pixels, and what a killed preparation has to do again [C]
-MOST_FILES = 256  # of a data set: larger sets get larger parts [C]
-NO_FACE = faces.encode(np.zeros((8, 8, 3), np.uint8))  # the image of a record without a face
+FRAMES = 512  # frames per part: 10 MB of records at 224 pixels, the most that a killed preparation repeats [C]
+MOST_FILES = 256  # parts per data set, about; larger sets get larger parts [C]
+NO_FACE = faces.encode(np.zeros((8, 8, 3), np.uint8))  # image of a record without a face
 UNKNOWN_LANDMARKS = np.full((5, 2), np.nan, np.float32)
 COUNTS = ("frames", "faces_not_found", "corrupt_files", "absent_files", "boxes_clamped", "boxes_unusable")
 
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """How faces become crops. size: side in pixels. scale: crop side / longer side of the face box. boxes: 'annotation'
-    (where the set has one, else MTCNN) or 'mtcnn'. align: five landmarks of MTCNN onto ArcFace's template, `scale`
-    times its frame."""
+    """Settings of the face crops.
+
+    Fields:
+      size: side of the crop in pixels.
+      scale: crop side / longer side of the face box, or of ArcFace's frame if `align`.
+      boxes: 'annotation' (MTCNN where the data set has none) or 'mtcnn'.
+      align: whether MTCNN's five landmarks are aligned to ArcFace's template.
+    """
 
     size: int = 224
     scale: float = 1.3
@@ -43,7 +48,7 @@ class Crop:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Some presentations on the way to the record file `path`; `note`, written last, says that it is there."""
+    """Presentations to be written to the record file `path`; the file `note`, written last, marks it as finished."""
 
     presentations: tuple[Presentation, ...]
     crop: Crop
@@ -52,25 +57,25 @@ class Part:
 
     @property
     def frames(self) -> int:
-        """How many frames to expect."""
+        """The expected number of frames."""
         return sum(presentation.frames for presentation in self.presentations)
 
     @property
     def finished(self) -> bool:
-        """Whether its records are there, whole."""
+        """Whether its records are complete."""
         return self.note.exists()
 
     def read_note(self) -> dict:
-        """What is known of a finished part.
+        """Reads the note of a finished part.
 
-        rows: of the metadata table. counts: of `COUNTS`. corrupt: messages. missing: the columns, without those that
-        are empty, of every presentation whose file is absent or corrupt, and the `reason`.
+        rows: rows of the metadata table. counts: {name of `COUNTS`: count}. corrupt: error messages. missing: for every
+        presentation whose file is absent or corrupt, its non-empty columns and the `reason`.
         """
         return json.loads(self.note.read_text())
 
 
 def split(presentations: Sequence[Presentation]) -> list[tuple[Presentation, ...]]:
-    """Consecutive presentations, `FRAMES` frames a part or more, in at most about `MOST_FILES` parts."""
+    """Splits presentations into consecutive parts of about `FRAMES` frames, or more where `MOST_FILES` would not do."""
     per_part = max(FRAMES, sum(p.frames for p in presentations) / MOST_FILES)
     ends = itertools.accumulate(p.frames for p in presentations)
     groups = itertools.groupby(zip(presentations, ends, strict=True), key=lambda pair: int((pair[1] - 1) // per_part))
@@ -78,7 +83,7 @@ def split(presentations: Sequence[Presentation]) -> list[tuple[Presentation, ...
 
 
 def write(part: Part) -> None:
-    """Makes the records of a part; each of its two files appears whole or not at all."""
+    """Writes the records and the note of a part, both atomically."""
     counts, corrupt, missing, rows = collections.Counter(dict.fromkeys(COUNTS, 0)), [], [], []
     unfinished = part.path.with_name(f"{part.path.name}.tmp")
     with records.Writer(unfinished) as writer:
@@ -112,7 +117,7 @@ def _frames(
 def _crops(
     batch: list[tuple[Presentation, Frame]], crop: Crop, counts: collections.Counter
 ) -> Iterator[tuple[dict, dict]]:
-    """(columns, other features) of every frame of a batch."""
+    """Yields (columns, other features) of every frame of a batch."""
     boxes = [_annotated(frame, crop, counts) for _, frame in batch]
     searched = [frame.image for (p, frame), box in zip(batch, boxes, strict=True) if box is None and not p.cropped]
     detected = iter(faces.detect(searched))
@@ -138,7 +143,7 @@ def _crops(
 
 
 def _annotated(frame: Frame, crop: Crop, counts: collections.Counter) -> faces.Box | None:
-    """The part of the annotated box inside the frame, or None where the detector has to look."""
+    """Returns the annotated box, clipped to the frame, or None where the detector has to search."""
     if frame.box is None or crop.align or crop.boxes == "mtcnn":
         return None
     try:

@@ -1,12 +1,12 @@
-"""From a raw data set to records: detect, crop, store.
+"""Preparation of a raw data set: faces are detected, cropped and stored as records.
 
     python -m input_pipeline.prepare --dataset=NAME --raw_dir=RAW [--data_dir=data] [--size=224] [--scale=1.3]
                                      [--align] [--boxes=mtcnn] [--option KEY=VALUE ...] [--workers=N | --runner=...]
                                      [--changed=again]
 
-leaves the records (`records`) in DATA_DIR/face_crops/NAME-SIZEpx-SCALEx[-...]/1.1.0. The work is cut into parts
-(`parts`); until all are finished they lie beside it in 1.1.0.unfinished, and the same command continues
-from there. Who makes the parts (this process, N workers, Apache Beam) changes nothing in them.
+writes the records (`records`) to DATA_DIR/face_crops/NAME-SIZEpx-SCALEx[-...]/1.1.0. The work is divided into parts
+(`parts`); until all are finished they are in 1.1.0.unfinished, from which the same command resumes. The bytes do not
+depend on the runner of the parts (this process, N workers or Apache Beam).
 """
 
 import argparse
@@ -35,15 +35,15 @@ from input_pipeline import datasets, tables
 from input_pipeline.prepare import parts, raw, records, runners
 from input_pipeline.schema import Presentation
 
-MAX_CORRUPT = 0.01  # share of files that may be unreadable before the copy is taken for broken [C]
-FORMAT = 2  # of parts; a change of what they hold must change it
+MAX_CORRUPT = 0.01  # share of unreadable files above which preparation stops (our own choice)
+FORMAT = 2  # version of the content of parts
 
 
-CHANGED = ("error", "again", "keep")  # what to do where the raw files are no longer those of the records
+CHANGED = ("error", "again", "keep")  # what to do where the raw files have changed since the records were made
 
 
 class BrokenCopyError(ValueError):
-    """Too much of a raw data set cannot be read."""
+    """Too many files of a raw data set cannot be read."""
 
 
 def prepare(
@@ -58,19 +58,27 @@ def prepare(
     beam: Sequence[str] | None = None,
     **crop,
 ) -> records.Prepared:
-    """The records of `dataset` (a name in `datasets.READERS`), made first where no finished ones exist.
+    """Returns the records of `dataset`, a name in `datasets.READERS`; prepares them where they do not exist.
 
-    options: the reader's own. changed: what to do where files of `raw_dir` are new, removed or changed since the
-    records were made: 'error'; 'again', to prepare them anew; 'keep', to go on with the records as they are. crop:
-    fields of `parts.Crop`: size, scale, boxes, align. workers: processes; 1 works in this one. beam: the arguments of
-    an Apache Beam pipeline instead, such as ['--runner=DirectRunner']; its workers must see `raw_dir` and `data_dir`.
-    Object storage has no renames and locks: records there are only read.
-    ValueError or OSError for missing or wrong raw data or options, or no records there; BrokenCopyError, after removing
-    what was made, for a data set of which more than `max_corrupt` is unreadable. Stopped otherwise, it goes on when
-    called again. A second process that prepares the same records waits for the first.
+    Args:
+      dataset: name of the reader.
+      raw_dir: the raw data set; not needed once the records exist.
+      data_dir: folder of all records. Records on object storage, which lacks renames and locks, are only read.
+      options: options of the reader.
+      max_corrupt: largest share of unreadable files.
+      changed: what to do where files of `raw_dir` are new, removed or changed since the records were made: 'error';
+        'again', to prepare them again; 'keep', to use the records as they are.
+      workers: number of processes; 1 means this process.
+      beam: arguments of an Apache Beam pipeline to use instead, such as ['--runner=DirectRunner']; its workers must see
+        `raw_dir` and `data_dir`.
+      crop: fields of `parts.Crop`: size, scale, boxes, align.
+
+    Raises ValueError or OSError for missing or wrong raw data or options, and BrokenCopyError, after removing its work,
+    where more than `max_corrupt` of the files is unreadable. After any other stop, the same call resumes. A second
+    process that prepares the same records waits for the first.
     """
     if changed not in CHANGED:
-        raise ValueError(f"changed must be {', '.join(CHANGED[:-1])} or {CHANGED[-1]}, got {changed!r}")
+        raise ValueError(f"changed={changed!r}; expected {', '.join(CHANGED[:-1])} or {CHANGED[-1]}")
     crop = parts.Crop(**crop)
     directory = builder_dir(dataset, data_dir, crop, options)
     reader = datasets.get(dataset)
@@ -100,11 +108,11 @@ def prepare(
             _watch(dataset, work, runner, max_corrupt)
             _finish(unfinished, work, raw_dir, files, time.monotonic() - started)
         except BrokenCopyError:
-            shutil.rmtree(unfinished)  # what was skipped in it must be read again when it is mended
+            shutil.rmtree(unfinished)  # its finished parts lack files that may be repaired before the next call
             raise
         replaced = directory.with_name(f"{directory.name}.replaced")
         shutil.rmtree(replaced, ignore_errors=True)
-        if directory.exists():  # empty, or its raw files have changed
+        if directory.exists():  # an empty folder, or records of raw files that have changed
             directory.rename(replaced)
         unfinished.rename(directory)
         records.sync(directory.parent)
@@ -116,10 +124,9 @@ def prepare(
 def load(
     dataset: str, *, raw_dir: str = "", data_dir: str = "data", options: Mapping = {}, **crop
 ) -> records.Prepared | None:
-    """Finished records for exactly these settings, or None.
+    """Returns the finished records of these settings, or None.
 
-    `raw_dir` may be left out once the records exist. ValueError where it is given and they were made from another, or
-    its files have changed since.
+    Raises ValueError where `raw_dir` is given and the records were made from another folder or from other files.
     """
     crop = parts.Crop(**crop)
     directory, command = builder_dir(dataset, data_dir, crop, options), _command(dataset, data_dir, crop, options)
@@ -127,7 +134,7 @@ def load(
 
 
 def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) -> epath.Path:
-    """Where the records of these settings lie."""
+    """Returns the folder of the records of these settings."""
     config = f"{dataset}-{crop.size}px-{crop.scale:g}x"
     config += ("-aligned" if crop.align else "") + ("-mtcnn" if crop.boxes == "mtcnn" else "")
     config += getattr(datasets.get(dataset), "VERSION", "")
@@ -139,9 +146,9 @@ def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping)
 def _finished(
     directory: epath.Path, reader: ModuleType, raw_dir: str, changed: str, command: str
 ) -> records.Prepared | None:
-    """The finished records, if they are still those of the raw files; where not, as `changed` says.
+    """Returns the finished records if they match the raw files; otherwise acts by `changed`.
 
-    Records without a listing, and raw files that are not at hand, cannot be compared.
+    Records without a listing, and raw files that do not exist here, are not compared.
     """
     found = records.load(directory, raw_dir)
     if not (found and found.raw and raw_dir and os.path.exists(raw_dir)):
@@ -153,7 +160,7 @@ def _finished(
         what = raw.changes(raw.unpacked((directory / records.RAW_FILES).read_bytes()), now)
         raise ValueError(
             f"the raw files in {raw_dir} have changed since the records in {directory} were made: {what}; to prepare "
-            f"them anew: {command} --raw_dir={shlex.quote(raw_dir)} --changed=again; to go on with the records as they "
+            f"them again: {command} --raw_dir={shlex.quote(raw_dir)} --changed=again; to keep the records as they "
             f"are: the same with --changed=keep"
         )
     if changed == "again":
@@ -165,13 +172,13 @@ def _finished(
 
 
 def _listing(reader: ModuleType, raw_dir: str, directory: epath.Path) -> raw.Listing:
-    """The raw files as they are now, without records that lie among them."""
+    """Lists the current raw files, without records that may lie below the same folder."""
     named = reader.files(raw_dir) if hasattr(reader, "files") else ()
     return raw.listing(raw_dir, named, without=os.fspath(directory.parent.parent))
 
 
 def _command(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) -> str:
-    """The command that makes these records, but for the raw directory."""
+    """Returns the command that prepares these records, without --raw_dir."""
     flags = [f"--dataset={dataset}", f"--data_dir={data_dir}", f"--size={crop.size}", f"--scale={crop.scale:g}"]
     flags += ["--align"] * crop.align + [f"--boxes={crop.boxes}"] * (crop.boxes != "annotation")
     flags += [f"--option={name}={json.dumps(value)}" for name, value in options.items()]
@@ -180,7 +187,7 @@ def _command(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) ->
 
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Keeps other processes of this machine out; the lock goes with the process, however it ends."""
+    """Locks out other processes of this machine; the system releases the lock when the process ends."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with open(directory.with_name(".lock"), "w") as file:
         try:
@@ -194,14 +201,14 @@ def _alone(directory: Path) -> Iterator[None]:
 def _plan(
     unfinished: Path, presentations: Sequence[Presentation], crop: parts.Crop, files: raw.Listing | None
 ) -> list[parts.Part]:
-    """The parts of a data set; what an earlier run finished of the very same plan is kept."""
+    """Plans the parts of a data set; keeps the finished parts of an earlier run with the same plan."""
     groups = parts.split(presentations)
     facts = [FORMAT, crop, files and raw.digest(files), *((p.path, p.frames, p.columns()) for p in presentations)]
     facts += [importlib.metadata.version(package) for package in ("mtcnn", "opencv-python-headless")]
     plan = hashlib.sha256(repr(facts).encode()).hexdigest()
     note = unfinished / "parts" / "plan"
     if unfinished.exists() and not (note.exists() and note.read_text() == plan):
-        print(f"the raw data or the settings have changed: {unfinished} is made anew", file=sys.stderr)
+        print(f"the raw data or the settings have changed: {unfinished} is made again", file=sys.stderr)
         shutil.rmtree(unfinished)
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(plan)
@@ -212,7 +219,7 @@ def _plan(
 
 
 def _watch(dataset: str, work: list[parts.Part], runner: Iterator[parts.Part], max_corrupt: float) -> None:
-    """Lets the runner work, with a bar and the time left. BrokenCopyError where more than `max_corrupt` is corrupt."""
+    """Runs the parts with a progress bar; BrokenCopyError where more than `max_corrupt` of the files are corrupt."""
     finished = [part for part in work if part.finished]
     total, done = (sum(part.frames for part in some) for some in (work, finished))
     files = sum(len(part.presentations) for part in work)
@@ -222,14 +229,14 @@ def _watch(dataset: str, work: list[parts.Part], runner: Iterator[parts.Part], m
             corrupt += part.read_note()["corrupt"]
             if len(corrupt) > max_corrupt * files:
                 raise BrokenCopyError(
-                    f"data set '{dataset}': more than {max_corrupt:.0%} of its {files} files are corrupt; mend or "
-                    f"remove these and run again, or allow more with --max_corrupt:\n" + "\n".join(corrupt[:5])
+                    f"data set '{dataset}': more than {max_corrupt:.0%} of its {files} files are corrupt; repair or "
+                    f"remove them and run again, or allow more with --max_corrupt:\n" + "\n".join(corrupt[:5])
                 )
             bar.update(0 if part in finished else part.frames)
 
 
 def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, files: raw.Listing | None, seconds: float) -> None:
-    """From the notes of all parts: the table, TFDS's metadata and the summary."""
+    """Writes the table, TFDS's metadata and the summary from the notes of all parts."""
     notes = [part.read_note() for part in work]
     rows = [row | {"file": number} for number, note in enumerate(notes) for row in note["rows"]]
     corrupt = [message for note in notes for message in note["corrupt"]]
@@ -243,7 +250,7 @@ def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, files: raw.L
         "videos": int(table.groupby("dataset")["video"].nunique().sum()),
         **{name: counts[name] for name in parts.COUNTS},
         "files": len(work),
-        "seconds": round(seconds, 1),  # of the last run
+        "seconds": round(seconds, 1),  # duration of the last run
         "raw_dir": raw_dir and str(Path(raw_dir).resolve()),
         "corrupt": corrupt,
         "missing": [row for note in notes for row in note["missing"]],
@@ -258,7 +265,7 @@ def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, files: raw.L
 
 
 def _text(summary: Mapping, table: pd.DataFrame) -> str:
-    """The summary for people: counts, then videos and frames by split and species, then what was skipped."""
+    """Formats the summary as text: counts, videos and frames by split and species, and skipped files."""
     lines = [f"{name.replace('_', ' '):>16}  {summary[name]}" for name in ("videos", *parts.COUNTS)]
     by_species = table.groupby(["split", "species"]).agg(
         videos=("video", "nunique"), frames=("video", "size"), with_face=("found", "sum")
@@ -268,7 +275,7 @@ def _text(summary: Mapping, table: pd.DataFrame) -> str:
 
 
 def _option(text: str) -> tuple[str, object]:
-    """KEY=VALUE with VALUE read as JSON where it is (3, true, 0.5), else as the string that it is."""
+    """Parses KEY=VALUE, with VALUE as JSON where possible (3, true, 0.5), else as a string."""
     key, separator, value = text.partition("=")
     if not separator:
         raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE")
@@ -288,15 +295,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--align", action="store_true", help="turn and fit MTCNN's landmarks to ArcFace's template")
     parser.add_argument("--option", type=_option, action="append", default=[], help="KEY=VALUE for the reader")
     parser.add_argument("--max_corrupt", type=float, default=MAX_CORRUPT, help="share of files (default: %(default)s)")
-    parser.add_argument("--changed", default="error", help="where raw files have: error, again (anew) or keep records")
+    parser.add_argument("--changed", default="error", help="if raw files have changed: error, again or keep")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
-    parser.add_argument("--runner", help="an Apache Beam runner; what it needs beside goes after --")
+    parser.add_argument("--runner", help="an Apache Beam runner; its other arguments follow after --")
     parser.add_argument("beam", nargs="*", help=argparse.SUPPRESS)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line; exit code 1 and one message for bad input."""
+    """Runs the command line; ends with exit code 1 and one message for wrong input."""
     flags = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     try:

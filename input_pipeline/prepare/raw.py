@@ -1,6 +1,6 @@
-"""What the raw files of a data set were when its records were made: names, sizes and times, but no contents.
+"""Listings of the raw files of a data set: names, sizes and modification times, but no contents.
 
-The listing lies with the records, so that a later preparation notices new, removed and changed raw files.
+The listing is stored with the records, so that a later preparation detects new, removed and changed raw files.
 """
 
 import gzip
@@ -9,17 +9,17 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
-LEFTOVERS = {"__MACOSX", "Icon\r", "Thumbs.db", "desktop.ini"}  # of file managers, beside hidden files
-NAMED = 3  # files that a message names of each kind [C]
+LEFTOVERS = {"__MACOSX", "Icon\r", "Thumbs.db", "desktop.ini"}  # files of file managers, which are not hidden
+NAMED = 3  # files of each kind that a message names
 
 Listing = Mapping[str, tuple[int, int]]  # name relative to the raw directory -> bytes, time of the last change in ns
 
 
 def listing(raw_dir: str, files: Iterable[str] = (), without: str = "") -> Listing:
-    """All files below `raw_dir`, or of a `raw_dir` that is a file, that file and those that it names, `files`.
+    """Lists all files below `raw_dir`; where `raw_dir` is a file, that file and the `files` that it names.
 
-    Hidden files and folders and those that file managers leave are left out, as is the folder `without` (of records).
-    Links to folders are followed, each folder once. An entry that vanishes meanwhile is not listed.
+    Hidden files and folders, files of file managers and the folder `without` (of records) are left out. Links to
+    folders are followed, each folder once. An entry that disappears during the listing is left out.
     """
     if os.path.isdir(raw_dir):
         return dict(sorted(_below(raw_dir, "", os.path.realpath(without) if without else "", set())))
@@ -54,17 +54,17 @@ def digest(files: Listing) -> str:
 
 
 def packed(files: Listing) -> bytes:
-    """A listing as it is stored, compressed; the same listing, the same bytes."""
+    """Compresses a listing for storage; equal listings give equal bytes."""
     return gzip.compress(_encoded(files), mtime=0)
 
 
 def unpacked(content: bytes) -> Listing:
-    """The listing that `packed` was given."""
+    """Inverse of `packed`."""
     return {name: tuple(facts) for name, facts in json.loads(gzip.decompress(content)).items()}
 
 
 def changes(then: Listing, now: Listing) -> str:
-    """How `now` differs from `then`, in numbers and the first names: '2 new (a.png, b.png), 1 removed (c.png)'."""
+    """Describes how `now` differs from `then`: '2 new (a.png, b.png), 1 removed (c.png)'."""
     kinds = {
         "new": [name for name in now if name not in then],
         "removed": [name for name in then if name not in now],

@@ -1,4 +1,4 @@
-"""Who makes the parts of a data set: this process, several, or Apache Beam. Each yields a part when it is finished."""
+"""Runners that write the parts of a data set: local processes or Apache Beam. They yield each part when finished."""
 
 import concurrent.futures
 import multiprocessing
@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from input_pipeline.prepare import parts
 
-POLL = 0.5  # seconds between two looks at what Beam has finished
+POLL = 0.5  # seconds between two checks for parts that Beam has finished
 
 
 def with_workers(pending: Sequence[parts.Part], workers: int) -> Iterator[parts.Part]:
-    """`workers` processes of this machine; one works in this very process. OSError where one of them died."""
+    """Writes parts in `workers` local processes, or in this process for 1. Raises OSError where a worker died."""
     if workers <= 1 or len(pending) <= 1:
         for part in pending:
             parts.write(part)
             yield part
         return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit TensorFlow's locked threads
+    context = multiprocessing.get_context("spawn")  # a fork would inherit locks of TensorFlow's threads
     with concurrent.futures.ProcessPoolExecutor(min(workers, len(pending)), context) as pool:
         futures = {pool.submit(parts.write, part): part for part in pending}
         try:
@@ -25,16 +25,16 @@ def with_workers(pending: Sequence[parts.Part], workers: int) -> Iterator[parts.
                 yield futures[future]
         except concurrent.futures.process.BrokenProcessPool as error:
             raise OSError(
-                "a worker died, perhaps for lack of memory; what is finished is kept: run again with fewer --workers"
+                "a worker died, perhaps for lack of memory; finished parts are kept: run again with fewer --workers"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def with_beam(pending: Sequence[parts.Part], arguments: Sequence[str]) -> Iterator[parts.Part]:
-    """An Apache Beam pipeline with these arguments (['--runner=DirectRunner']); its workers see the same folders.
+    """Writes parts in an Apache Beam pipeline with these arguments, such as ['--runner=DirectRunner'].
 
-    ValueError where Beam is not installed.
+    The workers of the pipeline must see the same folders. Raises ValueError where Beam is not installed.
     """
     try:
         import apache_beam

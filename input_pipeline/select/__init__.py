@@ -1,0 +1,1 @@
+"""Selection of examples: protocols, roles, pairs for verification; may import `prepare` and the folders below."""

@@ -1,6 +1,6 @@
-"""A renderer of faces, cameras, prints and displays: the data set that comes with the code.
+"""The renderer of simulated faces, cameras, prints and displays; imports nothing else of the project.
 
-`render` draws pictures of presentations in the layout of OULU-NPU; see `scene`.
+`render` renders images of presentations in the structure of OULU-NPU; see `scene`.
 """
 
 from input_pipeline.simulate.scene import render

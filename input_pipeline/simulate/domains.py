@@ -1,9 +1,10 @@
-"""Families of people, cameras, lights and instruments that rehearse training on some data sets and testing on another.
+"""Simulated domains: families of people, cameras, lights and instruments for cross-domain protocols.
 
-Domain 0 is the set as it comes; domains 1 to 4 stand in for OULU-NPU (phones, three sessions), CASIA-FASD (old and new
-USB cameras, daylight, paper with cut-out eyes as the second print), Replay-Attack (a laptop's camera, a controlled lamp
-or a window behind the head) and MSU-MFSD (laptop and phone, indoor light). The people of one are in no other, and each
-was taken in one room a session. The figures say in which direction the sets differ, and are not measured from them [C].
+Domain 0 is the default set. Domains 1 to 4 imitate OULU-NPU (phones, three sessions), CASIA-FASD (old and new USB
+cameras, daylight, paper with cut-out eyes as the second print), Replay-Attack (a laptop's camera, a controlled lamp or
+a window behind the head) and MSU-MFSD (laptop and phone, indoor light). They share no people, and each has one room per
+session. The numbers follow the direction in which the real sets differ, but are not measured from them [C: our own
+choice].
 """
 
 import jax.numpy as jnp
@@ -13,8 +14,8 @@ DOMAINS = ("simulated", "simulated-oulu", "simulated-casia", "simulated-replay",
 CUT = ("simulated-casia", 3)  # domain and access whose print has holes for the eyes
 
 LIGHTS = np.array([[1, 2, 3], [1, 2, 3], [4, 2, 1], [6, 5, 1], [3, 1, 4]])  # kind of light by session: light.LIGHT
-ZOOM = np.array([0.0, 0.0, -0.05, -0.08, 0.05], np.float32)  # of the framing
-# Factors on what is drawn for a camera and an instrument, by domain.
+ZOOM = np.array([0.0, 0.0, -0.05, -0.08, 0.05], np.float32)  # added to the zoom of the framing
+# Factors on the drawn parameters of cameras and instruments, by domain.
 CAMERA = {
     "blur": (1.0, 0.8, 1.7, 2.2, 1.1),
     "noise": (1.0, 0.8, 1.5, 2.0, 1.1),
@@ -38,13 +39,13 @@ TOOL = {
 
 
 def number(name: str) -> int:
-    """Position in DOMAINS; ValueError for a name that is not there."""
+    """Returns the position of `name` in DOMAINS; ValueError for an unknown name."""
     if name not in DOMAINS:
         raise ValueError(f"simulated: unknown domain '{name}'; known: {', '.join(DOMAINS)}")
     return DOMAINS.index(name)
 
 
 def adapted(figures: dict, factors: dict, domain) -> dict:
-    """`figures` drawn for a camera or an instrument as they are in `domain` (0 to 4, traced or not)."""
+    """Applies the factors of `domain` (0 to 4, traced or not) to the drawn parameters `figures`."""
     own = {name: value * jnp.array(factors[name])[domain] for name, value in figures.items() if name in factors}
     return figures | own

@@ -1,8 +1,8 @@
-"""Randomness for images: hashed draws and noise, the same on every device and for every batch size.
+"""Random numbers and noise for images by hashing, identical on every device and for every batch size.
 
-A key is a uint32. An integer hash of key and position stands in for `jax.random` throughout: a picture holds a hundred
-thousand noisy pixels and a hundred parameters under a dozen keys, and with threefry these alone took 14 s to compile
-against well under one. Enough for pictures; not for cryptography or for long streams under one key [C].
+A key is a uint32. An integer hash of key and position replaces `jax.random` [C: our own choice]: an image needs a
+hundred thousand noisy pixels and a hundred parameters under a dozen keys, which took 14 s to compile with threefry and
+well under one with the hash. The hash is good enough for images, but not for cryptography or long streams of one key.
 """
 
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def mix(x):
 
 
 def fold(key, *numbers):
-    """A key of its own for each sequence of integers (Python's or traced), derived from `key`."""
+    """Derives a key from `key` and a sequence of integers (Python's or traced)."""
     key = jnp.asarray(key, jnp.uint32)
     for number in numbers:
         key = mix(mix(key ^ jnp.uint32(0x9E3779B9)) + jnp.asarray(number, jnp.uint32))
@@ -25,31 +25,31 @@ def fold(key, *numbers):
 
 
 def bits(key, shape: tuple[int, ...]):
-    """Random uint32 of a shape."""
+    """Random uint32 array of this shape."""
     place = jnp.arange(np.prod(shape, dtype=int), dtype=jnp.uint32).reshape(shape)
     return mix(mix(place + key) ^ key)
 
 
 def uniform(key, shape: tuple[int, ...], low=0.0, high=1.0):
-    """Uniform floats in [low, high) of a shape; the bounds broadcast against it."""
+    """Uniform floats in [low, high) of this shape; the bounds broadcast."""
     return low + (high - low) * ((bits(key, shape) >> 8).astype(jnp.float32) / (1 << 24))
 
 
 def white(key, shape: tuple[int, ...]):
-    """Noise of zero mean and unit variance, nearly normal: the sum of the four bytes of a hash (Irwin-Hall) [C]."""
+    """Nearly normal noise of zero mean and unit variance: the sum of the four bytes of a hash (Irwin-Hall) [C]."""
     words = bits(key, shape)
     total = sum((words >> shift) & jnp.uint32(255) for shift in (0, 8, 16, 24))
     return (total.astype(jnp.float32) - 510.0) / 147.8
 
 
 def draw(key, ranges: dict[str, tuple[float, float]]) -> dict:
-    """Uniform draws, one scalar a name: `ranges` maps a name to (low, high)."""
+    """Draws a uniform scalar for each name of `ranges`, {name: (low, high)}."""
     low, high = jnp.array(list(ranges.values())).T
     return dict(zip(ranges, uniform(key, (len(ranges),), low, high), strict=True))
 
 
 def value_noise(seed, x, y):
-    """Smooth noise in [-1, 1] with one knot a unit of x and of y; seed, x and y broadcast."""
+    """Smooth noise in [-1, 1] with a knot per unit of x and y; seed, x and y broadcast."""
     x0, y0 = jnp.floor(x), jnp.floor(y)
     fx, fy = x - x0, y - y0
     fx, fy = (f * f * (3.0 - 2.0 * f) for f in (fx, fy))

@@ -1,9 +1,9 @@
-"""One presentation, from its name to its picture: a face before a camera, or a face, camera, instrument and camera.
+"""Rendering of presentations: a face in front of a camera, or its photograph on an instrument in front of a second one.
 
-The set is shaped like OULU-NPU: six phones, three sessions, five accesses (1 live, 2 and 3 prints by two printers, 4
-and 5 replays on two displays). Every key comes from what it describes (the user alone for the identity; user and
-session for clothes, and the phone for the room; the video; the frame), and live faces and attacks draw from the same
-ranges. What an attack shows was taken in a room of its own and in good light, as attackers choose it.
+The set has the structure of OULU-NPU: six phones, three sessions, five accesses (1 live, 2 and 3 prints by two
+printers, 4 and 5 replays on two displays). The key of each draw derives from what it describes: the user for the
+identity, user and session for clothes, user, session and phone for the room, the video, the frame. Live faces and
+attacks draw from the same ranges. The photograph that an attack shows was taken in another room and in good light.
 """
 
 import functools
@@ -23,12 +23,12 @@ from input_pipeline.simulate.people.person import CLOTHES, moment, person
 
 PHONES, SESSIONS, ACCESSES, USERS = 6, 3, 5, 55
 PEOPLE = 999  # users beyond the 55 of OULU-NPU are further people
-CHUNK = 8  # pictures compiled together; results do not depend on how a request is split into chunks
-REQUEST = 64  # pictures best asked for together: most chunks are full, of live faces and of attacks
-SMALLEST = 32  # side of a picture in pixels
-GOOD_LIGHT = 7  # kind of `light.LIGHT` in which the pictures that attacks show were taken
-# Errors of automatic exposure and white balance, factors on a camera's figures, for live faces and attacks alike. Twice
-# as wide they make the set harder (docs/simulator.md).
+CHUNK = 8  # images per compiled call; results do not depend on the division into chunks
+REQUEST = 64  # recommended number of images per request, for which most chunks are full
+SMALLEST = 32  # smallest side of an image in pixels
+GOOD_LIGHT = 7  # kind of `light.LIGHT` for the photographs that attacks show
+# Errors of automatic exposure and white balance: factors on a camera's parameters, the same for live faces and attacks.
+# Ranges twice as wide make the set harder (docs/simulator.md).
 ERRORS = {
     "red": (0.93, 1.08),
     "blue": (0.88, 1.14),
@@ -40,13 +40,13 @@ ERRORS = {
 
 
 def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
-    """Everything drawn for one picture, as nested dicts of scalars and small arrays; all arguments are integers.
+    """Draws all parameters of one image, as nested dicts of scalars and small arrays; all arguments are integers.
 
-    `who` depends on the user, `clothes` on the session too, `room` (a key) on the phone as well, see `_room`; `light`,
-    `now` (pose, framing, expression) and `camera` are those of the picture, whatever its access; `source_light`,
-    `source_room`, `source_camera` and `tool` describe how the picture that an attack shows came about. A printed
-    picture keeps its pose through the frames of a video. `attacker` is who looks through the holes of a cut-out, with
-    the eyes where the holes are. `domain` (0 to 4) is that of `domains.DOMAINS`, and `seed` its own (`_seed`).
+    `who` depends on the user, `clothes` also on the session, `room` (a key) also on the phone (`_room`). `light`, `now`
+    (pose, framing, expression) and `camera` belong to the image, for any access. `source_light`, `source_room`,
+    `source_camera` and `tool` belong to the photograph that an attack shows and to its instrument. A print keeps its
+    pose through the frames of a video. `attacker` is the person behind the holes of a cut-out, with the eyes at the
+    holes. `domain` (0 to 4) is a position in `domains.DOMAINS`, and `seed` the seed of that domain (`_seed`).
     """
     home = fold(seed, 1, user, session)
     video = fold(seed, 2, user, phone, session, access)
@@ -76,16 +76,16 @@ def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
 
 
 def _room(seed, domain, session, own):
-    """The key of a room: a set that stands in for another was taken in one a session, as sets are; else its `own`."""
+    """Returns the key of a room: domains after the first have one room per session, as real sets; else `own`."""
     return jnp.where(domain > 0, fold(seed, 4, session), own)
 
 
 def _seed(seed: int, domain: int):
-    """The seed of a domain's people and pictures; domain 0 keeps the seed as it is."""
+    """Returns the seed of a domain's people and images; domain 0 keeps the seed."""
     return fold(seed, 99, domain) if domain else jnp.uint32(seed)
 
 
-# Stages, compiled apart: together they took XLA minutes where they take seconds each.
+# The stages are compiled separately, each in seconds; together XLA took minutes.
 @jax.jit
 def _draw(numbers, seed, domain):
     return jax.vmap(lambda *n: parameters(*n, seed=seed, domain=domain))(*numbers)
@@ -101,7 +101,7 @@ def _rooms(keys, light, size):
 
 @functools.partial(jax.jit, static_argnames="size")
 def _heads(who, p, light, room, size):
-    """Heads before a room [n, size, size, 3] in linear light."""
+    """Renders heads in front of a room: [n, size, size, 3] in linear light."""
     return jax.vmap(functools.partial(face.render, size=size))(who, p["now"], p["clothes"], light, room)
 
 
@@ -115,19 +115,19 @@ _first_photograph = jax.jit(jax.vmap(camera.photograph))
 
 @jax.jit
 def _present(shot, p, room):
-    """What attacks send to the sensor of the second camera [n, OVERSAMPLE size, OVERSAMPLE size, 3]."""
+    """Light of attacks on the sensor of the second camera, [n, OVERSAMPLE size, OVERSAMPLE size, 3]."""
     count = camera.OVERSAMPLE * shot.shape[1]
 
     def one(shot, p, room):
         lens = p["camera"]["blur"] * count / camera.REFERENCE
         return instruments.present(shot, p["tool"], p["light"], room, count, lens)
 
-    return jax.lax.map(lambda picture: one(*picture), (shot, p, room))  # a map computes print or display, not both
+    return jax.lax.map(lambda picture: one(*picture), (shot, p, room))  # a map runs only the branch of each instrument
 
 
 @jax.jit
 def _before_sensor(live, tool):
-    """The same for a live face: seen through the lens and from the distance that an instrument would be."""
+    """Light of a live face on the sensor, through the same lens and from the same distance as an instrument."""
     count = camera.OVERSAMPLE * live.shape[1]
     return jax.vmap(lambda image, view: instruments.sample(image, *instruments.plane(view, count)))(live, tool)
 
@@ -143,12 +143,12 @@ def _photograph(live, shown, amount, p, size):
 
 
 def _first(attack, source, second):
-    """What the first picture of each presentation was taken with: for an attack the `source`'s."""
+    """Selects the parameters of each presentation's first photograph: `source` for attacks, else `second`."""
     return jax.tree.map(lambda a, b: jnp.where(attack.reshape(-1, *[1] * (a.ndim - 1)), a, b), source, second)
 
 
 def _pictures(numbers, size, seed, domain, cue):
-    """One chunk of pictures, uint8 [n, size, size, 3]."""
+    """Renders one chunk of images, uint8 [n, size, size, 3]."""
     p, attack = _draw(numbers, _seed(seed, domain), domain), numbers[3] > 1
     first = {name: _first(attack, p[f"source_{name}"], p[name]) for name in ("light", "room")}
     head = _heads(p["who"], p, first["light"], _rooms(first["room"], first["light"], size), size)
@@ -157,7 +157,7 @@ def _pictures(numbers, size, seed, domain, cue):
     if attack.any():
         room = _rooms(p["room"], p["light"], size)
         shown = _present(_first_photograph(head, p["source_camera"], p["source_noise"]), p, room)
-        if cue < 1.0:  # then something is seen of the face itself, before this camera
+        if cue < 1.0:  # the blend shows the bare face in front of this camera
             live = _before_sensor(_heads(p["who"], p, p["light"], room, size), p["tool"])
         cut = (numbers[3] == domains.CUT[1]) & (domains.DOMAINS[domain] == domains.CUT[0])
         if cut.any():
@@ -170,18 +170,18 @@ def _pictures(numbers, size, seed, domain, cue):
 def render(
     user, phone, session, access, frame=0, *, size: int = 96, seed: int = 0, cue: float = 1.0, domain: int = 0
 ) -> np.ndarray:
-    """Pictures of presentations: uint8 [n, size, size, 3], RGB, face crops of about 1.3 x the face box.
+    """Renders images of presentations: uint8 [n, size, size, 3], RGB, face crops of about 1.3 x the face box.
 
     `user` (1 to 999), `phone` (1 to 6), `session` (1 to 3), `access` (1 live, 2-3 print, 4-5 replay) and `frame` (from
-    0) are integers or integer arrays that broadcast to [n]. The same arguments give the same bytes, however they are
-    batched. `cue` blends between the bare face (0: an attack looks live) and the full attack (1). `domain` (0 to 4) is
-    a position in `domains.DOMAINS`. Raises ValueError for a number out of range or a size below 32.
+    0) are integers or integer arrays that broadcast to [n]. Equal arguments give equal bytes in any batch. `cue` blends
+    between the bare face (0: an attack looks live) and the full attack (1). `domain` (0 to 4) is a position in
+    `domains.DOMAINS`. Raises ValueError for a number out of range or a size below 32.
     """
     numbers = _checked(user, phone, session, access, frame)
     if size < SMALLEST:
         raise ValueError(f"simulate.render: size must be at least {SMALLEST} pixels, got {size}")
     out = np.zeros((numbers[0].size, size, size, 3), np.uint8)
-    for kind in (False, True):  # chunks of live faces alone skip the instrument
+    for kind in (False, True):  # chunks without attacks skip the instrument
         rows = np.flatnonzero((numbers[3] > 1) == kind)
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
@@ -191,16 +191,16 @@ def render(
 
 
 def attributes(user, phone=1, session=1, access=1, frame=0, *, seed: int = 0, domain: int = 0) -> dict[str, np.ndarray]:
-    """What is drawn in the pictures that `render` gives for the same arguments: CelebA's names -> int32 [n], 0 or 1.
+    """Returns the attributes of the faces that `render` renders: {CelebA's name: int32 [n], 0 or 1}.
 
-    Names: see `attributes.attributes`. Expressions belong to the picture, all else to the user. ValueError as there.
+    Names: see `attributes.attributes`. Expressions belong to the image, all others to the user. Raises as `render`.
     """
     p = _draw([a.astype(np.int32) for a in _checked(user, phone, session, access, frame)], _seed(seed, domain), domain)
     return {name: np.asarray(value) for name, value in _attributes(p["who"], p["now"]).items()}
 
 
 def _checked(*numbers) -> list[np.ndarray]:
-    """User, phone, session, access and frame as arrays of one shape; ValueError, naming the one out of range."""
+    """Broadcasts user, phone, session, access and frame; ValueError names the one out of range."""
     numbers = np.broadcast_arrays(*(np.atleast_1d(a) for a in numbers))
     limits = {"user": PEOPLE, "phone": PHONES, "session": SESSIONS, "access": ACCESSES}
     for (name, high), values in zip(limits.items(), numbers, strict=False):

@@ -1,4 +1,7 @@
-"""The contact sheet docs/faces.jpg: `python -m input_pipeline.simulate.sheet [path]`. 64 live faces, 64 attacks."""
+"""Writes the contact sheet docs/faces.jpg, 64 live faces and 64 attacks.
+
+python -m input_pipeline.simulate.sheet [path]
+"""
 
 import sys
 
@@ -8,11 +11,11 @@ import numpy as np
 from input_pipeline.simulate.scene import render
 
 SIDE, TILE, GAP, QUALITY = 8, 96, 12, 85
-RENDERED = 192  # rendered at twice the tile's side, so that it shows what a face crop holds
+RENDERED = 192  # rendered at twice the side of a tile, and then averaged
 
 
 def sheet() -> np.ndarray:
-    """Live faces on the left, attacks (columns: two printers, two displays, twice) on the right: uint8 [h, w, 3]."""
+    """Renders live faces on the left and attacks on the right (columns: two printers, two displays, twice), uint8."""
     users = np.arange(SIDE * SIDE) % 55 + 1
     phones, sessions = users % 6 + 1, users % 3 + 1
 

@@ -1,4 +1,4 @@
-"""What a video set says of its videos: in the names of their files, and in face files beside them."""
+"""Metadata of video data sets: in the names of the videos, and in face files beside them. [C] marks our own choices."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,10 +8,10 @@ from input_pipeline.schema import Box, Presentation
 
 
 def videos(name: str, raw_dir: str, folders: Iterable[str], suffixes: Sequence[str], tree: str) -> list[Path]:
-    """The files of these `suffixes` (lower case, any case on disk) below each of `folders`, in the order of the paths.
+    """Lists the files with these `suffixes` (lower case; any case on disk) below `folders`, sorted by path.
 
     Hidden files are left out: archives packed on a Mac hold a `._NAME.mov` beside each video.
-    NotADirectoryError for a missing folder and ValueError for one without videos, both showing the expected `tree`.
+    Raises NotADirectoryError for a missing folder and ValueError for one without videos; both show the expected `tree`.
     """
     found = []
     for root in (Path(raw_dir, folder) for folder in folders):
@@ -25,19 +25,19 @@ def videos(name: str, raw_dir: str, folders: Iterable[str], suffixes: Sequence[s
 
 
 def fields(name: str, raw_dir: str, path: Path, patterns: Sequence[str], example: str) -> dict[str, str | None]:
-    """The named groups of the first of `patterns` that fits the path below `raw_dir`, without its suffix.
+    """Returns the named groups of the first of `patterns` that matches the path below `raw_dir` without its suffix.
 
-    ValueError, naming the file and an `example`, where none does.
+    Raises ValueError, with the file and an `example`, where none matches.
     """
     stem = path.relative_to(raw_dir).with_suffix("").as_posix()
     for pattern in patterns:
         if match := re.fullmatch(pattern, stem, re.ASCII):
             return match.groupdict()
-    raise ValueError(f"{path} is no {name} video: expected a name such as {example}; rename it or move it elsewhere")
+    raise ValueError(f"{path} is no {name} video: expected a name such as {example}; rename or move the file")
 
 
 def unique(name: str, presentations: Iterable[Presentation]) -> list[Presentation]:
-    """The presentations as a list; ValueError, naming both files, where two are the same video."""
+    """Returns the presentations as a list; raises ValueError, with both files, where two are the same video."""
     first: dict[str, Presentation] = {}
     for presentation in presentations:
         other = first.setdefault(presentation.video, presentation)
@@ -49,13 +49,16 @@ def unique(name: str, presentations: Iterable[Presentation]) -> list[Presentatio
 
 
 def read_boxes(path: Path, *, numbered: bool = True, corners: bool = False) -> dict[int, Box]:
-    """Frame number -> face box of a `.face` file, one line a frame, spaces or commas between the numbers.
+    """Reads a `.face` file with one line per frame and spaces or commas between the numbers: {frame number: face box}.
 
-    numbered: a line begins with its frame's number; else frame 0 is the first line. corners: `left top right bottom`
-    instead of `x y w h`; both in pixels. What follows in a line (eyes) is not read.
-    Lines of zeros mean that there is no face; they, and lines that are no such numbers (a header, the end of a file
-    that was cut off), are left out [C]: the detector looks there, if no neighbour has a box. Other boxes come as they
-    are, right or wrong. No file: no boxes.
+    Args:
+      path: the file; where it does not exist, there are no boxes.
+      numbered: whether a line begins with the number of its frame; otherwise the first line is frame 0.
+      corners: whether a box is `left top right bottom` instead of `x y w h`, in pixels.
+
+    Further numbers of a line (eyes) are ignored. Lines of zeros mean that there is no face. They, and lines without
+    numbers (a header, the end of a truncated file), are left out [C], and the detector searches these frames unless a
+    neighbouring frame has a box. Boxes are not checked.
     """
     boxes: dict[int, Box] = {}
     for number, line in enumerate(path.read_text(errors="replace").splitlines() if path.is_file() else ()):

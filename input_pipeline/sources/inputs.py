@@ -1,6 +1,7 @@
-"""What a person wants scored: images, videos, folders of them, a webcam. What a file is its content says, not its name.
+"""Inputs to score: images, videos, folders of them, a webcam. The content of a file decides its type, not its name.
 
-Nothing here stops at a file that cannot be read: it is an input with an error.
+A file that cannot be read is an input with an error; it does not stop the others. [S] marks what a source states, [C]
+our own choice.
 """
 
 import functools
@@ -15,37 +16,39 @@ from input_pipeline.schema import Frame
 from input_pipeline.sources import media
 
 WEBCAM = "webcam:"
-STRIDE = 5  # frames of a webcam from one that is taken to the next: a sixth of a second [C]
-# How AVI, MP4 and QuickTime, Matroska and WebM begin [S, their specifications]. FFmpeg is shown nothing else: it opens
-# play lists, too, and fetches what they name. HEIF has MP4's boxes, and holds a picture in tiles.
+STRIDE = 5  # every fifth frame of a webcam is taken: one in a sixth of a second [C]
+# First bytes of AVI, MP4 and QuickTime, Matroska and WebM [S, their specifications]. FFmpeg gets no other files, as it
+# would also open play lists and fetch the addresses in them. HEIF has MP4's boxes, but holds a still image in tiles.
 VIDEO = re.compile(
     rb"RIFF....AVI |....ftyp(?!avi[fs]|he[iv]|m[is]f1)|....(moov|mdat|wide|free|skip)|\x1aE\xdf\xa3", re.S
 )
 
 
 class Input(NamedTuple):
-    """An image, a video or a webcam under the `name` it was asked for by; `load()` yields its frames as a
-    `Presentation`'s does, and may raise anything: decoders of damaged files do."""
+    """An image, a video or a webcam, with the `name` by which it was given.
+
+    `load()` yields its frames as `Presentation.load` does, and may raise any exception of a decoder.
+    """
 
     name: str
     load: Callable[[], Iterator[Frame]]
 
 
 def find(paths: Iterable[str], frames: int = media.FRAMES) -> list[Input]:
-    """The inputs that `paths` name: files, webcams (`webcam:0`), and all files below folders, in the order of names.
+    """Returns the inputs for `paths`: files, webcams (`webcam:0`), and all files below folders, sorted by name.
 
-    `frames` are taken of a video, evenly spaced. Links are followed, each folder is entered once, hidden files are
-    left out [C]: Macs and cameras leave them. What is not there is an input that cannot be read.
+    A video gives `frames` evenly spaced frames. Links are followed, each folder is entered once, and hidden files,
+    which Macs and cameras leave, are skipped [C]. A path that does not exist is an input that cannot be read.
     """
     return [found for path in paths for found in _below(path, frames)]
 
 
 def frames_of(source: Input) -> Iterator[tuple[Frame | None, str]]:
-    """(frame, '') for each frame of `source`; where it cannot be read, or not to its end, (None, why) at last."""
+    """Yields (frame, '') for each frame of `source`, and a last (None, reason) where it cannot be read to its end."""
     try:
         for frame in source.load():
             yield frame, ""
-    except Exception as error:  # whatever a decoder raises
+    except Exception as error:  # decoders raise exceptions of many types
         reason = str(error).removeprefix(f"{os.path.abspath(source.name)}: ").removeprefix(f"{source.name}: ")
         yield None, reason or type(error).__name__
 
@@ -67,11 +70,11 @@ def _below(path: str, frames: int) -> Iterator[Input]:
     yield from (Input(name, functools.partial(_file_frames, name, frames)) for name in names)
     yield from (Input(error.filename, functools.partial(_refuse, error)) for error in failures)
     if not names and not failures:
-        yield Input(path, functools.partial(_refuse, ValueError("the folder holds no file")))
+        yield Input(path, functools.partial(_refuse, ValueError("the folder contains no file")))
 
 
 def _first(folder: str, entered: set[str]) -> bool:
-    """Whether `folder` was not `entered` before, by whatever link; it now is."""
+    """Returns whether `folder` was not yet `entered`, by any link, and adds it to `entered`."""
     real = os.path.realpath(folder)
     is_first = real not in entered
     entered.add(real)
@@ -80,7 +83,7 @@ def _first(folder: str, entered: set[str]) -> bool:
 
 def _file_frames(path: str, frames: int) -> Iterator[Frame]:
     if not os.path.isfile(path):
-        raise FileNotFoundError("no such file" if not os.path.exists(path) else "not a file of images or videos")
+        raise FileNotFoundError("no such file" if not os.path.exists(path) else "not a regular file")
     with open(path, "rb") as file:
         is_video = VIDEO.match(file.read(16))
     yield from (media.video_frames if is_video else media.image_frames)(path, frames)
@@ -95,7 +98,7 @@ def _webcam_frames(name: str, frames: int) -> Iterator[Frame]:
         for number in range(1, STRIDE * frames + 1):
             found, image = capture.read()
             if not found:
-                raise ValueError(f"webcam {camera} gives no picture; is it there, and does no other program use it?")
+                raise ValueError(f"webcam {camera} gives no image; check that it exists and no other program uses it")
             if number % STRIDE == 0:
                 yield Frame(number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
     finally:

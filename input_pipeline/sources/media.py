@@ -1,4 +1,4 @@
-"""Image and video files: decoding, upright, and the choice of frames."""
+"""Image and video files: decoding in upright orientation, and the choice of frames. [C] marks our own choices."""
 
 import contextlib
 import functools
@@ -15,40 +15,33 @@ from input_pipeline.schema import Box, Frame
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".webp"}
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
-FORMATS = (
-    "BMP",
-    "GIF",
-    "JPEG",
-    "PNG",
-    "PPM",
-    "TIFF",
-    "WEBP",
-)  # of Pillow: others run programs, or are rarely tested [C]
-ANIMATED = ("GIF", "PNG", "WEBP")  # whose pages are a film; those of TIFF and of a phone's MPO are not
-# Most pixels of the frames that are decoded of one file, up to the last that is taken: files of a few kB may unfold to
-# hours of work. Two cores decode 0.3 billion a second of a GIF and 1 billion of a video. [C]
+# Formats that Pillow may open [C]: its other decoders run programs or are rarely tested.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+ANIMATED = ("GIF", "PNG", "WEBP")  # formats whose pages are frames of a film, unlike the pages of TIFF and MPO
+# Limits on the pixels decoded from one file, up to the last frame taken [C]: a file of a few kB may take hours to
+# decode. Two cores decode 0.3 billion pixels a second of a GIF and 1 billion of a video.
 ANIMATION_PIXELS = 2_000_000_000  # 33 seconds of 1080p at 30 frames a second
-VIDEO_PIXELS = 50_000_000_000  # 13 minutes of it
-FRAMES = 8  # of a video, by default (EVALUATION: n a video, evenly spaced)
-NEAR = 15  # a face stays near its annotated place for so many frames: half a second [C]
+VIDEO_PIXELS = 50_000_000_000  # 13 minutes of 1080p at 30 frames a second
+FRAMES = 8  # evenly spaced frames per video, by default
+NEAR = 15  # frames, half a second, for which a face is assumed to stay near its annotated box [C]
 
 
 def load_image(path: str | Path) -> np.ndarray:
-    """The image file at `path` as RGB uint8 [h, w, 3], turned upright as its EXIF orientation says.
+    """Decodes the image file at `path` to RGB uint8 [h, w, 3], upright by its EXIF orientation.
 
-    Pillow rather than OpenCV, which fills the missing part of a truncated file with grey and says nothing. The first
-    frame of an animated one; 16 bits become the upper 8; transparency is left out [C].
-    FileNotFoundError for an absent file; ValueError, naming the file, for a corrupt one, and, before it is decoded, for
-    one of more pixels than Pillow takes for safe (89 million).
+    An animated image gives its first frame, 16-bit images the upper 8 bits; transparency is dropped [C]. The decoder is
+    Pillow, because OpenCV fills the missing part of a truncated file with grey without an error.
+    Raises FileNotFoundError for a missing file, and ValueError, with its name, for a corrupt file or, before decoding,
+    for an image with more pixels than Pillow considers safe (89 million).
     """
     with _opened(path) as image:
         return _rgb(image)
 
 
 def image_frames(path: str | Path, frames: int = FRAMES) -> Iterator[Frame]:
-    """The one frame of an image file, or `frames` of an animated one, spaced as of a video [C].
+    """Yields the frame of an image file, or `frames` frames of an animated image, spaced as in a video [C].
 
-    Errors are those of `load_image`, and ValueError, before anything is decoded, for more than `ANIMATION_PIXELS`.
+    Raises as `load_image` does, and ValueError, before decoding, for more than `ANIMATION_PIXELS`.
     """
     with _opened(path) as image:
         wanted = evenly(image.n_frames if image.format in ANIMATED else 1, frames)
@@ -60,7 +53,7 @@ def image_frames(path: str | Path, frames: int = FRAMES) -> Iterator[Frame]:
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """The image file, not yet decoded, closed in the end; what goes wrong meanwhile is an error as of `load_image`."""
+    """Opens an image file without decoding it; errors of Pillow, also in the body, are raised as in `load_image`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -73,7 +66,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise ValueError(f"{path}: not a readable image (of no format among {', '.join(FORMATS)})") from error
     except (
         OSError,
-        SyntaxError,  # of a PNG
+        SyntaxError,  # Pillow's PNG decoder
         ValueError,
         Image.DecompressionBombError,
         Image.DecompressionBombWarning,
@@ -83,28 +76,28 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
 
 def _rgb(image: Image.Image) -> np.ndarray:
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)  # which copies upright ones, too
+        image = ImageOps.exif_transpose(image)  # would also copy an upright image
     if image.mode in ("I", "F"):
-        raise ValueError("32 bits a pixel do not say what is white; save it with 8 or 16")
-    if image.mode.startswith("I;16"):  # which Pillow clips at 255
+        raise ValueError("images with 32 bits a channel have no defined white level; save it with 8 or 16 bits")
+    if image.mode.startswith("I;16"):  # Pillow's conversion would clip at 255
         return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
     if "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns of a palette that goes to RGB at once
+        image = image.convert("RGBA")  # Pillow warns where a palette is converted to RGB directly
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _check_pixels(wanted: tuple[int, ...], width: float, height: float, most: int) -> None:
-    """ValueError where the frames up to the last of `wanted`, in ascending order, have more than `most` pixels."""
+    """Raises ValueError where the frames up to the last of `wanted` (ascending) have more than `most` pixels."""
     frames = wanted[-1] + 1
     if frames * width * height > most:
         raise ValueError(
             f"{frames} frames of {width:.0f} x {height:.0f} pixels would be decoded, {frames * width * height:.2g} "
-            f"pixels; expected at most {most:.2g}: scale it down or cut it"
+            f"pixels; expected at most {most:.2g}: scale it down or shorten it"
         )
 
 
 def image_frame(path: str | Path, annotation: Callable[[], Box | None] | None = None) -> Iterator[Frame]:
-    """The one frame of an image file; `annotation()` returns its face box, or None."""
+    """Yields the frame of an image file; `annotation()` returns its face box, or None."""
     image = load_image(path)
     yield Frame(0, image, annotation() if annotation else None)
 
@@ -112,28 +105,29 @@ def image_frame(path: str | Path, annotation: Callable[[], Box | None] | None = 
 def video_frames(
     path: str | Path, frames: int = FRAMES, annotation: Callable[[], Mapping[int, Box]] | None = None
 ) -> Iterator[Frame]:
-    """`frames` evenly spaced frames of a video (all of a shorter one), upright, in order.
+    """Yields `frames` evenly spaced frames of a video, upright and in order; all frames of a shorter video.
 
-    Frame numbers, from 0, are the centres of `frames` equal spans [C]: they keep clear of the ends, where the length
-    in a file's header may exceed by a frame or two what can be decoded. The file is read forward, because OpenCV's
-    seek may stop at a neighbouring frame. OpenCV turns frames as the file's metadata says.
-    annotation: returns frame number -> face box; a frame gets the box of the nearest annotated frame within `NEAR`.
-        A video that is turned gets none [C]: published boxes of such videos (six of MSU-MFSD) are in doubt whether
-        they refer to the frame before or after it is turned.
-    FileNotFoundError for an absent file. ValueError, naming file and frame, where a frame cannot be decoded; at once
-    where the frames up to the last one that is taken have more than `VIDEO_PIXELS`.
+    Frame numbers, from 0, are the centres of `frames` equal spans [C]. They avoid the end of the file, whose header may
+    count a frame or two more than can be decoded. The file is read forward, because OpenCV's seek may stop at a
+    neighbouring frame. OpenCV rotates the frames by the file's metadata.
+
+    annotation: returns {frame number: face box}; a frame gets the box of the nearest annotated frame within `NEAR`.
+        A rotated video gets none [C]: for published boxes of such videos (six of MSU-MFSD) it is not known whether they
+        refer to the frame before or after the rotation.
+    Raises FileNotFoundError for a missing file; ValueError, with the file and frame, where a frame cannot be decoded,
+    and, before decoding, where the frames up to the last one taken have more than `VIDEO_PIXELS`.
     """
-    path = os.path.abspath(path)  # FFmpeg takes what precedes a colon for a protocol
+    path = os.path.abspath(path)  # FFmpeg would read text before a colon as a protocol
     if not os.path.exists(path):
         raise FileNotFoundError(path)
     if any("\ud800" <= letter <= "\udfff" for letter in path):  # OpenCV would crash
         raise ValueError(f"{path!r}: OpenCV opens no video whose name is not UTF-8; rename it")
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)  # named, else digits in a path pass for an image sequence
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)  # other backends read digits in a path as an image sequence
     try:
         length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         wanted = evenly(length, frames)
         if not wanted:
-            raise ValueError(f"{path}: cannot be opened as a video; copy it anew")
+            raise ValueError(f"{path}: cannot be opened as a video; copy it again")
         width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
         if width * height > Image.MAX_IMAGE_PIXELS:
             raise ValueError(f"{path}: its frames have more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down")
@@ -149,7 +143,7 @@ def video_frames(
                 found, image = capture.retrieve()
             if not found:
                 raise ValueError(
-                    f"{path}: frame {number} of {length} cannot be decoded; the file is cut off: copy it anew"
+                    f"{path}: frame {number} of {length} cannot be decoded; the file is truncated: copy it again"
                 )
             if image is not None:
                 yield Frame(number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), nearest(boxes, number))
@@ -158,13 +152,13 @@ def video_frames(
 
 
 def evenly(length: int, frames: int) -> tuple[int, ...]:
-    """The numbers of `frames` evenly spaced frames of `length`, ascending; all of them where it has no more."""
+    """Returns the numbers of `frames` evenly spaced frames out of `length`, ascending; all where there are no more."""
     taken = max(0, min(frames, length))
     return tuple((2 * i + 1) * length // (2 * taken) for i in range(taken))
 
 
 def nearest(boxes: Mapping[int, Box], number: int) -> Box | None:
-    """The box of the annotated frame nearest to `number` (the earlier of two), None beyond `NEAR` frames."""
+    """Returns the box of the annotated frame nearest to `number` (the earlier of two), None beyond `NEAR` frames."""
     if not boxes:
         return None
     annotated = min(boxes, key=lambda other: (abs(other - number), other))
@@ -172,13 +166,13 @@ def nearest(boxes: Mapping[int, Box], number: int) -> Box | None:
 
 
 def loader(path: str | Path, frames: int = FRAMES) -> tuple[Callable[[], Iterator[Frame]], int]:
-    """(`load`, the number of frames) of an image or a video file without annotation, by its suffix."""
+    """Returns (`load`, number of frames) for an image or video file without annotation, by its suffix."""
     if Path(path).suffix.lower() in VIDEO_SUFFIXES:
         return functools.partial(video_frames, str(path), frames), frames
     return functools.partial(image_frame, str(path)), 1
 
 
 def check_frames(name: str, frames: int) -> None:
-    """ValueError unless the option `frames` of data set `name` is a whole number of at least one."""
+    """Raises ValueError unless the option `frames` of data set `name` is a whole number of at least one."""
     if not isinstance(frames, int) or isinstance(frames, bool) or frames < 1:
-        raise ValueError(f"{name}: expected a whole number frames >= 1, got frames={frames!r}")
+        raise ValueError(f"{name}: frames={frames!r}; expected a whole number, 1 or more")

@@ -1,0 +1,1 @@
+"""Batches from records: decoding, augmentation, simulated attacks; may import `select` and the folders below."""

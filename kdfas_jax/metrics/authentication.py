@@ -1,12 +1,13 @@
-"""Figures of a whole authentication system: an attempt is accepted only if the face matches and the liveness passes.
+"""Metrics of a whole authentication system, which accepts an attempt only if the face matches and is live.
 
-ISO/IEC 30107-3:2023: IAPAR is the share of impostor attack presentations of one PAI species that the system accepts,
-and RIAPAR = FRR + IAPAR sets it beside the bona fide users who are turned away, so that neither can be bought with the
-other. Fractions, not per cent.
+ISO/IEC 30107-3:2023: IAPAR is the share of impostor attack presentations of one PAI species that the system accepts.
+RIAPAR = FRR + IAPAR adds the share of bona fide users whom the system rejects, so that neither error can be traded for
+the other unseen. All rates are fractions, not per cent.
 
-Attempts [C]: within a role, the first bona fide video of each person, in the order of names, is that person's
-reference. Every other bona fide video is compared with its own reference (mated) and with at most `OTHERS` further
-people's (nonmated), every attack on an enrolled person with that person's (attack).
+Attempts ([C]: our own choice): within a role, the first bona fide video of each person, in the order of names, is that
+person's reference. Every other bona fide video is compared with the reference of the same person (mated) and with the
+references of at most `OTHERS` other people (nonmated). Every attack on an enrolled person is compared with that
+person's reference (attack).
 """
 
 import numpy as np
@@ -16,22 +17,27 @@ from kdfas_jax.metrics import detection as metrics
 
 OTHERS = 10
 FMRS = {"0.1": 0.1, "0.01": 0.01, "0.001": 0.001}  # operating points of the match
-DEFAULT_FMR = "0.01"  # the one that results are at [C]
+DEFAULT_FMR = "0.01"  # the operating point of the reported results [C]
 PERSON = ["dataset", "subject"]
 
 
 def attempts(videos: pd.DataFrame, embeddings: np.ndarray) -> pd.DataFrame:
-    """The attempts that `videos` make -> one row each, with kind (mated, nonmated, attack), reference and match.
+    """Forms authentication attempts from videos; one row per attempt, with its kind, reference and match.
 
-    videos: one row a video with dataset, subject, video, species, label and score, P(live); all of them are carried
-    over. embeddings: their unit embeddings [n, d]. `match` is the cosine with the reference's, in [-1, 1].
-    None, and no column, where no person has two bona fide videos, or all are one person's.
+    Args:
+      videos: a table with one row per video and the columns dataset, subject, video, species, label and score, P(live).
+        The result keeps all of them.
+      embeddings: the videos' unit-norm embeddings [n, d].
+
+    Returns `videos` with three further columns: kind (mated, nonmated or attack), reference (the name of the reference
+    video) and match (the cosine of the two embeddings, in [-1, 1]). The table is empty where no person has two bona
+    fide videos, or where all videos show one person.
     """
     videos = videos.reset_index(drop=True)
     live = videos[videos["label"] == 1].sort_values([*PERSON, "video"])
     enrolled = live.drop_duplicates(PERSON)
     people = pd.MultiIndex.from_frame(enrolled[PERSON])
-    number = people.get_indexer(pd.MultiIndex.from_frame(videos[PERSON]))  # of each video's person, -1 without one
+    number = people.get_indexer(pd.MultiIndex.from_frame(videos[PERSON]))  # of each video's person, -1: not enrolled
     references = enrolled.index.to_numpy()
     probes = np.setdiff1d(live.index, references)
     if not len(probes) or len(references) < 2:
@@ -60,19 +66,20 @@ def attempts(videos: pd.DataFrame, embeddings: np.ndarray) -> pd.DataFrame:
 
 
 def match_thresholds(others: np.ndarray) -> dict[str, float]:
-    """The lowest thresholds that at most 10, 1 and 0.1 % of the cosines `others`, of two people, reach -> {FMR: it}.
+    """Returns {FMR: threshold}, the lowest match thresholds with a false match rate of at most 10, 1 and 0.1 %.
 
-    Of fewer than 1 / FMR of them none does.
+    `others` are the cosines of nonmated pairs. With fewer than 1 / FMR of them, no pair reaches the threshold.
     """
     return {name: metrics.lowest_threshold(others, fmr) for name, fmr in FMRS.items()}
 
 
 def figures(rows: pd.DataFrame, match: float, live: float) -> dict:
-    """What becomes of `attempts` that need a cosine of at least `match` and a score of at least `live`.
+    """Error rates of `attempts` that are accepted with a cosine of at least `match` and a score of at least `live`.
 
-    fnmr, fmr: of mated attempts that do not match, of nonmated ones that do, whatever the liveness says.
-    frr, far: of mated attempts that are rejected, of nonmated ones that are accepted, by both together.
-    iapar, riapar: of each species; iapar_max, riapar_max of the worst.
+    fnmr, fmr: shares of mated attempts that do not match and of nonmated attempts that match, whatever the score.
+    frr, far: shares of mated attempts that are rejected and of nonmated attempts that are accepted by both checks.
+    iapar, riapar: {species: rate}; iapar_max and riapar_max are the largest of them, NaN without attacks.
+    counts: {kind: number of attempts}.
     """
     matched, accepted = rows["match"] >= match, (rows["match"] >= match) & (rows["score"] >= live)
     mated, nonmated, attack = (rows["kind"] == kind for kind in ("mated", "nonmated", "attack"))

@@ -1,9 +1,11 @@
-"""Presentation attack detection figures of scored videos. Definitions: Figures in docs/methods.md.
+"""Metrics of presentation attack detection (PAD). Definitions: "Figures" in docs/methods.md.
 
-Score = P(live); a video is accepted as bona fide when score >= threshold. Fractions, not per cent. Curves and areas
-come from scikit-learn; ours are the attack-species maximum (ISO/IEC 30107-3) and the bootstrap over subjects.
-`videos` is a table with one row a video, its columns `video, subject, species, label, score`; where a figure needs
-both classes or finite scores, ValueError says what is missing.
+Score = P(live); a video is accepted as bona fide when score >= threshold. All rates are fractions, not per cent. Curves
+and areas come from scikit-learn; this module adds the maximum over attack species (ISO/IEC 30107-3) and the bootstrap
+over subjects. [C] marks our own choices.
+
+`videos` is a table with one row per video and the columns `video, subject, species, label, score`. A metric that needs
+both classes or finite scores raises ValueError without them.
 """
 
 from collections.abc import Mapping
@@ -14,12 +16,12 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 LIVE = "live"
 BOOTSTRAP = 1000
-BPCER_AT = {"bpcer10": 0.10, "bpcer20": 0.05, "bpcer100": 0.01}  # figure -> the APCER at which it is taken
-OPERATING_POINTS = {"apcer10": 0.10, "apcer5": 0.05, "apcer1": 0.01}  # name -> the APCER that dev may reach
+BPCER_AT = {"bpcer10": 0.10, "bpcer20": 0.05, "bpcer100": 0.01}  # metric -> APCER at which BPCER is measured
+OPERATING_POINTS = {"apcer10": 0.10, "apcer5": 0.05, "apcer1": 0.01}  # name -> largest APCER on dev
 
 
 def check(videos: pd.DataFrame, what: str) -> None:
-    """Raises ValueError, which names `what` was to be evaluated, unless both classes are there with finite scores."""
+    """Raises ValueError, naming `what` was to be computed, unless `videos` has both classes and finite scores."""
     labels = set(videos["label"])
     if labels != {0, 1}:
         missing = " and ".join(name for name, label in (("bona fide", 1), ("attack", 0)) if label not in labels)
@@ -30,20 +32,21 @@ def check(videos: pd.DataFrame, what: str) -> None:
 
 
 def roc(videos: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """-> (share of attacks accepted, share of bona fide accepted, thresholds), every distinct score tried.
+    """Returns (share of attacks accepted, share of bona fide accepted, thresholds) at every distinct score.
 
-    scikit-learn's default drops some points, which moves an EER; the first threshold is +inf.
+    scikit-learn's default drops collinear points, which moves the EER. The first threshold is +inf.
     """
     check(videos, "ROC")
     return roc_curve(videos["label"], videos["score"], drop_intermediate=False)
 
 
 def eer_threshold(videos: pd.DataFrame) -> tuple[float, float]:
-    """-> (threshold, EER): where the share of accepted attacks and of rejected bona fide come closest.
+    """Returns (threshold, EER), where the share of accepted attacks and of rejected bona fide are closest.
 
-    The EER is their mean there. The first point of the curve, at +inf, is never returned. Of thresholds at which the
-    shares are equally close, the highest counts [C]. All thresholds between two neighbouring scores decide alike here;
-    the middle one is returned [C], so that on another split neither kind is favoured.
+    The EER is the mean of the two shares there. The first point of the curve, at +inf, is never returned. Among
+    thresholds at which the shares are equally close, the highest counts [C]. All thresholds between two neighbouring
+    scores give the same decisions on this split; the function returns their midpoint [C], so that on another split
+    neither class is favoured.
     """
     far, tpr, scores = roc(videos)
     bona_fide = int((videos["label"] == 1).sum())
@@ -54,16 +57,16 @@ def eer_threshold(videos: pd.DataFrame) -> tuple[float, float]:
 
 
 def _gap(far: np.ndarray, tpr: np.ndarray, attacks: float, bona_fide: float) -> np.ndarray:
-    """|far - (1 - tpr)| times both numbers of videos: whole numbers, so that equal gaps compare as equal.
+    """Returns |far - (1 - tpr)| times the numbers of attacks and of bona fide: integers, so that ties are exact.
 
-    Differences of the rounded shares themselves do not: |1/10 - 2/5| and |2/5 - 1/10| may differ in the last bit.
+    Differences of the shares are not exact: |1/10 - 2/5| and |2/5 - 1/10| may differ in the last bit.
     """
     accepted, rejected = np.rint(far * attacks), bona_fide - np.rint(tpr * bona_fide)
     return np.abs(accepted * bona_fide - rejected * attacks)
 
 
 def at_threshold(videos: pd.DataFrame, threshold: float) -> dict:
-    """APCER per PAI species and their maximum, BPCER, ACER, HTER, and the pooled APCER, at a fixed threshold.
+    """APCER per PAI species, its maximum, BPCER, ACER, HTER and the pooled APCER at a fixed threshold.
 
     ACER = (max APCER + BPCER) / 2 (ISO/IEC 30107-3); HTER = (FAR + FRR) / 2 with FAR over all attacks pooled.
     """
@@ -83,15 +86,15 @@ def at_threshold(videos: pd.DataFrame, threshold: float) -> dict:
 
 
 def threshold_at_apcer(videos: pd.DataFrame, apcer: float) -> float:
-    """The lowest threshold at which no species' APCER exceeds `apcer`: just above the score of the last one allowed."""
+    """Returns the lowest threshold at which no species' APCER exceeds `apcer`."""
     check(videos, f"threshold at APCER {apcer:g}")
     attacks = videos[videos["label"] == 0]
     return max(lowest_threshold(group["score"].to_numpy(), apcer) for _, group in attacks.groupby("species"))
 
 
 def lowest_threshold(scores: np.ndarray, share: float) -> float:
-    """The lowest threshold that at most a `share` of `scores` [n] reaches."""
-    allowed = int(np.floor(share * len(scores) + 1e-9))  # 0.1 x 30 is 3 of them, not 2.9999
+    """Returns the lowest threshold that at most a `share` of `scores` [n] reaches; -inf where all of them may."""
+    allowed = int(np.floor(share * len(scores) + 1e-9))  # 0.1 x 30 is 3, not 2.9999
     if allowed >= len(scores):
         return -np.inf
     return float(np.nextafter(np.sort(scores)[::-1][allowed], np.inf))
@@ -104,13 +107,13 @@ def bpcer_at_apcer(videos: pd.DataFrame, apcer: float) -> float:
 
 
 def tpr_at_fpr(videos: pd.DataFrame, fpr: float) -> float:
-    """Share of bona fide accepted where at most `fpr` of all attacks are."""
+    """Returns the share of bona fide accepted where at most a share `fpr` of all attacks is accepted."""
     far, tpr, _ = roc(videos)
     return float(tpr[far <= fpr].max())
 
 
 def figures(videos: pd.DataFrame, threshold: float) -> dict:
-    """Every figure of one split that results.json carries, at `threshold` where the figure depends on one."""
+    """Returns the metrics of one split for results.json, at `threshold` where a metric depends on one."""
     fixed = at_threshold(videos, threshold)
     fixed.pop("apcer_pooled")
     return fixed | {
@@ -127,13 +130,13 @@ def figures(videos: pd.DataFrame, threshold: float) -> dict:
 
 
 def operating_points(dev: pd.DataFrame) -> dict[str, float]:
-    """Thresholds from `dev` alone -> {'eer', 'apcer10', 'apcer5', 'apcer1'}: its EER, its APCER at most 10, 5, 1 %."""
+    """Returns thresholds chosen on `dev` alone: {'eer', 'apcer10', 'apcer5', 'apcer1'}, APCER at most 10, 5 and 1 %."""
     points = {name: threshold_at_apcer(dev, apcer) for name, apcer in OPERATING_POINTS.items()}
     return {"eer": eer_threshold(dev)[0], **points}
 
 
 def at_points(videos: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """apcer_max, bpcer and acer of `videos` at each of the `operating_points` of another split."""
+    """Returns {name: apcer_max, bpcer and acer of `videos`} at the `operating_points` of another split."""
     kept = ("apcer_max", "bpcer", "acer")
     return {
         name: {key: value for key, value in at_threshold(videos, threshold).items() if key in kept}
@@ -144,8 +147,8 @@ def at_points(videos: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str
 def breakdown(videos: pd.DataFrame, groups: pd.DataFrame, threshold: float) -> dict[str, dict[str, dict]]:
     """Error rates of parts of a split: {column: {value: {apcer_max, bpcer, counts}}}, for each column of `groups`.
 
-    groups: the same rows, what is known of each ('' = unknown, left out). A part without attacks has no `apcer_max`,
-    one without bona fide no `bpcer`; a column that knows nothing is left out.
+    groups: metadata of the same rows; '' means unknown, and those rows are left out. A part without attacks has no
+    `apcer_max`, a part without bona fide no `bpcer`; a column without known values is left out.
     """
     known = {name: videos[values != ""].groupby(values[values != ""]) for name, values in groups.items()}
     return {
@@ -166,7 +169,7 @@ def _rates(videos: pd.DataFrame, threshold: float) -> dict:
 
 
 def literature(videos: pd.DataFrame, threshold: float) -> dict:
-    """What most papers print, for comparison only: APCER pooled over species, HTER at the test set's own EER."""
+    """Metrics as most papers report them, for comparison only: APCER pooled over species, HTER at the EER of test."""
     fixed = at_threshold(videos, threshold)
     return {
         "apcer_pooled": fixed["apcer_pooled"],
@@ -176,11 +179,11 @@ def literature(videos: pd.DataFrame, threshold: float) -> dict:
 
 
 def confidence(videos: pd.DataFrame, threshold: float, seed: int = 0) -> dict:
-    """95 % percentile intervals by bootstrap over subjects -> {figure: [low, high]}, of `apcer` one a species.
+    """95 % percentile intervals by bootstrap over subjects: {metric: [low, high]}, and {species: interval} for `apcer`.
 
-    Videos of one person are not independent, so persons are drawn with replacement, not videos. Draws that miss a
-    class are passed over, those that miss a species leave it out of their maximum; with a single subject there is
-    nothing to draw from and the result is empty.
+    Videos of one person are not independent, so the bootstrap draws persons with replacement, not videos. It skips
+    draws without one of the classes; a draw without a species leaves that species out of the maximum. With a single
+    subject the result is empty.
     """
     check(videos, "confidence intervals")
     subjects, which = np.unique(_people(videos), return_inverse=True)
@@ -188,29 +191,29 @@ def confidence(videos: pd.DataFrame, threshold: float, seed: int = 0) -> dict:
         return {}
     table = _by_score(videos)
     draws = np.random.default_rng(seed).multinomial(len(subjects), np.full(len(subjects), 1 / len(subjects)), BOOTSTRAP)
-    weights = (draw[which] for draw in draws)  # [video]: how often the draw holds it
+    weights = (draw[which] for draw in draws)  # [videos]: how often a draw contains each video
     drawn = [_weighted(table, weight, threshold) for weight in weights if len(set(videos["label"][weight > 0])) == 2]
     apcer = pd.DataFrame([figures.pop("apcer") for figures in drawn])
     return {"apcer": _percentiles(apcer), **_percentiles(pd.DataFrame(drawn))}
 
 
 def _percentiles(draws: pd.DataFrame) -> dict[str, list[float]]:
-    """{column: [2.5th, 97.5th percentile]}, a NaN being a draw that says nothing."""
+    """Returns {column: [2.5th, 97.5th percentile]}, ignoring NaN (draws in which the metric is undefined)."""
     return {name: np.nanpercentile(values, [2.5, 97.5]).tolist() for name, values in draws.items()}
 
 
 def _by_score(videos: pd.DataFrame) -> dict:
-    """What `_weighted` needs of `videos`: the distinct scores upwards, each video's rank among them, its species."""
+    """Sorts `videos` for `_weighted`: distinct scores in ascending order, each video's rank, a mask per species."""
     scores, rank = np.unique(videos["score"], return_inverse=True)
     species = videos["species"].where(videos["label"] == 0, LIVE).to_numpy()
     return {"scores": scores, "rank": rank, "species": {name: species == name for name in np.unique(species)}}
 
 
 def _weighted(table: dict, weight: np.ndarray, threshold: float) -> dict:
-    """The figures of videos that count `weight` times each; those of `figures` where all weights are one.
+    """Metrics of videos that count `weight` [videos] times each; with unit weights they equal `figures`.
 
-    From running sums over the ranks of the scores: `roc_curve` gives the same a hundred times slower, and a bootstrap
-    needs a thousand. Entry r of a curve belongs to the threshold at distinct score r, the last to one above all.
+    Cumulative sums over the ranks of the scores take a hundredth of the time of `roc_curve`, and the bootstrap needs a
+    thousand curves. Entry r of a curve is at the threshold that equals distinct score r; the last entry is above all.
     """
 
     def accepted(rows: np.ndarray) -> np.ndarray:
@@ -223,7 +226,7 @@ def _weighted(table: dict, weight: np.ndarray, threshold: float) -> dict:
     apcer_max = np.nanmax(list(apcer.values()), axis=0)
     here = np.searchsorted(table["scores"], threshold)
     gap = _gap(far, tpr, weight[~live].sum(), weight[live].sum())[:-1]
-    crossing = len(gap) - 1 - np.argmin(gap[::-1])  # of equal ones the highest, as in `eer_threshold`
+    crossing = len(gap) - 1 - np.argmin(gap[::-1])  # the highest of equal gaps, as in `eer_threshold`
     return {
         "apcer": {name: curve[here] for name, curve in apcer.items()},
         "apcer_max": apcer_max[here],
@@ -238,5 +241,5 @@ def _weighted(table: dict, weight: np.ndarray, threshold: float) -> dict:
 
 
 def _people(videos: pd.DataFrame) -> pd.Series:
-    """Who is in each video: the same subject number in two data sets is two people."""
+    """Identifies the person in each video: the same subject number in two data sets means two people."""
     return videos["dataset"] + " " + videos["subject"] if "dataset" in videos else videos["subject"]

@@ -1,7 +1,7 @@
-"""Face verification figures: two images, one score, one person or two. Fractions, not per cent.
+"""Metrics of face verification, the decision whether two images show the same person. Fractions, not per cent.
 
 Definitions as for LFW (Huang, Ramesh, Berg, Learned-Miller: Labeled Faces in the Wild, University of Massachusetts
-Amherst, TR 07-49, 2007). Curves and areas come from scikit-learn.
+Amherst, TR 07-49, 2007). Curves and areas come from scikit-learn. [C] marks our own choices.
 """
 
 from collections.abc import Sequence
@@ -16,21 +16,27 @@ FARS = (0.1, 0.01, 0.001)
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Cosine of the rows of two arrays [n, d] -> [n], in [-1, 1]; 0 for a row of zeros."""
+    """Returns the cosine similarity [n], in [-1, 1], of the rows of two arrays [n, d]; 0 for a row of zeros."""
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.einsum("nd,nd->n", first, second) / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
 def verification(scores: Sequence[float], same: Sequence[bool], folds: Sequence[int] | None = None) -> dict:
-    """The figures of `scores` [n], higher for the same person, of pairs that are of one person (`same` [n]) or not.
+    """Verification metrics of n pairs of images.
 
-    auc, eer: area under the ROC; where the shares of wrongly accepted and wrongly rejected pairs come closest, their
-        mean.
-    accuracy: share of right decisions. With `folds` [n], those of each fold are taken at the threshold that is best on
-        the others, and the folds averaged, as for LFW; without, all at the threshold of the EER [C].
-    tar_at_far: {"0.1", "0.01", "0.001"}: share of same pairs accepted where at most so many different ones are; a rate
-        for which there are fewer than 1 / FAR different pairs is left out.
-    ValueError where only one kind of pair is there (in all, or in what a fold leaves), or a score is not finite.
+    Args:
+      scores: similarity of each pair [n], higher for the same person.
+      same: whether a pair shows one person [n].
+      folds: the fold of each pair [n], for cross-validated accuracy.
+
+    Returns a dict:
+      auc, eer: area under the ROC curve; equal error rate (`detection.eer_threshold`).
+      accuracy: share of right decisions. With `folds`, each fold is judged at the threshold that is best on the other
+        folds and the accuracies are averaged, as for LFW; otherwise the threshold is that of the EER [C].
+      tar_at_far: {"0.1", "0.01", "0.001"}: share of same-person pairs accepted where at most this share of
+        different-person pairs is accepted. A rate is left out with fewer than 1 / FAR different-person pairs.
+
+    Raises ValueError where one kind of pair is missing (in all, or in all folds but one), or a score is not finite.
     """
     pairs = pd.DataFrame({"score": np.asarray(scores, float), "label": np.asarray(same, bool).astype(int)})
     _check(pairs, "verification")
@@ -54,7 +60,7 @@ def _over_folds(pairs: pd.DataFrame, folds: np.ndarray) -> float:
 
 
 def _best_threshold(pairs: pd.DataFrame) -> float:
-    """The score from which on pairs are accepted with the most right decisions; the highest of equally good ones."""
+    """Returns the threshold with the most right decisions; the highest of equally good ones."""
     far, tpr, thresholds = roc_curve(pairs["label"], pairs["score"], drop_intermediate=False)
     same = pairs["label"].mean()
     return float(thresholds[np.argmax(same * tpr + (1 - same) * (1 - far))])
@@ -69,6 +75,6 @@ def _check(pairs: pd.DataFrame, what: str) -> None:
         raise ValueError(f"{what}: {bad} of {len(pairs)} scores are not finite; the embeddings are broken")
     if set(pairs["label"]) != {0, 1}:
         raise ValueError(
-            f"{what}: expected pairs of the same person and of different ones, got {int(pairs['label'].sum())} of the "
-            f"same among {len(pairs)}; give both kinds"
+            f"{what}: found {int(pairs['label'].sum())} same-person pairs among {len(pairs)}; expected pairs of the "
+            "same person and of different people; give both kinds"
         )

@@ -1,4 +1,7 @@
-"""The models by name: `create({'name': 'vit', 'variant': 'S/16', 'classes': 2})`."""
+"""Networks as Flax modules, one file each, and the import of published weights; imports only `parallel`.
+
+`create({'name': 'vit', 'variant': 'S/16', 'classes': 2})` builds a model by its name in `REGISTRY`.
+"""
 
 import dataclasses
 from typing import NamedTuple
@@ -10,12 +13,12 @@ from kdfas_jax.models import counting, iresnet, mobilefacenet, resnet, stargan, 
 
 
 def _together(spoof, recognition, *, dtype="", **sizes):
-    """`together.Together` of the models that two configs name; a `dtype` replaces that of both configs."""
+    """Builds `together.Together` from the configs of its two models; a `dtype` overrides the dtype of both."""
     common = {"dtype": dtype} if dtype else {}
     return together.Together(*(create({**network, **common}) for network in (spoof, recognition)), **sizes)
 
 
-# name -> what builds it from the config's other keys, which it checks itself (ValueError lists the known ones).
+# name -> function that builds the model from the config's other keys and checks them (ValueError lists the known ones).
 REGISTRY = {
     "stargan": stargan.create,
     "stargan_discriminator": stargan.create_discriminator,
@@ -26,15 +29,16 @@ REGISTRY = {
     "together": _together,
 }
 
-# Parameters that only training uses: a recogniser's class centres; StarGAN's generator, which trains its discriminator.
+# Parameters that only training uses: the class centres of a recogniser; the generator of a StarGAN, as a deployed
+# StarGAN is its discriminator.
 TRAINING_ONLY = ("centres", "generator")
 
 
 def create(config):
-    """Builds the Flax module that a config names.
+    """Builds the Flax module described by `config`.
 
-    `config` is a mapping (a dict or an ml_collections ConfigDict) with 'name', a key of `REGISTRY`, and the
-    options of that model; lists become tuples, so that the module can be hashed.
+    `config` is a mapping (a dict or an ml_collections ConfigDict) with 'name', a key of `REGISTRY`, and options of
+    that model. Lists become tuples, so that the module can be hashed.
     Raises ValueError for an unknown name or option, and lists the known ones.
     """
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
@@ -51,16 +55,16 @@ def options(config):
 
 
 class Parameters(NamedTuple):
-    """Numbers of parameters: those that are `deployed` with a model, and those that only its training uses."""
+    """Numbers of parameters: `deployed` with a model, and `training_only`."""
 
     deployed: int
     training_only: int
 
 
 def parameters(config, image_size):
-    """Counts the parameters of the model that `config` names, at `image_size` px, without computing them.
+    """Counts the parameters of the model of `config` at `image_size` px, without allocating them.
 
-    Only training uses the parameters below a name in `TRAINING_ONLY`, at any depth: images are scored without them.
+    Parameters below a name in `TRAINING_ONLY`, at any depth, count as `training_only`.
     """
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     shapes = jax.eval_shape(create(config).init, jax.random.key(0), images)
@@ -71,16 +75,16 @@ def parameters(config, image_size):
 
 
 def count(config, image_size):
-    """Number of parameters that are deployed with the model that `config` names (`parameters`)."""
+    """Returns the number of deployed parameters of the model of `config` (`parameters`)."""
     return parameters(config, image_size).deployed
 
 
 def flops(model, image_size):
-    """FLOPs of one forward of one image of `image_size` px: two a multiply-accumulate of the matrix products.
+    """Returns the FLOPs of a forward pass on one image of `image_size` px: two per multiply-accumulate of its matrices.
 
-    Of a StarGAN its discriminator's: initialising it, by which layers are counted, runs the generator too.
+    For a StarGAN these are the FLOPs of the discriminator.
     """
-    if isinstance(model, stargan.StarGAN):
+    if isinstance(model, stargan.StarGAN):  # layers are counted while initialising, which also runs the generator
         model = model.make_discriminator()
     if isinstance(model, together.Together):
         return flops(model.spoof, model.spoof_size) + flops(model.recognition, model.recognition_size)

@@ -1,7 +1,8 @@
-"""Multiplications and additions of a convolutional network's forward, counted from shapes: nothing is run.
+"""FLOPs of a forward pass of a convolutional network, counted from shapes without running it.
 
-Products with the padding's zeros are left out, as compilers leave them out [C]: at small feature maps they are every
-third, and a step is held against the sum of its parts. Papers count them: 8 % more for a ResNet-18 at 224 px.
+Products with the zeros of the padding are left out [C: our own choice], as compilers leave them out: on small feature
+maps they are every third product, and benchmarks compare a step with the sum of its parts. Papers count them, which
+gives 8 % more for a ResNet-18 at 224 px.
 """
 
 import math
@@ -12,10 +13,10 @@ from flax import linen as nn
 
 
 def forward(model, *inputs, **named) -> float:
-    """FLOPs of `model` on `inputs` and `named` ones (shapes, or arrays).
+    """Returns the FLOPs of `model` on positional `inputs` and keyword inputs `named` (shapes or arrays).
 
-    Two a multiply-accumulate of every convolution and dense layer. Norms, activations and products that are not a
-    layer's (attention) are left out.
+    Each multiply-accumulate of a convolution or dense layer counts as two. Norms, activations and products outside
+    layers (attention) are not counted.
     """
     total = 0
 
@@ -25,8 +26,8 @@ def forward(model, *inputs, **named) -> float:
         if isinstance(module, nn.Dense):
             total += 2 * y.size * args[0].shape[-1]
         if isinstance(module, nn.Conv | nn.ConvTranspose):
-            channels = module.get_variable("params", "kernel").size // math.prod(module.kernel_size)  # pairs that meet
-            total += 2 * len(y) * _pairs(module, args[0].shape[1:3], y.shape[1:3]) * channels
+            channel_pairs = module.get_variable("params", "kernel").size // math.prod(module.kernel_size)
+            total += 2 * len(y) * _pairs(module, args[0].shape[1:3], y.shape[1:3]) * channel_pairs
         return y
 
     with nn.intercept_methods(count):
@@ -35,15 +36,15 @@ def forward(model, *inputs, **named) -> float:
 
 
 def of_image(model, image_size: int) -> float:
-    """`forward` of one image of `image_size` px."""
+    """Returns `forward` on one image of `image_size` px."""
     return forward(model, jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32))
 
 
 def _pairs(module, size, out) -> int:
-    """Pairs of an input and an output pixel [h, w each] that a layer multiplies, one channel to one."""
+    """Counts the (input pixel, output pixel) products of a layer per pair of channels; `size`, `out` are (h, w)."""
     strides = module.strides if isinstance(module.strides, tuple) else (module.strides or 1,) * 2
     kernel = module.kernel_size
-    if isinstance(module, nn.ConvTranspose):  # the products of the convolution that it is the gradient of
+    if isinstance(module, nn.ConvTranspose):  # as many as the convolution whose gradient it is
         size, out = out, size
         lows = [max(0, k - 1 - low) for k, (low, _) in zip(kernel, module.padding, strict=True)]
     elif isinstance(module.padding, str):

@@ -1,8 +1,9 @@
-"""Improved residual network (IResNet) as ArcFace uses it: face recognition, 112 px to an embedding of 512 numbers.
+"""Improved residual network (IResNet) for face recognition, as in ArcFace: 112 px images to 512-d embeddings.
 
-Sources: insightface's arcface_torch for the architecture and its names; Deng et al., CVPR 2019 (arXiv 1801.07698),
-whose residual unit it is (BN, conv, BN, PReLU, conv, BN). Modules have the published names, with `_` before a number
-(`layer1_0/conv1`). In shapes, `b` is the batch, `h w c` a feature map.
+Sources: insightface's arcface_torch for the architecture and its names; Deng et al., CVPR 2019 (arXiv 1801.07698) for
+the residual unit (BN, conv, BN, PReLU, conv, BN). Modules have the published names, with `_` before a number
+(`layer1_0/conv1`). [S] marks what a source states, [C] our own choice. In shapes, `b` is the batch, `h w c` a feature
+map.
 """
 
 import functools
@@ -18,7 +19,7 @@ VARIANTS = {
     "100": {"blocks": (3, 13, 30, 3)},
 }
 
-NORMAL = nn.initializers.normal(0.1)  # [S, arcface_torch] of every convolution
+NORMAL = nn.initializers.normal(0.1)  # [S, arcface_torch] initialiser of every convolution
 
 
 class PReLU(nn.Module):
@@ -32,7 +33,7 @@ class PReLU(nn.Module):
 
 
 class Block(nn.Module):
-    """One residual unit, shortcut(x) + branch(x); the second convolution has the stride, and no ReLU follows."""
+    """One residual unit, shortcut(x) + branch(x). The second convolution has the stride; no ReLU follows the sum."""
 
     width: int
     stride: int
@@ -55,14 +56,14 @@ class Block(nn.Module):
 class IResNet(nn.Module):
     """IResNet with four stages and an embedding; the defaults are IResNet-18 (see `create`).
 
-    Its batch norms keep running statistics in the collection 'batch_stats'. The embedding's dense layer reads the
-    last feature map as a whole, so the parameters hold for images of one size; the published ones for 112 px.
-    [C] Every parameter is trained; arcface_torch keeps the scale of the last batch norm at one. No dropout, as there
-    for these sizes.
+    Its batch norms keep running statistics in the collection 'batch_stats'. The dense layer before the embedding reads
+    the whole last feature map, so the parameters fit one image size; the published ones fit 112 px.
+    [C] Every parameter is trained; arcface_torch fixes the scale of the last batch norm at 1. There is no dropout, as
+    in arcface_torch for these sizes.
 
     Fields:
       embedding: length of the embedding.
-      classes: people to be told apart in training; 0 leaves the class centres out.
+      classes: number of identities in training; 0 leaves the class centres out.
       blocks: number of blocks of each of the four stages.
       width: channels of the stem and of the first stage; each later stage doubles them.
       mean, std: normalisation of the image, one number or one per channel; insightface trains with 0.5.
@@ -82,8 +83,8 @@ class IResNet(nn.Module):
         """Maps images [b, h, w, 3] in [0, 1] to embeddings [b, embedding] and the named outputs.
 
         Returns `(embedding, out)`, all fp32: out['embedding'] the same embedding, not normalised; out['stages'] the
-        outputs of the four stages, [b, h / 2, w / 2, c], then half the side each; out['centres'] [classes, embedding]
-        what a margin softmax compares embeddings with, where there are `classes`.
+        outputs of the four stages, [b, h / 2, w / 2, c], each with half the side of the previous one; with
+        `classes` > 0 out['centres'] [classes, embedding], the class centres of a margin softmax.
         `train=True` normalises by the batch and needs `mutable=['batch_stats']`.
         """
         x = (images - jnp.asarray(self.mean, jnp.float32)) / jnp.asarray(self.std, jnp.float32)
@@ -98,7 +99,7 @@ class IResNet(nn.Module):
             stages.append(x.astype(jnp.float32))
 
         x = resnet.batch_norm(train, "float32", name="bn2")(stages[-1])
-        x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # channel by channel: the order of the published weights
+        x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # channels first, as in the published weights
         x = nn.Dense(self.embedding, kernel_init=resnet.UNIFORM, name="fc")(x)
         x = resnet.batch_norm(train, "float32", name="features")(x)
         out = {"embedding": x, "stages": tuple(stages)}

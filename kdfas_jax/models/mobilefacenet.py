@@ -1,9 +1,10 @@
-"""MobileFaceNet: face recognition by depthwise convolutions, 112 px to an embedding, and a live/attack head beside it.
+"""MobileFaceNet: a light network for face recognition, 112 px to an embedding, with an optional live/attack head.
 
-Sources: Chen et al., CCBR 2018 (arXiv 1804.07573) for the architecture; insightface's arcface_torch for its wider
+Sources: Chen et al., CCBR 2018 (arXiv 1804.07573) for the architecture; insightface's arcface_torch for the wider
 variants, their names and the initialisation. Modules have the published names, with `_` before a number
-(`layers_2/layers_1/layers_0`): the layers of the trunk, those of a bottleneck, and 0 for a convolution, 1 for its norm,
-2 for its PReLU. In shapes, `b` is the batch, `h w c` a feature map.
+(`layers_2/layers_1/layers_0`): the layer of the trunk, the layer of a bottleneck, and 0 for a convolution, 1 for its
+norm, 2 for its PReLU. [S] marks what a source states, [C] our own choice. In shapes, `b` is the batch, `h w c` a
+feature map.
 """
 
 import functools
@@ -22,7 +23,7 @@ VARIANTS = {
 
 
 class Shifted(nn.Conv):
-    """A convolution in few channels a group, computed as the sum of its input shifted by each offset times a weight.
+    """A grouped convolution, computed as the sum over kernel offsets of the shifted input times a weight.
 
     `Layer` chooses it on CPUs. It has the same sums and is several times as fast there: one image of 112 px takes 10 ms
     a forward of `mbf`, where XLA's convolutions in groups take 50, and XLA's gradient of the first stage's convolution,
@@ -31,7 +32,7 @@ class Shifted(nn.Conv):
 
     @nn.compact
     def __call__(self, x):
-        """[b, h, w, c] -> [b, h', w', features]; `kernel` [side, side, c / groups, features], as of `nn.Conv`."""
+        """[b, h, w, c] -> [b, h', w', features]; `kernel` [side, side, c / groups, features], as in `nn.Conv`."""
         groups, inputs = self.feature_group_count, x.shape[-1] // self.feature_group_count
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, inputs, self.features))
         p, s, side = self.padding, self.strides, self.kernel_size[0]
@@ -42,12 +43,12 @@ class Shifted(nn.Conv):
             channel = jnp.repeat(x[..., n::inputs], self.features // groups, axis=-1)
             for i in range(side):
                 for j in range(side):
-                    y += channel[:, i : i + height : s, j : j + width : s] * kernel[i, j, n]  # bf16 adds up in fp32
+                    y += channel[:, i : i + height : s, j : j + width : s] * kernel[i, j, n]  # bf16 is summed in fp32
         return y.astype(self.dtype)
 
 
 class Layer(nn.Module):
-    """A convolution without bias, its batch norm and, but for a linear layer, PReLU."""
+    """A convolution without bias, a batch norm and, unless `linear`, a PReLU."""
 
     width: int
     side: int = 1
@@ -79,7 +80,7 @@ class Layer(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Expands to `expanded` channels, convolves each by itself, and projects to `width` without an activation."""
+    """Expands to `expanded` channels, applies a depthwise convolution, and projects linearly to `width` channels."""
 
     width: int
     expanded: int
@@ -97,7 +98,7 @@ class Bottleneck(nn.Module):
 
 
 class Residual(nn.Module):
-    """Bottlenecks one after another, each added to what it reads."""
+    """A sequence of bottlenecks with skip connections."""
 
     blocks: int
     expanded: int
@@ -114,7 +115,7 @@ class Residual(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Global depthwise convolution (GDC), which spans the map, a dense layer and a norm; none has an activation."""
+    """Global depthwise convolution (GDC) over the whole map, a dense layer and a norm, all without activation."""
 
     length: int
     native: bool
@@ -129,19 +130,20 @@ class Embedding(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """MobileFaceNet with an embedding and, where asked for, a live/attack head; the defaults are insightface's `mbf`.
+    """MobileFaceNet with an embedding and an optional live/attack head; the defaults are insightface's `mbf`.
 
-    Its batch norms keep running statistics in the collection 'batch_stats'. The head (MTAKD's second task, METHODS
-    section 3) reads the mean over positions of the map that the embedding is made of [C]: the tasks then share the
-    whole trunk, an instrument's texture counts wherever it is, and the head adds 1,026 parameters.
+    Its batch norms keep running statistics in the collection 'batch_stats'. The live head (MTAKD's second task,
+    docs/methods.md) reads the mean over positions of the last feature map, from which the embedding is computed, too
+    [C]: both tasks share the whole trunk, the texture of an attack instrument counts at any position, and the head adds
+    only 1,026 parameters.
 
     Fields:
-      image_size: side of the images in pixels; the GDC's kernel has a 16th of it, rounded up, so the parameters hold
-        for one size. The published ones: 112.
+      image_size: side of the images in pixels. The GDC's kernel spans a 16th of it, rounded up, so the parameters fit
+        one size; the published ones fit 112.
       embedding: length of the embedding.
-      classes: people to be told apart in training; 0 leaves the class centres out.
+      classes: number of identities in training; 0 leaves the class centres out.
       live_head: whether there is a live/attack head.
-      blocks: residual bottlenecks of each of the four stages; 1 in the first is a convolution by itself.
+      blocks: residual bottlenecks of each of the four stages; 1 in the first stage means a single convolution.
       width: channels of the paper's stem, 64; all others are multiples of it.
       scale: factor of the channels between bottlenecks; what one expands to does not follow it [S, insightface].
       native: use the compiler's convolutions in groups (`feature_group_count`) on a CPU too, as exporters need them,
@@ -165,12 +167,13 @@ class MobileFaceNet(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train=False):
-        """Maps images [b, s, s, 3] in [0, 1], s the field `image_size`, to the first output and the named ones.
+        """Maps images [b, s, s, 3] in [0, 1], s the field `image_size`, to the main output and the named outputs.
 
-        The first is out['logits'] [b, 2], attack and live, where there is a live head, else out['embedding']. All are
-        fp32: out['embedding'] [b, embedding], not normalised; out['stages'] the outputs of the four stages,
-        [b, s / 2, s / 2, c], then half the side each; out['centres'] [classes, embedding] what a margin softmax
-        compares embeddings with, where there are `classes`; out['pre_logits'] [b, c] what the live head sees.
+        Returns `(main, out)`, all fp32. With a live head, main is out['logits'] [b, 2], attack and live, and
+        out['pre_logits'] [b, c] is the input of that head; otherwise main is out['embedding']. out['embedding']
+        [b, embedding] is not normalised; out['stages'] are the outputs of the four stages, [b, s / 2, s / 2, c], each
+        with half the side of the previous one; with `classes` > 0, out['centres'] [classes, embedding] are the class
+        centres of a margin softmax.
         `train=True` normalises by the batch and needs `mutable=['batch_stats']`.
         Raises ValueError for images of another size.
         """
@@ -195,7 +198,7 @@ class MobileFaceNet(nn.Module):
         return out["logits"], out
 
     def _stages(self, x, train):
-        """The feature maps after each stage, in `dtype`."""
+        """Yields the feature map after each stage, in `dtype`."""
         fields = {"native": self.native, "dtype": self.dtype}
         width, trunk = self.width, self.scale * self.width
         x = Layer(trunk, 3, 2, 1, dtype=self.dtype, name="layers_0")(x, train)
@@ -204,7 +207,7 @@ class MobileFaceNet(nn.Module):
         else:
             x = Residual(self.blocks[0], 2 * width, name="layers_1", **fields)(x, train)
         yield x
-        # Channels of the stage, those its first bottleneck expands to, and those the residual ones do.
+        # Channels of the stage, and expanded channels of its first and of its residual bottlenecks.
         channels = [(trunk, 2 * width, 2 * width), (2 * trunk, 4 * width, 4 * width), (2 * trunk, 8 * width, 4 * width)]
         for stage, (features, first, rest) in enumerate(channels, 1):
             x = Bottleneck(features, first, 2, name=f"layers_{2 * stage}", **fields)(x, train)

@@ -1,8 +1,9 @@
-"""Residual network (ResNet) as torchvision has it: v1.5, where the 3x3 convolution of a bottleneck has the stride.
+"""Residual network (ResNet) as in torchvision: v1.5, where the 3x3 convolution of a bottleneck has the stride.
 
 Sources: He et al., CVPR 2016 (arXiv 1512.03385) for the architecture; torchvision for the stride, the padding and the
-initialisation. Modules have torchvision's names, with `_` before a number (`layer1_0/conv1`), so that an import is a
-rule. In shapes, `b` is the batch, `h w c` a feature map and `k` the classes.
+initialisation. Modules have torchvision's names, with `_` before a number (`layer1_0/conv1`), so that weights are
+imported by one rule. [S] marks what a source states, [C] our own choice. In shapes, `b` is the batch, `h w c` a feature
+map and `k` the classes.
 """
 
 import dataclasses
@@ -17,16 +18,16 @@ VARIANTS = {
     "50": {"blocks": (3, 4, 6, 3), "bottleneck": True},
 }
 
-# [S, torchvision] Normal, its variance 2 / (side * side * output channels).
+# [S, torchvision] Normal with variance 2 / (side * side * output channels).
 KAIMING = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-# [S, PyTorch's default of a dense layer] Uniform within +-1 / sqrt(inputs). [C] Biases start at zero.
+# [S, PyTorch's default for dense layers] Uniform within +-1 / sqrt(inputs). [C] Biases start at zero.
 UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Block(nn.Module):
     """One residual block, relu(shortcut(x) + branch(x)).
 
-    The branch is two 3x3 convolutions, or 1x1, 3x3 and 1x1 to four times the width where it is a bottleneck.
+    The branch has two 3x3 convolutions; that of a bottleneck has 1x1, 3x3 and 1x1, the last to four times the width.
     """
 
     width: int
@@ -36,7 +37,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        """[b, h, w, c] -> [b, h / stride, w / stride, width, or 4 width of a bottleneck]."""
+        """[b, h, w, c] -> [b, h / stride, w / stride, width], or 4 width channels for a bottleneck."""
         plain = [(self.width, 3, self.stride), (self.width, 3, 1)]
         bottleneck = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
         layers = bottleneck if self.bottleneck else plain
@@ -63,7 +64,8 @@ class ResNet(nn.Module):
       bottleneck: blocks of three convolutions (ResNet-50) instead of two.
       width: channels of the stem and of the first stage; each later stage doubles them (a bottleneck's output has
         four times as many).
-      mean, std: normalisation of the image, one number or one per channel; ImageNet's, as torchvision trains.
+      mean, std: normalisation of the image, one number or one per channel; the defaults are ImageNet's, as in
+        torchvision.
       dtype: 'float32' or 'bfloat16', of the computation; parameters, statistics and outputs stay fp32.
     """
 
@@ -80,7 +82,8 @@ class ResNet(nn.Module):
         """Maps images [b, h, w, 3] in [0, 1] to logits [b, k] and the named outputs.
 
         Returns `(logits, out)`, all fp32: out['logits'] the same logits; out['stages'] the outputs of the four
-        stages, [b, h / 4, w / 4, c], then half the side each; out['pre_logits'] [b, c] what the head sees.
+        stages, [b, h / 4, w / 4, c], each with half the side of the previous one; out['pre_logits'] [b, c] the input of
+        the head.
         `train=True` normalises by the batch and needs `mutable=['batch_stats']`.
         """
         x = (images - jnp.asarray(self.mean, jnp.float32)) / jnp.asarray(self.std, jnp.float32)
@@ -102,18 +105,18 @@ class ResNet(nn.Module):
 
 
 def conv(features, side, stride=1, **fields):
-    """A convolution of `side` x `side`, without bias, with PyTorch's padding: side // 2 on every edge.
+    """A `side` x `side` convolution without bias, with PyTorch's padding of side // 2 on every edge.
 
-    ('SAME' would pad the right and lower edge alone where a stride of 2 meets an even image.)
+    Flax's 'SAME' would pad only the right and lower edges of an even image at a stride of 2.
     """
     return nn.Conv(features, (side, side), stride, padding=side // 2, use_bias=False, **fields)
 
 
 def batch_norm(train, dtype, **fields):
-    """Batch norm with PyTorch's momentum and epsilon, by the batch in training and by running statistics else.
+    """Batch norm with PyTorch's momentum and epsilon; it uses batch statistics in training, else running statistics.
 
-    The mean over a batch that is split over devices is the global one. The running variance takes the batch's own
-    [C], where PyTorch's takes the unbiased estimate.
+    The statistics of a sharded batch are global. The running variance averages the biased variance of the batch [C],
+    where PyTorch averages the unbiased one.
     """
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, **fields)
 
@@ -127,7 +130,7 @@ def create(variant="18", **overrides):
 
 
 def build(module, variants, variant, overrides):
-    """`module` with the fields of `variants[variant]` and `overrides`, checked as `create` says."""
+    """Builds `module` with the fields of `variants[variant]` and `overrides`; raises ValueError as `create` does."""
     kind = module.__name__
     if variant not in variants:
         raise ValueError(f"unknown {kind} variant {variant!r}; known: {', '.join(variants)}")

@@ -1,8 +1,9 @@
-"""StarGAN: the generator that edits a face's attributes, and the discriminator that judges and reads them.
+"""StarGAN: a generator that edits attributes of a face, and a discriminator with a critic and an attribute classifier.
 
 Sources: Choi et al., CVPR 2018 (arXiv 1711.09020), tables 4 and 5, and its published implementation
-(yunjey/stargan), whose CelebA checkpoints `published.stargan` imports. In shapes, `b` is the batch, `s` the side of
-the image, `d` the width of the first convolution and `k` the number of attributes.
+(yunjey/stargan), whose CelebA checkpoints `published.stargan` imports. [S] marks what a source states, [I] what is
+inferred, [C] our own choice. In shapes, `b` is the batch, `s` the side of the image, `d` the width of the first
+convolution and `k` the number of attributes.
 """
 
 import dataclasses
@@ -22,9 +23,9 @@ INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 class InstanceNorm(nn.Module):
     """Instance normalisation with a learned scale and bias, and running statistics as PyTorch keeps them.
 
-    [S, the implementation] Training normalises each channel of each image by its own mean and variance over the
-    pixels. Evaluation takes the running averages (momentum 0.1, unbiased variance), the variables 'mean' and 'var'
-    of the collection 'batch_stats', which training updates where the caller made that collection mutable.
+    [S, the implementation] Training normalises each channel of each image by the mean and variance of its pixels.
+    Evaluation uses the running averages (momentum 0.1, unbiased variance), the variables 'mean' and 'var' of the
+    collection 'batch_stats', which training updates where that collection is mutable.
     """
 
     train: bool
@@ -52,7 +53,7 @@ class InstanceNorm(nn.Module):
 
 
 class Up(nn.ConvTranspose):
-    """A transposed convolution of 4x4 pixels, stride 2 and padding 1, as PyTorch defines it: twice the side.
+    """A 4x4 transposed convolution with stride 2 and padding 1, as PyTorch defines it, which doubles the side.
 
     On a CPU it is computed as a 2x2 convolution that gives the four pixels of each place beside each other, which are
     the same sums: XLA takes the kernel's gradient there fifteen times as fast (32 px, 24 to 12 channels).
@@ -72,10 +73,10 @@ class Up(nn.ConvTranspose):
 
 
 class Generator(nn.Module):
-    """Edits images towards the attributes asked for; the defaults are the published CelebA generator.
+    """Edits images towards target attributes; the defaults are the published CelebA generator.
 
-    Two strided convolutions down, `repeats` residual blocks, two transposed convolutions up. The attributes enter as
-    constant planes beside the colours.
+    Two strided convolutions, `repeats` residual blocks and two transposed convolutions. The attributes enter as
+    constant planes, as further channels of the image.
 
     Fields:
       width: channels of the first convolution; four times as many in the residual blocks.
@@ -92,11 +93,10 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, images, attributes, *, train=False):
-        """(images [b, s, s, 3] in [0, 1], attributes [b, k] in [0, 1]) -> edited images [b, s, s, 3] in [0, 1], fp32.
+        """Edits images [b, s, s, 3] in [0, 1] towards attributes [b, k] in [0, 1]; returns images alike, fp32.
 
-        `train=True` normalises every image by its own statistics and updates 'batch_stats' where they are mutable;
-        without that it changes nothing, so that a sample can be drawn either way. `train=False` uses 'batch_stats'.
-        Raises ValueError for images whose sides are not multiples of 4.
+        `train=True` normalises each image by its statistics, and updates 'batch_stats' if they are mutable;
+        `train=False` normalises by 'batch_stats'. Raises ValueError for images whose sides are not multiples of 4.
         """
         if images.shape[1] % 4 or images.shape[2] % 4:
             raise ValueError(
@@ -108,7 +108,7 @@ class Generator(nn.Module):
             Up,
             kernel_size=(4, 4),
             strides=(2, 2),
-            padding=((2, 2), (2, 2)),  # of the dilated input: kernel - 1 - padding, PyTorch's padding being 1
+            padding=((2, 2), (2, 2)),  # Flax pads the dilated input: kernel - 1 - PyTorch's padding of 1
             use_bias=False,
             dtype=self.dtype,
             kernel_init=INIT,
@@ -133,15 +133,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Judges patches of an image as real or generated, and reads its attributes; the defaults are the published one.
+    """Critic of image patches and classifier of attributes; the defaults are the published discriminator.
 
-    `repeats` strided convolutions with leaky ReLU and no normalisation (Gulrajani et al., NeurIPS 2017: a gradient
-    penalty is one per example, which a norm over the batch would break), then two heads.
+    `repeats` strided convolutions with leaky ReLU and without normalisation, then two heads. (The gradient penalty is
+    per example, which a norm over the batch would break: Gulrajani et al., NeurIPS 2017.)
 
     Fields:
       classes: number of attributes.
-      image_size: side of the images in pixels, a multiple of 2 ** repeats; the attribute head spans what is left of it.
-      width: channels of the first convolution; they double with each of the others.
+      image_size: side of the images in pixels, a multiple of 2 ** repeats; the attribute head spans the last map.
+      width: channels of the first convolution; each further convolution doubles them.
       repeats: number of strided convolutions.
       mean, std: normalisation of the image, one number or one per channel.
       dtype: 'float32' or 'bfloat16', of the computation; parameters and outputs stay fp32.
@@ -157,12 +157,12 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train=False):
-        """Maps images [b, s, s, 3] in [0, 1], s the field `image_size`, to attribute logits [b, k] and the outputs.
+        """Maps images [b, s, s, 3] in [0, 1], s the field `image_size`, to attribute logits [b, k] and named outputs.
 
         Returns `(logits, out)`, all fp32: out['logits'] the same logits; out['source'] [b, h, w] the critic's value
         of each patch, high for real, h = w = s / 2 ** repeats; out['stages'] a tuple of the features
-        [b, s / 2 ** i, s / 2 ** i, d * 2 ** (i - 1)] after the i-th convolution's activation, i from 1, which is what
-        a generative teacher gives [I, FRT-PAD]. `train` changes nothing: there is no dropout and no statistics.
+        [b, s / 2 ** i, s / 2 ** i, d * 2 ** (i - 1)] after the i-th convolution's activation, i from 1, which a
+        student of a generative teacher matches [I, FRT-PAD]. `train` has no effect.
         Raises ValueError for images of another size.
         """
         if images.shape[1:3] != (self.image_size, self.image_size):
@@ -185,16 +185,17 @@ class Discriminator(nn.Module):
 
 
 class StarGAN(nn.Module):
-    """Generator and discriminator as one model; as a teacher it is its discriminator. The defaults are the published.
+    """Generator and discriminator as one model. As a teacher, only the discriminator is used.
 
-    Variables: params {'generator', 'discriminator'}, batch_stats {'generator'}. `objective.adversarial` trains the two.
+    The defaults are the published networks. Variables: params {'generator', 'discriminator'}, batch_stats
+    {'generator'}. `objective.adversarial` trains the two.
 
     Fields:
       classes: number of attributes.
       image_size: side of the images in pixels, a multiple of 4 and of 2 ** discriminator_repeats.
-      generator_width, generator_repeats: those of `Generator`.
-      discriminator_width, discriminator_repeats: those of `Discriminator`.
-      mean, std, dtype: as of both.
+      generator_width, generator_repeats: as in `Generator`.
+      discriminator_width, discriminator_repeats: as in `Discriminator`.
+      mean, std, dtype: as in both.
     """
 
     classes: int = 5
@@ -208,7 +209,7 @@ class StarGAN(nn.Module):
     dtype: str = "float32"
 
     def setup(self):
-        """Makes the two networks."""
+        """Creates the two networks."""
         self.generator = Generator(self.generator_width, self.generator_repeats, self.mean, self.std, self.dtype)
         self.discriminator = self.make_discriminator()
 
@@ -220,18 +221,18 @@ class StarGAN(nn.Module):
         return Discriminator(self.classes, self.image_size, width, repeats, **common)
 
     def __call__(self, images, *, train=False):
-        """The discriminator's `(logits, out)` of images [b, s, s, 3] in [0, 1]; `train` changes nothing."""
+        """Returns the discriminator's `(logits, out)` for images [b, s, s, 3] in [0, 1]; `train` has no effect."""
         if self.is_initializing():
             self.generator(images, jnp.zeros((len(images), self.classes)))
         return self.discriminator(images)
 
     def edit(self, images, attributes, *, train=False):
-        """The generator's images [b, s, s, 3] in [0, 1] of images with the attributes [b, k] asked for."""
+        """Edits images [b, s, s, 3] in [0, 1] towards `attributes` [b, k] (`Generator`)."""
         return self.generator(images, attributes, train=train)
 
 
 def create(**overrides):
-    """Builds a `StarGAN` from its fields; none gives the published one. Raises ValueError as `create_discriminator`."""
+    """Builds a `StarGAN` with fields to override; raises ValueError as `create_discriminator` does."""
     model = _create(StarGAN, "StarGAN", overrides)
     _check_size("StarGAN", model.image_size, "discriminator_repeats", model.discriminator_repeats)
     if model.image_size % 4:
@@ -240,10 +241,10 @@ def create(**overrides):
 
 
 def create_discriminator(**overrides):
-    """Builds a `Discriminator` from its fields; none gives the published one.
+    """Builds a `Discriminator` with fields to override.
 
-    Raises ValueError for an unknown field or choice, which lists the known ones, and for a size that the strided
-    convolutions do not divide.
+    Raises ValueError for an unknown field or choice, listing the known ones, and for an image size that is not a
+    multiple of 2 ** repeats.
     """
     model = _create(Discriminator, "StarGAN discriminator", overrides)
     _check_size("StarGAN discriminator", model.image_size, "repeats", model.repeats)

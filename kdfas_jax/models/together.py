@@ -1,15 +1,16 @@
-"""Two networks side by side, one that rejects attacks and one that recognises: what MTAKD's student stands in for."""
+"""A spoof model and a recogniser as one model: the baseline that MTAKD's two-task student replaces."""
 
 import jax
 from flax import linen as nn
 
 
 class Together(nn.Module):
-    """A spoof model's logits and a recogniser's embedding of the same images, each read at its own size.
+    """Returns the logits of a spoof model and the embedding of a recogniser for the same images.
 
-    `spoof` and `recognition` are the networks, `spoof_size` and `recognition_size` the sides of the images, in pixels,
-    that they read. Their parameters lie below the names of these two fields. `dtype` is the dtype to which a training
-    step may round the parameters of both: fp32, which rounds none, as either network may compute in fp32.
+    Fields:
+      spoof, recognition: the networks; their parameters lie below these names.
+      spoof_size, recognition_size: sides of the images, in pixels, to which the input of each network is resized.
+      dtype: dtype to which a training step may round the parameters; fp32, as either network may compute in fp32.
     """
 
     spoof: nn.Module
@@ -21,7 +22,7 @@ class Together(nn.Module):
     def __call__(self, images, *, train=False):
         """Maps images [b, s, s, 3] in [0, 1] to (logits [b, 2], {'logits', 'embedding' [b, d]}), as a two-task model.
 
-        `train` as of the networks themselves.
+        `train` is passed to both networks.
         """
         logits, _ = self.spoof(_resized(images, self.spoof_size), train=train)
         _, out = self.recognition(_resized(images, self.recognition_size), train=train)

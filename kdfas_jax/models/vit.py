@@ -2,8 +2,8 @@
 
 Sources: Dosovitskiy et al., ICLR 2021 (arXiv 2010.11929) for the architecture; Touvron et al., ICML 2021
 (arXiv 2012.12877) for the DeiT sizes and initialisation; Huang et al., ECCV 2016 (arXiv 1603.09382) for
-stochastic depth; Xiao et al., NeurIPS 2021 (arXiv 2106.14881) for the convolutional stem. In shapes,
-`b` is the batch, `n` the tokens, `d` the width and `k` the classes.
+stochastic depth; Xiao et al., NeurIPS 2021 (arXiv 2106.14881) for the convolutional stem. [S] marks what a source
+states, [C] our own choice. In shapes, `b` is the batch, `n` the tokens, `d` the width and `k` the classes.
 """
 
 import dataclasses
@@ -25,14 +25,14 @@ VARIANTS = {
     "H": {"width": 1280, "depth": 32, "heads": 16},
 }
 
-# [S, DeiT] Linear weights, class token and position embedding from a truncated normal of 0.02; biases zero.
-# [C] The cut is at two standard deviations (timm cuts at +-2, where it never acts), and the patch embedding is
-# drawn likewise (timm leaves PyTorch's uniform default there, whose spread is about the same).
+# [S, DeiT] Dense kernels, class token and position embedding from a truncated normal of 0.02; biases zero.
+# [C] The truncation is at two standard deviations (timm truncates at +-2, which has no effect), and the patch embedding
+# has the same initialiser (timm keeps PyTorch's uniform default, which has about the same spread).
 INIT = nn.initializers.truncated_normal(0.02)
 
 GELU = {"exact": lambda x: 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5)), "tanh": nn.gelu}
 
-# What the backward pass recomputes: everything, or all but the results of the dense layers.
+# Rematerialisation: the backward pass recomputes everything, or everything but the outputs of the dense layers.
 REMAT = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 
 
@@ -46,7 +46,7 @@ class Block(nn.Module):
     mlp_ratio: float
     gelu: str
     dropout: float
-    stochastic: bool  # drop paths at all; static, so that an evaluation asks for no rng
+    stochastic: bool  # whether paths are dropped; static, so that an evaluation needs no rng
     deterministic: bool
     dtype: str
 
@@ -59,8 +59,8 @@ class Block(nn.Module):
         dropout = nn.Dropout(self.dropout, deterministic=self.deterministic)
 
         by_head = nn.DenseGeneral((3, self.heads, width // self.heads), dtype=self.dtype, kernel_init=INIT, name="qkv")
-        q, k, v = jnp.moveaxis(by_head(norm(name="norm1")(x)), 2, 0)  # heads apart: a mesh may split them
-        y = jax.nn.dot_product_attention(q, k, v)  # scores and softmax in fp32 whatever the dtype
+        q, k, v = jnp.moveaxis(by_head(norm(name="norm1")(x)), 2, 0)  # a separate axis, so that a mesh may split heads
+        y = jax.nn.dot_product_attention(q, k, v)  # scores and softmax are fp32 for any dtype
         x = x + self.drop_path(dropout(dense(width, name="out")(y.reshape(x.shape))), rate)
 
         y = dense(int(self.mlp_ratio * width), name="fc1")(norm(name="norm2")(x))
@@ -85,19 +85,19 @@ class ViT(nn.Module):
     Fields:
       classes: number of logits.
       patch: side of a patch in pixels; the image side is a multiple of it.
-      stem: channels (multiples of 8) of 3x3 convolutions of stride 2 before the patches are cut, which then hold
-        patch / 2^n of their pixels a side. With few pictures and no pre-training, what lies at the scale of pixels is
-        learnt far sooner with one. Group norm [C] where the paper has batch norm; () as published by ViT and DeiT.
+      stem: channels (multiples of 8) of n 3x3 convolutions of stride 2 before the image is cut into patches, which
+        then have patch / 2^n positions a side. With few images and no pre-training, a stem learns pixel-scale features
+        far sooner. Group norm [C] where the paper has batch norm; () as published by ViT and DeiT.
       width, depth, heads: token width, number of blocks, attention heads (a divisor of the width).
       mlp_ratio: hidden width of the MLP over the token width.
       gelu: 'exact' (timm, DeiT) or 'tanh' (Flax and augreg checkpoints).
       dropout: rate after the position embedding, the attention and both MLP layers, in [0, 1).
-      drop_path: stochastic-depth rate of the last block, in [0, 1); the others rise to it linearly from 0.
-      mean, std: normalisation of the image, one number or one per channel. 0.5 is that of ViT and augreg; DeiT
-        checkpoints were trained with ImageNet's (0.485, 0.456, 0.406), (0.229, 0.224, 0.225).
+      drop_path: stochastic-depth rate of the last block, in [0, 1); the rates rise linearly from 0 over the blocks.
+      mean, std: normalisation of the image, one number or one per channel. ViT and augreg use 0.5; DeiT checkpoints
+        were trained with ImageNet's (0.485, 0.456, 0.406), (0.229, 0.224, 0.225).
       dtype: 'float32' or 'bfloat16', of the computation; parameters, logits and class tokens stay fp32.
-      unroll: lay the blocks out one by one instead of looping over them.
-      remat: 'none', 'full' or 'dots': what the backward pass recomputes instead of storing.
+      unroll: compile the blocks one by one instead of a loop.
+      remat: what the backward pass recomputes instead of storing: 'none', 'full' or 'dots' (`REMAT`).
     """
 
     classes: int = 2
@@ -121,7 +121,7 @@ class ViT(nn.Module):
         """Maps images [b, h, w, 3] in [0, 1] to logits [b, k] and the named outputs.
 
         Returns `(logits, out)`, all fp32: out['logits'] the same logits; out['class_tokens'] [depth, b, d] the
-        class token after each block, before the final norm; out['pre_logits'] [b, d] what the head sees.
+        class token after each block, before the final norm; out['pre_logits'] [b, d] the input of the head.
         `train=True` needs an rng named 'dropout' where `dropout` or `drop_path` is positive.
         Raises ValueError for an image that is not square or not a whole number of patches.
         """
@@ -146,10 +146,10 @@ class ViT(nn.Module):
         return logits, {"logits": logits, "class_tokens": class_tokens.astype(jnp.float32), "pre_logits": x}
 
     def blocks(self, train):
-        """The stack of blocks: (tokens, drop-path rates [depth]) -> (tokens, class tokens [depth, b, d])."""
+        """Returns the stack of blocks: (tokens, drop-path rates [depth]) -> (tokens, class tokens [depth, b, d])."""
         block = Block
         if self.remat != "none":
-            # Inside a loop nothing can undo the recomputation; laid out flat, the compiler would share it.
+            # Without a loop, common-subexpression elimination would undo the recomputation.
             block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=self.unroll)
         stack = nn.scan(
             block,
@@ -173,7 +173,7 @@ class ViT(nn.Module):
 def patches(images, size):
     """Cuts images [b, h, w, c] into patches [b, n, size * size * c], row by row; pixels by row, column, channel.
 
-    One reshape: with a dense layer after it, it equals the usual strided convolution.
+    A dense layer on the patches equals the usual strided convolution.
     Raises ValueError where the image is not square or its side is not a multiple of `size`.
     """
     check_side(images, size)
@@ -181,7 +181,7 @@ def patches(images, size):
 
 
 def check_side(images, size):
-    """ValueError where images [b, h, w, c] are not square or their side is not a multiple of `size`."""
+    """Raises ValueError where images [b, h, w, c] are not square or their side is not a multiple of `size`."""
     height, width = images.shape[1:3]
     if height != width or height % size:
         raise ValueError(f"images are {height}x{width} px; expected a square whose side is a multiple of {size}")
@@ -190,7 +190,7 @@ def check_side(images, size):
 def create(variant="S/16", **overrides):
     """Builds a ViT from a name, `LETTER/PATCH` with a letter of `VARIANTS`, and fields of `ViT` to override.
 
-    A size of one's own is any variant with the fields that matter replaced: width, depth, heads, patch.
+    For a custom size, override width, depth, heads and patch of any variant.
     Raises ValueError for an unknown variant, field or choice, and lists the known ones.
     """
     letter, _, patch = variant.partition("/")
@@ -215,10 +215,10 @@ def create(variant="S/16", **overrides):
 
 
 def flops(model, image_size):
-    """Multiplications and additions in the matrix products of one forward of one image of `image_size` px.
+    """Returns the FLOPs of a forward pass on one image of `image_size` px, two per multiply-accumulate.
 
-    Two per multiply-accumulate; stem, patch embedding, attention, MLP and head. Norms, softmax, GELU are left out, as
-    in the figures that papers print (and as in the analytic FLOPs of a step) [C].
+    Counts the matrix products of stem, patch embedding, attention, MLP and head. Norms, softmax and GELU are left out,
+    as in the FLOPs that papers report [C].
     """
     grid = (image_size // model.patch) ** 2
     tokens, d = grid + 1, model.width

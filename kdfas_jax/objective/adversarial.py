@@ -21,9 +21,9 @@ def training_pass(model, variables, images, labels, key):
       fooled [b, h, w], edited_logits [b, k]: the discriminator on edited images, to train the generator;
       wanted [b, k]: the target attributes, which are the batch's labels in a random order [S, the implementation];
       images, restored [b, s, s, 3]: the images, and the edited images edited back.
-    What trains one network sends no gradient to the other's parameters. So a loss that is the sum of both networks'
-    terms has both gradients, and one backward pass takes them, where the implementation takes them one after the
-    other, the generator's from the critic just updated [C].
+    The outputs that train one network send no gradient to the other's parameters, so one backward pass through the sum
+    of both networks' terms gives both gradients [C: our own choice]. The implementation [S] updates the critic first,
+    and takes the generator's gradient from the updated critic.
     """
 
     def judge(params, images):
@@ -55,12 +55,12 @@ def training_pass(model, variables, images, labels, key):
 
 
 def critic(student: Outputs, batch: Batch) -> jax.Array:
-    """The critic's values on edited images less those on real images: what the discriminator minimises."""
+    """Mean critic value on edited images minus that on real images: the discriminator minimises it."""
     return losses.masked_mean(losses.wgan_critic(student["source"], student["edited"]), batch.get("mask"))
 
 
 def penalty(student: Outputs, batch: Batch) -> jax.Array:
-    """The gradient penalty, which holds the critic's slope near one (`losses.gradient_penalty`)."""
+    """The gradient penalty, which keeps the critic's slope near one (`losses.gradient_penalty`)."""
     return losses.masked_mean(student["penalty"], batch.get("mask"))
 
 
@@ -71,12 +71,12 @@ def attributes(student: Outputs, batch: Batch) -> jax.Array:
 
 
 def generator(student: Outputs, batch: Batch) -> jax.Array:
-    """The negative of the critic's values on edited images: what the generator minimises."""
+    """The negative mean critic value on edited images: the generator minimises it."""
     return losses.masked_mean(losses.wgan_generator(student["fooled"]), batch.get("mask"))
 
 
 def edited_attributes(student: Outputs, batch: Batch) -> jax.Array:
-    """Binary cross-entropy of the logits of edited images to their target attributes, summed over these."""
+    """Binary cross-entropy of the logits of edited images to their target attributes, summed over the attributes."""
     values = losses.attribute_cross_entropy(student["edited_logits"], student["wanted"])
     return losses.masked_mean(values, batch.get("mask"))
 

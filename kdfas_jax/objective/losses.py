@@ -1,8 +1,9 @@
-"""The terms' arithmetic: plain arrays in, per-example losses or one mean out; no config, no I/O.
+"""Loss functions: plain arrays in, per-example losses or a mean out; no config, no I/O.
 
-Per-example losses have shape [b] and are averaged in one place, `masked_mean`. The covariance terms see the whole
-global batch: written with `jnp`, they are right under a batch sharded over any mesh, because contractions over `b`
-become all-reduces of d x d matrices.
+Per-example losses have shape [b] and are averaged in one place, `masked_mean`. The covariance losses see the whole
+global batch: under a batch sharded over any mesh, contractions over `b` become all-reduces of d x d matrices.
+
+Marks: [S] a source states it, [I] inferred, [C] our own choice (docs/methods.md).
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import optax
 def masked_mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Mean of `values` [b] over the examples whose `mask` [b] is non-zero; 0 where all are masked.
 
-    A value under a zero mask adds nothing, not even a NaN, and no gradient.
+    A masked value contributes neither a NaN nor a gradient.
     """
     if mask is None:
         return values.mean()
@@ -26,7 +27,7 @@ def masked_mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Cross-entropy of `logits` [b, k] to soft targets `labels` [b, k] whose rows sum to one -> [b], nats.
+    """Cross-entropy [b], in nats, of `logits` [b, k] to soft targets `labels` [b, k] whose rows sum to one.
 
     `smoothing` s in [0, 1) mixes the targets with the uniform distribution: (1 - s) y + s / k
     (Szegedy et al. 2016, section 7).
@@ -35,9 +36,9 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
 
 
 def distillation_kl(student_logits: jax.Array, teacher_logits: jax.Array, temperature: float = 1.0) -> jax.Array:
-    """tau^2 KL(softmax(teacher / tau) || softmax(student / tau)), both [b, k] -> [b], nats.
+    """tau^2 KL(softmax(teacher / tau) || softmax(student / tau)), [b], in nats; both logits are [b, k].
 
-    tau^2 keeps the gradient's size independent of tau (Hinton et al. 2015). The teacher enters by log-probabilities,
+    tau^2 keeps the gradient's size independent of tau (Hinton et al. 2015). The teacher enters as log-probabilities,
     so an underflowed teacher probability gives neither a NaN value nor a NaN gradient.
     """
     student = jax.nn.log_softmax(student_logits / temperature)
@@ -48,18 +49,18 @@ def distillation_kl(student_logits: jax.Array, teacher_logits: jax.Array, temper
 def covariance(
     student: jax.Array, teacher: jax.Array, *, form: str = "cross", centre: bool = False, scale: str = "none"
 ) -> jax.Array:
-    """Class-token matching through a covariance matrix, for the paired stages of two depths -> [n], one per stage.
+    """Matches class tokens through a covariance matrix (KDFAS in docs/methods.md) -> [n], one value per stage pair.
 
-    `student` [n, b, d_s] and `teacher` [n, b, d_t] are class tokens over the global batch, of any two widths. Their
-    rows are L2-normalised in fp32 (METHODS section 1) into S and T; `centre` [C] then takes away the batch's mean.
+    `student` [n, b, d_s] and `teacher` [n, b, d_t] are the class tokens of n pairs of stages over the global batch, of
+    any two widths. Their rows are L2-normalised in fp32 into S and T; `centre` [C] then subtracts the batch mean.
 
     - `cross`: mean((T - S C)^2) over b x d_t with C = S^T T. C carries the student's space into the teacher's, so no
       projection head is learned; the gradient flows through C too (stated for HaTFAS, inferred for KDFAS). S C sums
       over the batch, so the value grows with it: `scale="batch"` [C] uses C / b.
-    - `gram`: mean((S S^T - T T^T)^2) over b x b, the manifold-distillation reading [I], see `_gram_distance`. It is a
-      mean already: no `scale`.
+    - `gram`: mean((S S^T - T T^T)^2) over b x b, the manifold-distillation reading [I], see `_gram_distance`. It does
+      not grow with the batch and takes no `scale`.
 
-    ValueError for an unknown form or scale.
+    Raises ValueError for an unknown form or scale.
     """
     if form not in ("cross", "gram") or scale not in (("none", "batch") if form == "cross" else ("none",)):
         raise ValueError(f"covariance form={form!r}, scale={scale!r}: known are cross (none, batch) and gram (none)")
@@ -74,17 +75,17 @@ def covariance(
 
 
 def _gram_distance(s: jax.Array, t: jax.Array, centre: bool) -> jax.Array:
-    """mean((S S^T - T T^T)^2) -> [n], from d x d matrices alone: no b x b array is made.
+    """mean((S S^T - T T^T)^2) -> [n], computed from d x d matrices; no b x b array is formed.
 
-    ||S S^T - T T^T||^2 = ||S^T S||^2 - 2 ||S^T T||^2 + ||T^T T||^2 loses everything to cancellation where class tokens
-    are nearly one and the same vector, as they are early in training. So the means m are split off first, which is
-    exact: with S = 1 m_s^T + S', delta = |m_s|^2 - |m_t|^2 and u = S' m_s - T' m_t, the distance is
+    ||S S^T - T T^T||^2 = ||S^T S||^2 - 2 ||S^T T||^2 + ||T^T T||^2 cancels catastrophically where the class tokens are
+    nearly equal, as they are early in training. So the means m are split off first, which is exact: with
+    S = 1 m_s^T + S', delta = |m_s|^2 - |m_t|^2 and u = S' m_s - T' m_t, the distance is
     delta^2 + 2 mean(u^2) + mean((S' S'^T - T' T'^T)^2), and centring leaves the last part [C].
 
     `s` and `t` must have unit rows. A unit row s_i satisfies |m_s|^2 = 1 - mean |s'|^2 and
-    s'_i m_s = (mean |s'|^2 - |s'_i|^2) / 2, so that delta and u follow from the small centred tokens and lose nothing
-    to cancellation either. Against float64, for 64 independent tokens of a relative spread of 1e-3 about their mean,
-    the value is off by less than 2e-5 and the gradient by 1e-4, relative.
+    s'_i m_s = (mean |s'|^2 - |s'_i|^2) / 2, so that delta and u follow from the small centred tokens without
+    cancellation. Relative to float64, for 64 independent tokens with a relative spread of 1e-3 about their mean, the
+    error of the value is below 2e-5 and that of the gradient below 1e-4.
     """
     b = s.shape[-2]
     s, t = (tokens - tokens.mean(axis=-2, keepdims=True) for tokens in (s, t))
@@ -103,7 +104,7 @@ def _unit_rows(tokens: jax.Array) -> jax.Array:
 
 
 def _covariance(a: jax.Array, b: jax.Array) -> jax.Array:
-    # fp32 products: the matrix unit's bf16 default would lose the small differences that `gram` is made of.
+    # Products in fp32, because the matrix unit's bf16 default would lose the small differences in `gram`.
     return jnp.einsum("nbs,nbt->nst", a, b, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -114,19 +115,20 @@ def _square(matrices: jax.Array) -> jax.Array:
 def arcface_logits(
     embedding: jax.Array, weights: jax.Array, labels: jax.Array, *, s: float = 64.0, m: float = 0.5
 ) -> jax.Array:
-    """Logits with an additive angular margin (ArcFace, Deng et al. 2019) -> [b, k], fp32, for a cross-entropy.
+    """Logits [b, k], fp32, with an additive angular margin for a cross-entropy (ArcFace, Deng et al. 2019).
 
     `embedding` [b, d] and the class centres `weights` [k, d] are L2-normalised here; theta is the angle between the
-    two. The logit of the own class `labels` [b], integers, is s cos(theta + m), that of the others s cos(theta); a
-    label outside [0, k) gets no margin anywhere. Scale `s` > 0, margin `m` in radians, in [0, pi / 2].
+    two. The logit of the true class, the integers `labels` [b], is s cos(theta + m), and of the other classes
+    s cos(theta); a label outside [0, k) gets no margin. Scale `s` > 0, margin `m` in radians, in [0, pi / 2].
 
-    Beyond theta = pi - m the cosine would rise again; there the own logit is s (cos(theta) - m sin(m)), which keeps
-    falling [S, the authors' code]. The gradient is finite everywhere.
+    Beyond theta = pi - m the cosine would rise again; there the true class's logit is s (cos(theta) - m sin(m)), which
+    keeps falling [S, the authors' code]. The gradient is finite everywhere.
 
-    theta enters by its fp32 cosine, which cannot resolve an embedding that all but coincides with its centre: the own
-    logit is off by up to 4e-4 s and its gradient vanishes below theta = 1e-4; at 1e-3 the gradient is off by 10 %, at
-    0.01 by 0.2 %, at 0.1 by 2e-5 (measured against float64, d = 512). A form without this loss needs every example's
-    own centre, which a device that holds a share of the classes does not have; training does not come near it [C].
+    theta is computed from its fp32 cosine, which cannot resolve an embedding that nearly coincides with its centre:
+    the error of the true class's logit is at most 4e-4 s, and the gradient vanishes below theta = 1e-4; the relative
+    error of the gradient is 10 % at 1e-3, 0.2 % at 0.01 and 2e-5 at 0.1 (measured against float64, d = 512). An exact
+    form needs the centre of every example's class, which a device with a share of the classes does not hold; training
+    stays far from such angles [C].
     """
     cos = jnp.einsum("bd,kd->bk", _unit_rows(embedding), _unit_rows(weights), precision=jax.lax.Precision.HIGHEST)
     sin = jnp.sqrt(jnp.maximum((1 - cos) * (1 + cos), 1e-12))  # the root's slope is infinite at zero
@@ -136,7 +138,7 @@ def arcface_logits(
 
 
 def cosine_distance(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """One less the cosine of two embeddings [b, d] -> [b], in [0, 2]; ValueError where their lengths differ."""
+    """One minus the cosine [b], in [0, 2], of two embeddings [b, d]; ValueError where their lengths differ."""
     if student.shape[-1] != teacher.shape[-1]:
         raise ValueError(
             f"embedding: the student's has {student.shape[-1]} numbers, the teacher's {teacher.shape[-1]}; set "
@@ -146,12 +148,12 @@ def cosine_distance(student: jax.Array, teacher: jax.Array) -> jax.Array:
 
 
 def align(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Squared distance of two feature maps whose positions are L2-normalised over channels -> [b], in [0, 4] [C].
+    """Squared distance [b], in [0, 4], of two feature maps whose positions are L2-normalised over channels [C].
 
-    `student` [b, h, w, c], `teacher` [b, h', w', c]; per example the mean over positions of |s - t|^2.
-    Of two grids the finer is first averaged over the cells of the coarser by area, a position that lies in two cells
-    counting in each by its share. A map of one position, as a class token is, meets the mean of the other map.
-    ValueError where the channels differ: a 1x1 projector on the student makes them equal.
+    `student` [b, h, w, c], `teacher` [b, h', w', c]; the result is the mean over positions of |s - t|^2.
+    The finer of two grids is first averaged over the cells of the coarser by area; a position that lies in two cells
+    counts in each by its share. A map of one position, such as a class token, is compared with the mean of the other
+    map. Raises ValueError where the channels differ; a 1x1 projector on the student makes them equal.
     """
     if student.shape[-1] != teacher.shape[-1]:
         raise ValueError(
@@ -172,7 +174,7 @@ def _area_average(maps: jax.Array, grid: tuple[int, int]) -> jax.Array:
 
 
 def _overlap(cells: int, size: int) -> np.ndarray:
-    """The share of each of `cells` equal cells that each of `size` positions covers -> fp32 [cells, size]."""
+    """Returns the share of each of `cells` equal cells that each of `size` positions covers, fp32 [cells, size]."""
     edges = np.arange(cells + 1)[:, None] * size / cells
     position = np.arange(size)
     shared = np.minimum(edges[1:], position + 1) - np.maximum(edges[:-1], position)
@@ -180,12 +182,12 @@ def _overlap(cells: int, size: int) -> np.ndarray:
 
 
 def reverse_gradient(values: jax.Array, scale: jax.Array | float) -> jax.Array:
-    """`values` as they are; their gradient times -`scale` (Ganin and Lempitsky, ICML 2015)."""
+    """Returns `values` unchanged, and multiplies their gradient by -`scale` (Ganin and Lempitsky, ICML 2015)."""
     return (1 + scale) * jax.lax.stop_gradient(values) - scale * values
 
 
 def wgan_critic(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """What a Wasserstein critic minimises, mean(fake) - mean(real) over its patches (Arjovsky et al. 2017) -> [b].
+    """Loss [b] of a Wasserstein critic: mean(fake) - mean(real) over its patches (Arjovsky et al. 2017).
 
     `real`, `fake` [b, ...]: the critic's values on real and generated images.
     """
@@ -193,38 +195,38 @@ def wgan_critic(real: jax.Array, fake: jax.Array) -> jax.Array:
 
 
 def wgan_generator(fake: jax.Array) -> jax.Array:
-    """What the critic's generator minimises, -mean of the critic's values `fake` [b, ...] over its patches -> [b]."""
+    """Loss [b] of a Wasserstein generator: minus the mean over patches of the critic's values `fake` [b, ...]."""
     return -_per_example(fake)
 
 
 def gradient_penalty(
     critic: Callable[[jax.Array], jax.Array], real: jax.Array, fake: jax.Array, key: jax.Array, *, std: float = 1.0
 ) -> jax.Array:
-    """(|gradient of the critic| - 1)^2 between real and generated images (Gulrajani et al. 2017) -> [b].
+    """(|gradient of the critic| - 1)^2, [b], between real and generated images (Gulrajani et al. 2017).
 
-    `critic` maps images [b, h, w, c] to values [b, ...], each example by itself. The gradient is of the sum over an
-    example's patches [S, StarGAN's code], at a real + (1 - a) fake with one a of U(0, 1) per example.
-    The slope of 1 is meant per unit of the network's input: `std` is what the critic divides the images by first, as
-    with images in [0, 1] and a `std` of 0.5 in the model; 1 where it takes them as they are.
+    `critic` maps images [b, h, w, c] to values [b, ...], each example independently. The gradient is of the sum over
+    an example's patches [S, StarGAN's code], at a real + (1 - a) fake with a drawn from U(0, 1) once per example.
+    The slope of 1 is per unit of the network's normalised input: `std` is the value by which the critic divides the
+    images first, such as 0.5 for images in [0, 1]; 1 where it does not normalise.
     """
     a = jax.random.uniform(key, (len(real), 1, 1, 1))
     slope = std * jax.grad(lambda images: critic(images).sum())(a * real + (1 - a) * fake)
-    # The norm's own gradient is 0 / 0 at a flat critic: the root is kept off zero [C].
+    # The gradient of the norm is 0 / 0 where the critic is flat; the constant keeps the root off zero [C].
     return (jnp.sqrt(jnp.sum(slope**2, axis=(1, 2, 3)) + 1e-12) - 1) ** 2
 
 
 def attribute_cross_entropy(logits: jax.Array, attributes: jax.Array) -> jax.Array:
-    """Binary cross-entropy of attribute `logits` [b, k] to `attributes` [b, k] in [0, 1] -> [b], nats.
+    """Binary cross-entropy [b], in nats, of attribute `logits` [b, k] to `attributes` [b, k] in [0, 1].
 
-    The sum over attributes, as in StarGAN's code [S].
+    Summed over attributes, as in StarGAN's code [S].
     """
     return optax.sigmoid_binary_cross_entropy(logits, attributes).sum(axis=-1)
 
 
 def reconstruction(images: jax.Array, restored: jax.Array) -> jax.Array:
-    """Mean absolute difference of `images` and `restored` [b, h, w, c] -> [b], in their unit.
+    """Mean absolute difference [b] of `images` and `restored` [b, h, w, c], in their unit.
 
-    StarGAN's weight of 10 is for images in [-1, 1]: in [0, 1] the same difference is half as large.
+    StarGAN's weight of 10 is for images in [-1, 1]; for images in [0, 1] the same difference is half as large.
     """
     return _per_example(jnp.abs(images - restored))
 

@@ -1,6 +1,6 @@
-"""How a model sees a training batch: a registry, as a few models do more than apply themselves to the images.
+"""Training passes: how a model computes its named outputs from a training batch.
 
-Adding a model with a training pass of its own: one line in `PASSES`.
+Most models are applied to the images. A model that needs more registers a function in `PASSES`, one line each.
 """
 
 from collections.abc import Callable

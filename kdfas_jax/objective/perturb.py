@@ -1,7 +1,8 @@
-"""Perturbations of the input: the domain adversarial attack (DAA), which makes images of all domains look alike.
+"""The domain adversarial attack (DAA): a perturbation of the input that makes images of all domains look alike.
 
-DAA replaces domain-adversarial training [S]; its equation is ours [C] (docs/methods.md): the projected gradient method
-of Madry et al., ICLR 2018 (arXiv 1706.06083), on a domain classifier that was trained before and is frozen.
+DAA replaces domain-adversarial training [S: a source states it]; its equation is our own choice [C], the projected
+gradient method of Madry et al., ICLR 2018 (arXiv 1706.06083), against a frozen domain classifier. See DTDA in
+docs/methods.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 from kdfas_jax.objective import losses
 from kdfas_jax.parallel import sharding
 
-# What the attack raises, per example, from the domain classifier's logits [b, k] and one-hot domains [b, k] [C].
+# The attack's objective per example, to be maximised, from the domain classifier's logits [b, k] and one-hot domains
+# [b, k] [C].
 TARGETS = {
     "uniform": lambda logits, domains: -losses.cross_entropy(logits, jnp.full_like(domains, 1 / domains.shape[-1])),
     "confuse": losses.cross_entropy,
@@ -77,7 +79,7 @@ def daa(
       target: 'uniform' lowers the cross-entropy to equal probabilities of all domains; 'confuse' raises the
         cross-entropy to the true domain, and may move an image into another wrong one.
 
-    No gradient flows through the result, neither to the images nor to the classifier. ValueError for an unknown target.
+    No gradient flows through the result to the images or the classifier. Raises ValueError for an unknown target.
     """
     if target not in TARGETS:
         raise ValueError(f"unknown target {target!r} of the domain adversarial attack; known: {', '.join(TARGETS)}")

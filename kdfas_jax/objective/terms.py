@@ -1,9 +1,9 @@
-"""The kinds of terms that a loss is made of, but StarGAN's (`adversarial`).
+"""The kinds of terms that a loss is made of, except StarGAN's (`adversarial`).
 
 A kind is a function whose keyword-only parameters are its options, or, where it has parameters that are trained with
 the student, a Flax module whose fields are its options. Parameters named `student`, `teacher`, `batch` and `progress`
 are injected: the named outputs of the two models, the batch, and the share of the run that is done. A kind returns
-its mean over the examples of the batch, an fp32 scalar.
+its mean over the examples of the batch, an fp32 scalar. [S] marks what a source states, [C] our own choice.
 
 Adding a kind: write it here, on a formula in `losses`, and add one line to `weighted_sum.KINDS`.
 """
@@ -43,7 +43,7 @@ def kl(student: Outputs, batch: Batch, teacher: Outputs, *, temperature: float =
 
 
 def embedding(student: Outputs, batch: Batch, teacher: Outputs) -> jax.Array:
-    """One less the cosine of the student's and the teacher's embedding."""
+    """One minus the cosine of the student's and the teacher's embedding."""
     values = losses.cosine_distance(student["embedding"], teacher["embedding"])
     return losses.masked_mean(values, batch.get("mask"))
 
@@ -64,7 +64,7 @@ def covariance(
     """
     mine, theirs = student["class_tokens"], teacher["class_tokens"]
     pairs = _pairs("covariance", stages, mine, theirs)
-    if stages:  # all of them need no gather
+    if stages:  # without a list all stages are used, and no gather is needed
         mine, theirs = mine[pairs[:, 0]], theirs[pairs[:, 1]]
     return losses.covariance(mine, theirs, form=form, centre=centre, scale=scale).mean()
 

@@ -1,4 +1,4 @@
-"""The weighted sum of terms that a config names: L = sum_k w_k term_k(student, teacher_k, batch).
+"""The weighted sum of the terms in a config: L = sum_k w_k term_k(student, teacher_k, batch).
 
 `config.terms` maps a term's name to `{kind, weight, teacher?, where?, ...options}`. A term of weight zero is not
 computed, and a teacher that no remaining term reads is not run. `KINDS` has the kinds (`terms`, `adversarial`).
@@ -41,18 +41,18 @@ KINDS: dict[str, Callable] = {
 
 
 class Term(NamedTuple):
-    """One term bound to its options: `call` takes its parameters and what `inputs` names, by keyword."""
+    """One term bound to its options: `call` takes the term's parameters, and the names in `inputs` by keyword."""
 
     weight: float
     teacher: str
     where: str
     inputs: tuple[str, ...]
     call: Callable
-    module: nn.Module | None  # where it has parameters
+    module: nn.Module | None  # the Flax module of a term with parameters
 
 
 class Objective:
-    """Callable sum of the config's terms; `teachers` names those that it reads."""
+    """Callable sum of the config's terms; `teachers` are the names of the teachers that it reads."""
 
     def __init__(self, terms: Mapping[str, Mapping[str, Any]], teachers: Mapping[str, Any]):
         """Checks and binds `terms`; ValueError names the term and what was expected."""
@@ -62,9 +62,10 @@ class Objective:
         self.teachers = tuple(sorted({term.teacher for term in self._terms.values() if term.teacher}))
 
     def __call__(self, student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, params=None, progress=1.0):
-        """-> (loss scalar, {term name: its unweighted mean}) for the named outputs of student and teachers.
+        """Returns (loss scalar, {term name: unweighted mean}) for the named outputs of student and teachers.
 
-        `params` are of `init`, {} or None where no term has any; `progress` is the share of the run that is done.
+        `params` come from `init`, and are {} or None where no term has any; `progress` is the share of the run that is
+        done, in [0, 1].
         """
         total, values = 0.0, {}
         for name, term in self._terms.items():
@@ -74,9 +75,9 @@ class Objective:
         return total, values
 
     def init(self, key: jax.Array, student: Outputs, teachers: Mapping[str, Outputs]) -> dict[str, Any]:
-        """Fresh parameters of the terms that have any, {term: tree}, for outputs that may be shapes alone.
+        """Returns fresh parameters of the terms that have any, {term: tree}; the outputs may be shapes.
 
-        A term's depend on the key and its own name, so that they are the same whatever other terms there are.
+        A term's parameters depend on the key and the term's name, and not on the other terms.
         """
         return {
             name: term.module.lazy_init(
@@ -87,7 +88,7 @@ class Objective:
         }
 
     def flops(self, student: Outputs, teachers: Mapping[str, Outputs]) -> float:
-        """FLOPs of training the terms' own layers, for outputs (shapes) of one image."""
+        """Returns the FLOPs of training the terms' layers, for outputs (shapes) of one image."""
         return sum(
             TRAINING * counting.forward(term.module, **_shaped(term, student, teachers))
             for term in self._terms.values()
@@ -103,13 +104,13 @@ def _inputs(term: Term, student, teachers, batch, progress) -> dict[str, Any]:
 
 
 def _known(batch: Batch, what: str) -> jax.Array:
-    """Which of the batch's examples say `what` they are, of those that count at all: bool [b]."""
+    """Marks the unmasked examples of the batch whose label or identity (`what`) is known: bool [b]."""
     known = batch["label"].any(axis=-1) if what == "label" else batch["identity"] >= 0
     return known & (batch["mask"] > 0) if "mask" in batch else known
 
 
 def _shaped(term: Term, student, teachers) -> dict[str, Any]:
-    """Inputs with the shapes of a batch, as far as parameters depend on them."""
+    """Inputs of a term as shapes, as parameters are made from them; of the batch only what parameters depend on."""
     batch = {"domain": jax.ShapeDtypeStruct((1,), jnp.int32)}
     return _inputs(term._replace(where=""), student, teachers, batch, jax.ShapeDtypeStruct((), jnp.float32))
 
@@ -143,7 +144,7 @@ def _bind(name: str, term: dict[str, Any], teachers: Mapping[str, Any]) -> Term:
 
 
 def _signature(kind: Callable) -> tuple[tuple[str, ...], set[str]]:
-    """(what a kind reads, the names of its options)."""
+    """Returns (the injected parameters of a kind, the names of its options)."""
     if inspect.isclass(kind):
         parameters = inspect.signature(kind.__call__).parameters
         return tuple(name for name in parameters if name != "self"), {

@@ -1,4 +1,4 @@
-"""SIGTERM means that the machine will be taken away: save, say so in one line, exit with 0."""
+"""Preemption: on SIGTERM the machine will be taken away, so save, print one line, and exit with code 0."""
 
 import signal
 import sys
@@ -17,17 +17,17 @@ def leave(message: str) -> NoReturn:
 
 
 def install() -> None:
-    """From here on SIGTERM leaves at once; the training loop asks for time by `watch`."""
+    """Lets SIGTERM end the process at once; the training loop uses `watch` to finish its step first."""
     signal.signal(
-        signal.SIGTERM, lambda *_: leave("stopped between two pieces of work; the same command continues from there")
+        signal.SIGTERM, lambda *_: leave("stopped between two stages of the command; the same command resumes there")
     )
 
 
 @contextmanager
 def watch() -> Iterator[Callable[[int], bool]]:
-    """Yields stopping(step) -> bool: whether SIGTERM has come, agreed by all processes at the same step.
+    """Yields stopping(step) -> bool: whether SIGTERM was received; all processes agree on it at the same step.
 
-    A signal too late for the body to see ends the process when the body is done.
+    A signal that arrives too late for the body to see ends the process after the body.
     """
     if jax.process_count() > 1:
         yield multihost_utils.reached_preemption_sync_point

@@ -1,8 +1,8 @@
-"""The only mesh, and the (pattern, spec) rules that place arrays on it.
+"""The device mesh, and the (pattern, spec) rules that place arrays on it.
 
-Axes: `data` carries the batch; `fsdp` carries the batch too and shards parameters, gradients and optimiser state;
-`tensor` splits the work on one example, a transformer's heads and hidden units (Shoeybi et al., Megatron-LM, arXiv
-1909.08053). Devices of one `tensor` group hold the same examples, and belong to one host, which reads them once.
+Axes: `data` shards the batch; `fsdp` shards the batch, the parameters, the gradients and the optimiser state; `tensor`
+splits the work on one example by a transformer's heads and hidden units (Shoeybi et al., Megatron-LM, arXiv
+1909.08053). The devices of one `tensor` group hold the same examples and belong to one host, which reads them once.
 Axis types are Auto: the compiler inserts the collectives (Explicit axes refuse contractions over a sharded batch).
 """
 
@@ -21,12 +21,12 @@ _PLATFORM: contextvars.ContextVar[str] = contextvars.ContextVar("platform", defa
 BATCH = ("data", "fsdp")
 AXES = (*BATCH, "tensor")
 
-# First match decides; what matches nothing is whole on every device, and so is a dimension that its axis does not
-# divide. Specs are for the last dimensions, so the stack of blocks [depth, ...] is never split.
-# In a block the layers that widen are split by head, or by hidden unit, and those that come back by what they read:
-# one sum over `tensor` closes the attention, and one the MLP. Kernels [in, out] are nearly all of a model: any other is
-# split along `in`. Class centres [k, d] of many identities are larger than the rest: they are split by class, so that
-# no device holds all logits.
+# The first match decides. Arrays without a match are replicated, and so is a dimension whose size the axis does not
+# divide. Specs apply to the last dimensions, so the stack of blocks [depth, ...] is never split.
+# In a block, the expanding layers (qkv, fc1) are split by head or hidden unit on their output, and the contracting
+# layers (out, fc2) on their input, so that attention and MLP each need one sum over `tensor`. Other kernels [in, out]
+# are split along `in`. The class centres [k, d] of many identities are larger than the rest of a model: they are split
+# by class, so that no device holds all logits.
 RULES: tuple[tuple[str, tuple], ...] = (
     (r"blocks/qkv/kernel$", ("fsdp", None, "tensor", None)),
     (r"blocks/qkv/bias$", ("tensor", None)),
@@ -38,10 +38,10 @@ RULES: tuple[tuple[str, tuple], ...] = (
 
 
 def make_mesh(axes: Mapping[str, int], devices=None) -> Mesh:
-    """A mesh of `axes` = {'data': n, 'fsdp': m, 'tensor': t} over all devices; one -1 takes what is left, one that is
-    not named is 1.
+    """Returns a mesh with `axes` = {'data': n, 'fsdp': m, 'tensor': t} over `devices`, by default all.
 
-    ValueError where the sizes do not multiply to the number of devices, or a `tensor` group spans hosts.
+    One size may be -1 and takes the remaining devices; an axis that is not named has size 1.
+    Raises ValueError where the sizes do not multiply to the number of devices, or a `tensor` group spans hosts.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [axes.get(name, 1) for name in AXES]
@@ -63,12 +63,12 @@ def make_mesh(axes: Mapping[str, int], devices=None) -> Mesh:
 
 
 def batch_parts(mesh: Mesh) -> int:
-    """The number of parts that a batch is cut into: devices of one `tensor` group share theirs."""
+    """Returns the number of parts that a batch is split into; devices of one `tensor` group share a part."""
     return int(np.prod([mesh.shape[name] for name in BATCH]))
 
 
 def check_batch(mesh: Mesh, sizes: Mapping[str, float]) -> None:
-    """ValueError where one of the batch sizes {key of the config: examples} cannot be cut into equal parts."""
+    """Raises ValueError where one of the batch sizes {config key: examples} cannot be split into equal parts."""
     parts = batch_parts(mesh)
     for key, size in sizes.items():
         if size < 1 or size % parts:
@@ -77,12 +77,12 @@ def check_batch(mesh: Mesh, sizes: Mapping[str, float]) -> None:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """Sharding that keeps a copy of the whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch(mesh: Mesh) -> NamedSharding:
-    """The first dimension over every device but those of one `tensor` group."""
+    """Sharding that splits the first dimension over `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
@@ -111,10 +111,10 @@ def platform() -> str:
 
 
 def by_example(x: jax.Array) -> jax.Array:
-    """Activations [b, ...], kept apart by example where a step runs on a mesh; as they are elsewhere.
+    """Constrains activations [b, ...] to the batch sharding; returns them unchanged outside a mesh.
 
-    Where parameters are split over `fsdp` the compiler may else split the features too, and sum every layer over the
-    devices: far more bytes than the parameters that it saves to gather.
+    Without the constraint the compiler may split the features of parameters that `fsdp` shards, and sum every layer's
+    output over the devices, which moves far more bytes than gathering the parameters.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
@@ -122,7 +122,7 @@ def by_example(x: jax.Array) -> jax.Array:
 
 
 def tree(mesh: Mesh, shapes):
-    """A sharding for every leaf of `shapes` (parameters, optimiser state, or a whole train state) by `RULES`."""
+    """Returns a sharding for every leaf of `shapes` (parameters, optimiser state or a training state) by `RULES`."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(mesh, path, leaf)), shapes)
 
 
@@ -140,19 +140,19 @@ def _spec(mesh: Mesh, path, leaf) -> PartitionSpec:
 
 
 def check_tensor(mesh: Mesh, placed) -> None:
-    """ValueError where `mesh` has a `tensor` axis, and none of the parameters `placed` is split over it.
+    """Raises ValueError where `mesh` has a `tensor` axis and none of the parameters `placed` is split over it.
 
-    It would be a waste, and worse: XLA (jax 0.10) then adds the gradients of a depthwise convolution once a device of
-    a group (tests/test_sharding.py holds what is allowed).
+    Such a mesh repeats the work, and XLA (jax 0.10) then computes wrong gradients of depthwise convolutions: it adds
+    them once per device of a group (tests/test_sharding.py tests what is allowed).
     """
     size = mesh.shape["tensor"]
     if size > 1 and not any("tensor" in leaf.spec for leaf in jax.tree.leaves(placed)):
         raise ValueError(
-            f"config.mesh.tensor={size}: the model has nothing to split so; expected 1, or a ViT whose heads it divides"
+            f"config.mesh.tensor={size}: the model has no heads to split; expected 1, or a ViT whose heads it divides"
         )
 
 
 def place_batch(mesh: Mesh, local: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This host's rows of a batch -> global arrays split over the devices."""
+    """Returns global arrays, split over the devices, from this host's rows of a batch."""
     sharding = batch(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in local.items()}

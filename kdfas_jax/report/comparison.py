@@ -1,4 +1,4 @@
-"""Evaluated runs beside each other: one table and one page."""
+"""Comparison of evaluated runs: one table and one page."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ SHOWN = ("acer", "apcer_max", "bpcer", "auc", "eer", "hter", "bpcer10", "tpr_at_
 
 
 def compare(folders: Sequence[str], output: str) -> str:
-    """Compares the runs in `folders` and writes OUTPUT/index.html -> the table for the screen, a warning before it
-    where they were not tested alike.
+    """Compares the runs in `folders`, writes OUTPUT/index.html and returns the table as text.
 
-    FileNotFoundError where one is not evaluated; ValueError where one is not of presentation attack detection, or
-    fewer than two are given.
+    A warning precedes the table where the runs were not tested on the same data.
+    Raises FileNotFoundError for a run that is not evaluated, and ValueError for a run that does not detect attacks or
+    for fewer than two folders.
     """
     if len(set(folders)) < 2:
         raise ValueError(
@@ -38,17 +38,17 @@ def compare(folders: Sequence[str], output: str) -> str:
 
 
 def _names(folders: Sequence[str]) -> list[str]:
-    """The folders' last parts, or the whole paths where two are alike."""
+    """Names the runs by the last part of their folders, or by the whole paths where two last parts are equal."""
     last = [os.path.basename(os.path.normpath(folder)) for folder in folders]
     return last if len(set(last)) == len(last) else list(folders)
 
 
 def _differing(runs: Mapping[str, Evaluated]) -> str:
-    """What the runs were tested on, where it is not the same; '' where it is."""
+    """Describes the test data of each run where they differ; '' where all runs have the same."""
     tested = {name: _tested(run.results) for name, run in runs.items()}
     if len(set(tested.values())) == 1:
         return ""
-    return "the runs were not tested alike: " + "; ".join(f"{name} on {on}" for name, on in tested.items())
+    return "the runs have different test data: " + "; ".join(f"{name} on {on}" for name, on in tested.items())
 
 
 def _tested(results: dict) -> str:
@@ -75,11 +75,15 @@ def _page(runs: Mapping[str, Evaluated], differing: str) -> str:
         "\n".join(
             [
                 f'<h1>Comparison of {len(runs)} runs</h1><p class="lead">{escaped(_lead(runs))}</p>{warning}',
-                "<p>Score = P(live): 1 is a live face, 0 an attack. Each run is judged at its own threshold.</p>",
-                section("Figures on test", "Below each its 95 % interval, or ± over folds.", figures_of),
-                section("APCER by attack species", "Attacks that pass as live.", table(("species", *runs), by_species)),
-                section("ROC", "The nearer to the upper left, the better.", curves),
-                section("Thresholds", "Where each comes from.", table(("run", "threshold and checkpoint"), how)),
+                "<p>Score = P(live): 1 is a live face, 0 an attack. Each run has the threshold of its dev data.</p>",
+                section("Figures on test", "With 95 % intervals, or the deviation (±) over folds.", figures_of),
+                section(
+                    "APCER by attack species",
+                    "Share of attacks that are accepted as live.",
+                    table(("species", *runs), by_species),
+                ),
+                section("ROC", "Curves closer to the upper left are better.", curves),
+                section("Thresholds", "The source of each.", table(("run", "threshold and checkpoint"), how)),
             ]
         ),
     )
@@ -90,5 +94,5 @@ def _lead(runs: Mapping[str, Evaluated]) -> str:
     best = min(acer, key=acer.get)
     low, high = runs[best].results["test"].get("ci95", {}).get("acer", (acer[best], acer[best]))
     near = [name for name in runs if name != best and low <= acer[name] <= high]
-    others = f" Within its interval: {', '.join(near)}." if near else ""
+    others = f" Within its 95 % interval: {', '.join(near)}." if near else ""
     return f"{best} has the lowest ACER, {100 * acer[best]:.2f} %.{others}"

@@ -1,7 +1,7 @@
-"""Where a model looked: attention rollout of a ViT, Grad-CAM of a convolutional network.
+"""Heat maps of a model's decision: attention rollout for a ViT, Grad-CAM for a convolutional network.
 
-Pure functions of (model, variables, images), jittable; the models' own forward is run, watched through Flax's
-`capture_intermediates` and `intercept_methods`. In shapes, `b` is the batch, `n` the tokens.
+Pure, jittable functions of (model, variables, images). They run the model's forward pass and read its intermediate
+values by Flax's `capture_intermediates` and `intercept_methods`. In shapes, `b` is the batch, `n` the tokens.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from kdfas_jax.models import vit
 
 
 def attention(model, variables, images: jax.Array, towards: jax.Array) -> jax.Array:
-    """Heat maps [b, h, w] of images [b, h, w, 3] in [0, 1]: each image's weakest place has 0, its strongest 1.
+    """Heat maps [b, h, w] of images [b, h, w, 3] in [0, 1], each scaled so that its minimum is 0 and its maximum 1.
 
-    All 0 where no place differs from another. Of a ViT the rollout, which knows no class; of other models
+    A constant map becomes 0. A ViT gives the attention rollout, which does not depend on the class; other models give
     Grad-CAM of the class `towards` (int [b]).
     """
     if isinstance(model, vit.ViT):
@@ -29,9 +29,10 @@ def attention(model, variables, images: jax.Array, towards: jax.Array) -> jax.Ar
 
 
 def rollout(model: vit.ViT, variables, images: jax.Array) -> jax.Array:
-    """How much of each patch reaches the class token, [b, rows, columns]; with its share of itself a token sums to 1.
+    """Attention rollout: the share of each patch in the class token, [b, rows, columns].
 
-    Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020 (arXiv 2005.00928) [S]: the product over
+    The shares of the patches and of the class token sum to 1.
+    Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020 (arXiv 2005.00928): the product over
     blocks of (A + I) / 2, where A is the mean of the heads' attention and I stands for the skip connection.
     """
     total = None
@@ -43,13 +44,13 @@ def rollout(model: vit.ViT, variables, images: jax.Array) -> jax.Array:
 
 
 def attention_weights(model: vit.ViT, variables, images: jax.Array) -> list[jax.Array]:
-    """The attention [b, heads, n, n] of each block of a ViT: rows (queries) sum to one, the class token is first."""
+    """Returns the attention [b, heads, n, n] of each block of a ViT; rows (queries) sum to 1, the class token is 0."""
     _, kept = model.apply(variables, images, capture_intermediates=_enters, mutable=["intermediates"])
     tokens = kept["intermediates"]["Dropout_0"]["__call__"][0]
     options = {name: getattr(model, name) for name in ("heads", "mlp_ratio", "gelu", "dtype")}
     block = vit.Block(**options, dropout=0.0, stochastic=False, deterministic=True)
     found = []
-    for layer in range(model.depth):  # the scanned stack keeps no intermediates; its blocks alone do
+    for layer in range(model.depth):  # `nn.scan` captures no intermediates, so the blocks run one by one
         params = jax.tree.map(lambda leaf, layer=layer: leaf[layer], variables["params"]["blocks"])
         (tokens, _), kept = block.apply(
             {"params": params}, tokens, 0.0, capture_intermediates=_is_qkv, mutable=["intermediates"]
@@ -59,7 +60,7 @@ def attention_weights(model: vit.ViT, variables, images: jax.Array) -> list[jax.
 
 
 def _enters(module: nn.Module, _) -> bool:
-    """Whether `module` gives the tokens that a ViT hands to its stack of blocks: its own dropout."""
+    """Returns whether `module` is the dropout whose output enters the ViT's stack of blocks."""
     return isinstance(module, nn.Dropout) and isinstance(module.parent, vit.ViT)
 
 
@@ -68,17 +69,17 @@ def _is_qkv(module: nn.Module, _) -> bool:
 
 
 def _softmax(qkv: jax.Array) -> jax.Array:
-    """The output [b, n, 3, heads, d / heads] of a block's layer `qkv` -> attention [b, heads, n, n], fp32."""
+    """Returns the attention [b, heads, n, n], fp32, from the output [b, n, 3, heads, d / heads] of the layer `qkv`."""
     q, k, _ = jnp.moveaxis(qkv.astype(jnp.float32), 2, 0)
     return jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(q.shape[-1]), axis=-1)
 
 
 def grad_cam(model, variables, images: jax.Array, towards: jax.Array) -> jax.Array:
-    """The places of the last feature map that speak for the class `towards` (int [b]) -> [b, rows, columns], >= 0.
+    """Grad-CAM of the class `towards` (int [b]) on the last feature map: [b, rows, columns], >= 0.
 
-    Selvaraju et al., Grad-CAM, ICCV 2017 (arXiv 1610.02391) [S]: relu of the channels' sum, each weighted by the mean
-    gradient of the class's logit. [C] The last map is what the last of the model's layers gives that has height and
-    width. ValueError where it has none.
+    Selvaraju et al., Grad-CAM, ICCV 2017 (arXiv 1610.02391): the relu of the sum over channels, each weighted by the
+    mean gradient of the class's logit. The last feature map is the last output of a layer with a height and a width
+    [C: our own choice]. Raises ValueError for a model without feature maps.
     """
     last = _last_map(model, variables, images)
 
@@ -108,7 +109,7 @@ def grad_cam(model, variables, images: jax.Array, towards: jax.Array) -> jax.Arr
 
 @dataclasses.dataclass(frozen=True)
 class _Map:
-    """The `number`-th feature map [b, h, w, c] that a model's layers give, and its shape."""
+    """The `number`-th feature map [b, h, w, c] in the order of the forward pass, and its shape."""
 
     number: int
     shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""The HTML of a report: one page without any outside resource, legible on a phone, a desk and paper, light and dark."""
+"""HTML of the reports: one self-contained page, legible on small and large screens and in print, light and dark."""
 
 import base64
 import html
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-# Colours by their names in the page; c0 to c7 are those of curves, told apart by colour-blind readers, too.
+# CSS variables of the page and their colours; c0 to c7 are for curves, and colour-blind readers can tell them apart.
 LIGHT = {"ink": "#1c1d20", "paper": "#fcfcfa", "dim": "#5d6068", "rule": "#d9dadf", "wash": "#f1f1ee", "bar": "#f3c9b0"}
 LIGHT |= {"c0": "#0072b2", "c1": "#d55e00", "c2": "#009e73", "c3": "#aa4499"}
 LIGHT |= {"c4": "#b58900", "c5": "#56a0d3", "c6": "#882255", "c7": "#777777"}
@@ -18,38 +18,38 @@ DARK |= {"c4": "#e3bb3f", "c5": "#a3d3f5", "c6": "#e0729f", "c7": "#aaaaaa"}
 
 
 class Html(str):
-    """Text that is HTML already; any other text is escaped when it enters a page."""
+    """Text that is already HTML; any other text is escaped when it is inserted into a page."""
 
     __slots__ = ()
 
 
 def escaped(text: str) -> Html:
-    """Text as HTML that shows it."""
+    """Escapes `text` for HTML, unless it is `Html` already."""
     return text if isinstance(text, Html) else Html(html.escape(text))
 
 
 def share(value: float) -> Html:
-    """A fraction in per cent, the exact one in the tag's `value`."""
+    """A fraction shown in per cent; the tag's `value` has the exact number."""
     return Html(f'<data value="{value!r}">{100 * value:.2f} %</data>')
 
 
 def area(value: float) -> Html:
-    """A figure that is no share, such as an area, with four decimals; the exact one in the tag's `value`."""
+    """A metric that is not a share, such as an area, with four decimals; the tag's `value` has the exact number."""
     return Html(f'<data value="{value!r}">{value:.4f}</data>')
 
 
 def bar(value: float | None) -> Html:
-    """`share` with a bar of that length behind it; a dash for None."""
+    """`share` with a bar of proportional length behind it; a dash for None."""
     return Html(f'<span class="bar" style="--v:{100 * value:.1f}%">{share(value)}</span>' if value is not None else "–")
 
 
 def named(name: str, words: str) -> Html:
-    """A name with plain words about it underneath."""
+    """A name with an explanation below it."""
     return Html(f"{escaped(name)}<small>{escaped(words)}</small>")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
-    """A table that scrolls sideways where it is too wide; its cells are text or HTML."""
+    """A table that scrolls horizontally where it is too wide; its cells are text or HTML."""
 
     def cells(tag: str, values: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{escaped(value)}</{tag}>" for value in values) + "</tr>"
@@ -59,24 +59,24 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
 
 
 def section(title: str, words: str, *parts: str) -> Html:
-    """A headed part of the page: plain words, then its parts; nothing where there are no parts."""
+    """A section of the page with a title, an introduction and its parts; empty where there are no parts."""
     inside = "".join(filter(None, parts))
     return Html(f"<section><h2>{escaped(title)}</h2><p>{escaped(words)}</p>{inside}</section>" if inside else "")
 
 
 def beside(*columns: str) -> Html:
-    """Parts beside each other where there is room, else below each other."""
+    """Columns side by side where the page is wide enough, else below each other."""
     return Html(f'<div class="beside">{"".join(f"<div>{column}</div>" for column in columns if column)}</div>')
 
 
 def figures(*plots: tuple[str, str]) -> Html:
-    """Plots (caption, SVG) beside each other as far as there is room."""
+    """Plots (caption, SVG) in a grid."""
     shown = "".join(f"<figure>{svg}<figcaption>{escaped(caption)}</figcaption></figure>" for caption, svg in plots)
     return Html(f'<div class="grid">{shown}</div>')
 
 
 def picture(image: np.ndarray, heat: np.ndarray, caption: str) -> Html:
-    """An image uint8 [h, w, 3] and, beside it, in grey under its heat map [h, w] in [0, 1], red where that is 1."""
+    """An image uint8 [h, w, 3] and, beside it, the grey image under its heat map [h, w] in [0, 1], red at 1."""
     grey = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
     strength = 0.75 * heat[..., None]
     under = ((1 - strength) * grey + strength * np.array([230, 40, 0])).astype(np.uint8)
@@ -89,7 +89,7 @@ def picture(image: np.ndarray, heat: np.ndarray, caption: str) -> Html:
 
 
 def document(title: str, body: str) -> str:
-    """The page."""
+    """Returns a complete HTML page with this title and body."""
     head = (
         _HEAD.replace("LIGHT", _declared(LIGHT)).replace("DARK", _declared(DARK)).replace("TITLE", html.escape(title))
     )

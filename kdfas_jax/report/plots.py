@@ -1,7 +1,7 @@
-"""The plots of a report, as SVG to be laid into the page: its colours are the page's, so they follow light and dark.
+"""Plots of the reports as inline SVG; they use the page's colour variables and so follow its light and dark modes.
 
-Error rates are drawn on normal-deviate axes, on which two Gaussians give a straight line (Martin et al., The DET
-Curve in Assessment of Detection Task Performance, Eurospeech 1997 [S]).
+Error rates are drawn on normal-deviate axes, on which Gaussian score distributions give a straight line (Martin et
+al., The DET Curve in Assessment of Detection Task Performance, Eurospeech 1997).
 """
 
 import io
@@ -23,10 +23,10 @@ from kdfas_jax.report.html import LIGHT
 INK, RULE = LIGHT["ink"], LIGHT["rule"]
 COLOURS = [LIGHT[f"c{number}"] for number in range(8)]
 RIGHT, WRONG = COLOURS[:2]
-DASHES = ("-", "--", ":", "-.")  # colour alone is lost in grey print, and on some readers
+DASHES = ("-", "--", ":", "-.")  # colour alone is lost in grey print and on colour-blind readers
 STYLE = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # names come from outside, and may hold a $
+    "text.parse_math": False,  # names of files and folders may hold a $
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -37,14 +37,14 @@ STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
 TICKS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)
-NEAREST = 5e-4  # rates nearer to 0 or 1 are drawn here: a normal deviate has no 0
-POINTS = 400  # of a training curve
+NEAREST = 5e-4  # rates closer to 0 or 1 are drawn here, as the normal deviate of 0 is infinite
+POINTS = 400  # largest number of points of a training curve
 
 
 def scores(videos: pd.DataFrame, threshold: float) -> str:
-    """Histograms of the scores of live and of each attack species, one above the other, right and wrong coloured."""
+    """Histograms of the scores of live videos and of each attack species; colours tell right from wrong decisions."""
     species = [metrics.LIVE, *sorted(set(videos["species"]) - {metrics.LIVE})]
-    edges = np.unique([*np.linspace(0, 1, 31), np.clip(threshold, 0, 1)])  # no bin lies on both sides
+    edges = np.unique([*np.linspace(0, 1, 31), np.clip(threshold, 0, 1)])  # no bin spans the threshold
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 0.5 + 0.72 * len(species)), layout="constrained")
         rows = figure.subplots(len(species), 1, sharex=True, squeeze=False)[:, 0]
@@ -64,7 +64,7 @@ def scores(videos: pd.DataFrame, threshold: float) -> str:
 
 
 def det(videos: pd.DataFrame, threshold: float) -> str:
-    """Detection error trade-off of each attack species against live; a dot where the threshold lies."""
+    """Detection error trade-off (DET) of each attack species against live, with a dot at the threshold."""
     with mpl.rc_context(STYLE):
         figure, axes = _square()
         live = videos[videos["label"] == 1]
@@ -79,7 +79,7 @@ def det(videos: pd.DataFrame, threshold: float) -> str:
 
 
 def roc(runs: Mapping[str, pd.DataFrame]) -> str:
-    """ROC of several models' videos, all attacks pooled; {name in the legend: videos}."""
+    """ROC curves with all attacks pooled; `runs` maps a name for the legend to the scored videos of a model."""
     with mpl.rc_context(STYLE):
         figure, axes = _square()
         for number, (name, videos) in enumerate(runs.items()):
@@ -91,19 +91,17 @@ def roc(runs: Mapping[str, pd.DataFrame]) -> str:
 
 
 def reliability(videos: pd.DataFrame, temperature: float) -> str:
-    """Share of live among videos of about the same score, before and after temperature scaling."""
+    """Reliability diagram: the share of live videos over the mean score of a bin, before and after calibration."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 4.2), layout="constrained")
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=RULE, zorder=0)
-        for number, (name, at) in enumerate(
-            (("as the model gives it", 1.0), ("scaled by the temperature", temperature))
-        ):
+        for number, (name, at) in enumerate((("uncalibrated", 1.0), ("calibrated by the temperature", temperature))):
             bins = calibration.reliability(videos, at)
             style = {"color": COLOURS[number], "linestyle": DASHES[number]}
             axes.plot(bins["score"], bins["live"], label=name, **style)
             axes.scatter(bins["score"], bins["live"], 8 + 120 * bins["videos"] / len(videos), color=COLOURS[number])
-        axes.set(xlabel="score of the videos, mean of a tenth of the scale", ylabel="share that is live")
+        axes.set(xlabel="mean score of the videos in a bin", ylabel="share of live videos")
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         axes.grid(True)
         _legend(figure)
@@ -111,7 +109,10 @@ def reliability(videos: pd.DataFrame, temperature: float) -> str:
 
 
 def curves(journal: pd.DataFrame, wanted: Mapping[str, str], ylabel: str, chosen: int | None) -> str:
-    """Rows `step, metric, value` of metrics.csv over steps; `wanted`: {metric: name}; a line at the step `chosen`."""
+    """Training curves: the rows `step, metric, value` of metrics.csv over steps.
+
+    `wanted` maps the metrics to draw to names for the legend; a vertical line marks the step `chosen`.
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.4), layout="constrained")
         axes = figure.subplots()
@@ -133,7 +134,7 @@ def curves(journal: pd.DataFrame, wanted: Mapping[str, str], ylabel: str, chosen
 
 
 def _square() -> tuple[Figure, Axes]:
-    """A square plot with normal-deviate axes and a line where both error rates are equal."""
+    """A square plot with normal-deviate axes."""
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     axes = figure.subplots()
     places, labels = norm.ppf(TICKS), [f"{100 * tick:g} %" for tick in TICKS]
@@ -162,10 +163,9 @@ def _legend(figure: Figure) -> None:
 
 
 def _svg(figure: Figure, words: str) -> str:
-    """The figure as an <svg> element with the page's colours, nothing that names an address, and `words` for readers
-    who cannot see it."""
+    """Renders an <svg> element with the page's colour variables, without external addresses, described by `words`."""
     buffer = io.StringIO()
-    with mpl.rc_context({**STYLE, "svg.hashsalt": words}):  # ids that do not meet those of another plot in the page
+    with mpl.rc_context({**STYLE, "svg.hashsalt": words}):  # ids that differ from the other plots' in the page
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

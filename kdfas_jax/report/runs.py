@@ -1,4 +1,4 @@
-"""Evaluated runs, read back from their folders: teachers for a student's page, and runs to be compared."""
+"""Reads evaluated runs from their folders: the teachers on a student's page, and runs to compare."""
 
 import os
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from kdfas_jax.report import spreadsheet
 from kdfas_jax.report.parts import Evaluated
 from kdfas_jax.runs import files, workdir
 
-# Columns of scores.csv: those that may look like numbers, and those that are, but empty in rows of other kinds.
+# Columns of scores.csv: texts that may look like numbers, and numbers that may be empty.
 TEXT = dict.fromkeys(("dataset", "video", "subject", "species"), str)
 NUMBERS = ("label", "score")
 
 
 def read(folder: str) -> Evaluated:
-    """eval/results.json and the test rows of eval/scores.csv of a run (None over folds, which have none of the whole).
+    """Reads eval/results.json and the test rows of eval/scores.csv of a run; a run over folds has no such rows.
 
-    FileNotFoundError, with the command, where the run is not evaluated.
+    Raises FileNotFoundError, with the command to give, where the run is not evaluated.
     """
     path = os.path.join(folder, "eval", "results.json")
     if not files.exists(path):
@@ -28,16 +28,16 @@ def read(folder: str) -> Evaluated:
     scores = os.path.join(folder, "eval", "scores.csv")
     if results["folds"] or not files.exists(scores):
         return Evaluated(results)
-    with files.local(scores) as path:  # not as text, which would turn a carriage return in a name into \n
+    with files.local(scores) as path:  # opened as bytes: text mode would turn a carriage return in a name into \n
         rows = pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values={name: [""] for name in NUMBERS})
     rows = spreadsheet.exact(rows)
     return Evaluated(results, report.presentations(rows[rows["split"] == "test"]))
 
 
 def teachers_of(results: Mapping[str, Any]) -> dict[str, Evaluated]:
-    """The teachers that a run of these `results` was trained with and that were evaluated on its protocol and data set.
+    """Reads the teachers of a run with these `results` that were evaluated on the same protocol and data set.
 
-    Only those whose folder is still where it was.
+    A teacher whose folder no longer exists is left out.
     """
     homes = {name: facts["run"] for name, facts in results.get("teachers", {}).items() if facts["run"]}
     found = {name: read(home) for name, home in homes.items() if workdir.evaluated(home)}

@@ -1,6 +1,6 @@
-"""Texts of CSV files that people open in a spreadsheet, which would run a file's name such as `=HYPERLINK(...)`.
+"""Protection against CSV injection: a spreadsheet would run a file name such as `=HYPERLINK(...)` as a formula.
 
-An apostrophe before such a text makes a spreadsheet show it [S, OWASP: CSV Injection]; quotes around it do not.
+An apostrophe before such a text makes a spreadsheet show it (OWASP, CSV Injection); quotes around it do not.
 """
 
 import re
@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 import pandas as pd
 
-# How formulas begin, after apostrophes that stand there already. Full-width signs count in some languages.
+# The start of a formula, after any apostrophes. Spreadsheets in some languages also accept the full-width signs.
 FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
 
 
 def neutralised(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns `table` with an apostrophe before each text that a spreadsheet would run; numbers stay as they are."""
+    """Returns `table` with an apostrophe before each text that a spreadsheet would run; numbers are unchanged."""
     return _mapped(table, lambda text: f"'{text}" if FORMULA.match(text) else text)
 
 
 def exact(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the table of which `neutralised` made `table`."""
+    """Inverse of `neutralised`."""
     return _mapped(table, lambda text: text[1:] if text[:1] == "'" and FORMULA.match(text) else text)
 
 

@@ -1,14 +1,15 @@
-"""Checkpoints of a run: the only import of Orbax.
+"""Checkpoints of a run. This is the only module that imports Orbax.
 
-`checkpoints/STEP/{params,batch_stats,term_params,opt_state,ema,meta}`: apart, so that evaluation restores the model's
-variables alone, on any number of devices. Where there is an average of the variables, `ema`, evaluation takes it in
-their place. A tree without arrays (the statistics of a model without batch norm) is left out: Orbax writes none. Kept:
-the last two, and the best one on dev. A save that is cut off never looks finished.
+`checkpoints/STEP/{params,batch_stats,term_params,opt_state,ema,meta}` are separate items, so that evaluation can
+restore the model's variables alone, on any number of devices. Where a run keeps an average of the variables, `ema`,
+evaluation restores the average instead. Orbax does not write a tree without arrays (the statistics of a model without
+batch norm), so such an item is left out. The last two checkpoints and the best one on dev are kept. An interrupted
+save is never taken for a finished one.
 
-When a step is finished, the SHA-256 of each of its files is noted in STEP/digests.sha256, and compared before the step
-is read. Training moves a damaged newest step to STEP.damaged and goes on from the step before; everything else stops
-with the name of the damaged file. A step without digests, made by an older version or in a process that was killed
-between the two, is read with a warning.
+When a save is finished, STEP/digests.sha256 records the SHA-256 of each of its files; every reader compares them first.
+Training moves a damaged newest step to STEP.damaged and resumes from the previous step; every other command stops with
+the name of the damaged file. A step without digests, written by an older version or by a process that was killed before
+it wrote them, is read with a warning.
 """
 
 import logging
@@ -29,20 +30,20 @@ from kdfas_jax.runs import files
 from kdfas_jax.training import digests
 from kdfas_jax.training.step import TrainState
 
-TREES = ("params", "batch_stats", "term_params", "opt_state", "ema")  # its items that are fields of `TrainState`
-DELETED = "deleted"  # a folder of removed steps: renaming is atomic, removing is not
+TREES = ("params", "batch_stats", "term_params", "opt_state", "ema")  # items that are fields of `TrainState`
+DELETED = "deleted"  # steps are moved here before they are removed: renaming is atomic, removing is not
 
 logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one workdir; a context manager that waits for unfinished saves."""
+    """The checkpoints of one workdir, as a context manager that waits for unfinished saves."""
 
     def __init__(self, folder: str, *, writing: bool = True):
-        """Opens FOLDER/checkpoints of the run in `folder`; `writing` makes it and removes what a killed save left.
+        """Opens FOLDER/checkpoints of the run in `folder`.
 
-        `writing` also moves damaged newest steps aside. ValueError names the damaged file where no step is intact, or
-        where the figure by which a step is chosen is damaged.
+        writing: create the folder, remove what a killed save left, and move damaged newest steps aside.
+        Raises ValueError, naming the damaged file, where no step is intact or a selection metric is damaged.
         """
         self.directory = os.path.join(files.absolute(folder), "checkpoints")
         _raise(_on_first_process(lambda: _inspect(self.directory, writing)))
@@ -59,10 +60,10 @@ class Checkpoints:
             "meta": ocp.JsonCheckpointHandler(),
         }
         self._background = futures.ThreadPoolExecutor(1, "digests")
-        self._digested: futures.Future | None = None  # of the last save, in process 0
+        self._digested: futures.Future | None = None  # digests of the last save, in process 0
         try:
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
-        except ImportError as error:  # Orbax wants it on gs:// alone
+        except ImportError as error:  # Orbax needs the package for gs:// only
             raise ImportError(f"Orbax cannot open {self.directory}: pip install -r requirements-gcs.txt") from error
 
     def __enter__(self):
@@ -78,21 +79,21 @@ class Checkpoints:
             files.remove(os.path.join(self.directory, DELETED))
 
     def wait(self) -> None:
-        """Returns when every save is on disk, with its digests."""
+        """Waits until every save and its digests are on disk."""
         self._manager.wait_until_finished()
         if self._digested:
             self._digested.result()
 
     def latest(self) -> int | None:
-        """The last saved step, None where nothing is saved."""
+        """Returns the last saved step, None where nothing is saved."""
         return self._manager.latest_step()
 
     def best(self) -> int | None:
-        """The step with the best selection figure on dev; the latest where none has one."""
+        """Returns the step with the best selection metric on dev, or the latest where no step has one."""
         return self._manager.best_step() or self.latest()
 
     def save(self, state: TrainState, selection: float | None, meta: dict) -> None:
-        """Starts saving `state`, in the background. `selection`: the dev figure to choose by, higher is better."""
+        """Starts saving `state` in the background; `selection` is its selection metric on dev, higher is better."""
         step = int(state.step)
         if step == self.latest():
             return
@@ -102,7 +103,7 @@ class Checkpoints:
         metrics = None if selection is None else {"selection": float(selection), "step": step}
         self._manager.save(step, args=items, metrics=metrics, force=True)
         if self._digested:
-            self._digested.result()  # of the save before, which the next one may remove
+            self._digested.result()  # digests of the previous save, which this one may remove
         if jax.process_index() == 0:
             self._digested = self._background.submit(self._finish, step)
 
@@ -111,25 +112,25 @@ class Checkpoints:
         self._manager.wait_until_finished()
         digests.write(os.path.join(self.directory, str(step)))
         deleted = os.path.join(self.directory, DELETED)
-        for name in files.names(deleted):  # not the folder itself, to which the next save may be moving a step
+        for name in files.names(deleted):  # the folder stays: the next save may be moving a step into it
             files.remove(os.path.join(deleted, name))
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
-        """The whole state of `step`, laid out as `abstract` (shapes with today's shardings).
+        """Restores the training state of `step` into the shapes and shardings of `abstract`.
 
-        ValueError where a file of it is damaged, or it is of another architecture.
+        Raises ValueError for a damaged file or a checkpoint of another architecture.
         """
         self._check(step, abstract.variables)
         trees = self._restore(step, {name: getattr(abstract, name) for name in TREES})
-        # A jitted identity: arrays that Orbax made cannot always be donated.
+        # A jitted identity returns new arrays, as those that Orbax creates cannot always be donated.
         number = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), abstract.step.sharding)
         return jax.jit(lambda tree: tree)(TrainState(number, **trees))
 
     def restore_variables(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        """The deployed variables of `step` (`TrainState.deployed`), {'params', 'batch_stats'}, laid out as `abstract`.
+        """Restores the deployed variables of `step` (`TrainState.deployed`), {'params', 'batch_stats'}.
 
-        They are the averaged variables where the run kept an average. ValueError where a file of the step is damaged,
-        or it is of another architecture.
+        They take the shapes and shardings of `abstract`, and are the averaged variables where the run keeps an average.
+        Raises ValueError for a damaged file or a checkpoint of another architecture.
         """
         self._check(step, abstract)
         if not self._manager.item_metadata(step).get("ema"):
@@ -137,22 +138,22 @@ class Checkpoints:
         return self._restore(step, {"ema": abstract})["ema"]
 
     def meta(self, step: int) -> dict:
-        """What was noted beside the parameters of `step`; ValueError where it cannot be read."""
+        """Returns the metadata saved with `step`; ValueError where they cannot be read."""
         try:
             return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        except ValueError as error:  # of a step without digests, else it was found damaged before
+        except ValueError as error:  # only for a step without digests; others were checked when opened
             path = os.path.join(self.directory, str(step))
             raise ValueError(f"{path}/meta is damaged ({error}); remove {path} to use another step") from error
 
     def _restore(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        """The items of `step` named by `abstract`, laid out as there; ValueError where a number is not finite."""
+        """Restores the items of `step` that `abstract` names, in its layout; ValueError for a non-finite number."""
         saved = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items() if jax.tree.leaves(tree)}
         restored = {**abstract, **self._manager.restore(step, args=ocp.args.Composite(**saved))}
         weights.check_finite(restored, f"{self.directory}/{step}")
         return restored
 
     def _check(self, step: int, expected: dict[str, Any]) -> None:
-        """ValueError with the damaged file, or the first differing names and shapes of another architecture."""
+        """Raises ValueError for a damaged file, or with the first differing names and shapes of the architectures."""
         _raise(_on_first_process(lambda: _damage(os.path.join(self.directory, str(step)))))
         items = self._manager.item_metadata(step)
         found = {name: items[name].tree for name in expected if items.get(name)}
@@ -166,7 +167,7 @@ class Checkpoints:
 
 
 def open_finished(folder: str) -> Checkpoints:
-    """The checkpoints of an existing run, read-only; FileNotFoundError where there are none."""
+    """Opens the checkpoints of an existing run, read-only; FileNotFoundError where there are none."""
     directory = os.path.join(folder, "checkpoints")
     if not files.exists(directory):
         raise FileNotFoundError(
@@ -180,25 +181,25 @@ def open_finished(folder: str) -> Checkpoints:
 
 
 def _rank(metrics) -> tuple[float, int]:
-    return metrics["selection"], metrics["step"]  # of equally good ones, the latest
+    return metrics["selection"], metrics["step"]  # ties go to the latest step
 
 
 def _inspect(directory: str, writing: bool) -> str | None:
-    """What keeps the checkpoints in `directory` from being opened, None if nothing does.
+    """Returns the reason why the checkpoints in `directory` cannot be opened, None if they can.
 
-    writing: damaged newest steps are moved aside, and what is left of removed ones is deleted.
+    writing: first move damaged newest steps aside, and delete the rest of removed steps.
     """
     if writing:
         files.remove(os.path.join(directory, DELETED))
         if complaint := _move_damaged_aside(directory):
             return complaint
-    # Orbax reads the figures of all steps at once, to choose by them.
+    # Orbax reads the metrics of all steps when it opens the folder.
     complaints = (_damage(os.path.join(directory, str(step)), "metrics/") for step in _steps(directory))
     return next(filter(None, complaints), None)
 
 
 def _move_damaged_aside(directory: str) -> str | None:
-    """Renames damaged steps after the last intact one to STEP.damaged; says what is wrong where none is intact."""
+    """Renames damaged steps after the last intact one to STEP.damaged; returns an error message if none is intact."""
     damaged = {}
     for step in reversed(_steps(directory)):
         problem = digests.problem(os.path.join(directory, str(step)))
@@ -217,7 +218,7 @@ def _move_damaged_aside(directory: str) -> str | None:
 
 
 def _damage(folder: str, below: str = "") -> str | None:
-    """What is wrong with the step in `folder`, and what to do; a warning where it cannot be known."""
+    """Returns an error message for a damaged step in `folder`, else None; warns where there are no digests."""
     if not below and not digests.exist(folder):
         logger.warning("%s has no %s: it is read without a check for damage", folder, digests.NAME)
     if problem := digests.problem(folder, below):
@@ -226,7 +227,7 @@ def _damage(folder: str, below: str = "") -> str | None:
 
 
 def _steps(directory: str) -> list[int]:
-    """The finished steps in `directory`, in order; object storage marks them by a file."""
+    """Returns the finished steps in `directory`, in order; on object storage a file marks them."""
     found = [int(name) for name in files.names(directory) if name.isdigit()]
     if files.is_remote(directory):
         found = [step for step in found if files.exists(os.path.join(directory, str(step), "commit_success.txt"))]
@@ -234,12 +235,12 @@ def _steps(directory: str) -> list[int]:
 
 
 def _on_first_process(find: Callable[[], str | None]) -> str | None:
-    """What `find` returns on process 0, on every process."""
+    """Calls `find` on process 0 and returns its result on every process."""
     if jax.process_count() == 1:
         return find()
-    said = ((find() or "") if jax.process_index() == 0 else "").encode()[:1000]
-    told = multihost_utils.broadcast_one_to_all(np.frombuffer(said.ljust(1000, b"\0"), np.uint8))
-    return bytes(np.asarray(told)).rstrip(b"\0").decode(errors="replace") or None
+    sent = ((find() or "") if jax.process_index() == 0 else "").encode()[:1000]
+    received = multihost_utils.broadcast_one_to_all(np.frombuffer(sent.ljust(1000, b"\0"), np.uint8))
+    return bytes(np.asarray(received)).rstrip(b"\0").decode(errors="replace") or None
 
 
 def _raise(complaint: str | None) -> None:

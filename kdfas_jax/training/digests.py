@@ -1,4 +1,4 @@
-"""SHA-256 digests of the files in a folder, in its digests.sha256, which `sha256sum --check` reads too."""
+"""SHA-256 digests of the files in a folder, stored in its digests.sha256, which `sha256sum --check` can read."""
 
 import hashlib
 import os
@@ -10,12 +10,12 @@ from etils import epath
 from kdfas_jax.runs import files
 
 NAME = "digests.sha256"
-LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # of NAME: the digest of a file, and its path below the folder
-CHUNK = 1 << 22  # bytes that are read at once
+LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # a line of NAME: the digest of a file, and its path below the folder
+CHUNK = 1 << 22  # bytes read at once
 
 
 def exist(folder: str) -> bool:
-    """Whether `folder` has digests."""
+    """Returns whether `folder` has digests."""
     return files.exists(os.path.join(folder, NAME))
 
 
@@ -26,9 +26,10 @@ def write(folder: str) -> None:
 
 
 def problem(folder: str, below: str = "") -> str | None:
-    """Compares the files of `folder` with its digests -> what is wrong with the first that differs, None if none does.
+    """Compares the files of `folder` with its digests; returns an error message for the first difference, else None.
 
-    A damaged list of digests counts too; a folder without one has no problem. below: the files of this subfolder alone.
+    A damaged digests.sha256 is a difference, too; a folder without one passes. `below` restricts the comparison to
+    paths with this prefix.
     """
     path = os.path.join(folder, NAME)
     if not files.exists(path):
@@ -53,7 +54,7 @@ def problem(folder: str, below: str = "") -> str | None:
 
 
 def _files(folder: str, above: str = "") -> Iterator[str]:
-    """The paths, below `folder`, of its files, but for the digests and what a killed `write` left."""
+    """Yields the paths of all files below `folder`, except the digests and what a killed `write` left."""
     for path in epath.Path(folder).iterdir():
         name = f"{above}{path.name}"
         if path.is_dir():

@@ -1,6 +1,6 @@
-"""What a run says while it trains: progress lines, TensorBoard events, metrics.csv, and the stop at a NaN.
+"""Logs of a training run: progress lines, TensorBoard events, metrics.csv, and the stop at a non-finite loss.
 
-Steps are looked at one step late, so that the device is never waited for.
+The metrics of a step are read one step later, so that the loop never waits for the device.
 """
 
 import io
@@ -27,29 +27,32 @@ LOG_STEPS = 10  # metrics are averaged over this many steps
 
 
 class NonFiniteLossError(ValueError):
-    """The loss or the gradient of a step is NaN or infinite; the step's batch is noted in the workdir."""
+    """The loss or the gradient of a step is NaN or infinite; a file in the workdir lists the examples of the batch."""
 
 
 class Journal:
-    """A context manager around the loop. metrics.csv (`step,metric,value`) of a resumed run is an undisturbed one's."""
+    """Logs of one run, as a context manager around the training loop.
+
+    metrics.csv (`step,metric,value`) of a resumed run is identical to that of an uninterrupted run.
+    """
 
     def __init__(self, folder: str, experiment: Experiment, *, start: int, kept: Mapping[str, Any]):
         """Opens the run's logs; rows of steps after `start`, which are about to be done again, are dropped.
 
-        kept: what `keep` gave for the checkpoint of step `start`; {} at step 0. ValueError where rows that metrics.csv
-        had then are missing.
+        kept: the result of `keep` at the checkpoint of step `start`; {} at step 0.
+        Raises ValueError where metrics.csv lacks rows that it had at that checkpoint.
         """
         self._folder, self._start, self._steps = folder, start, experiment.steps
         self._batch_size, self._schedule = experiment.batch_size, experiment.schedule
         self._main = jax.process_index() == 0
         self._pending: tuple | None = None
         self._recent: list[dict[str, float]] = list(kept.get("unwritten", []))
-        self._rows: list[str] = []  # that metrics.csv lacks
-        self._written = 0  # rows that it has
-        self._began = self._spoke = time.monotonic()
+        self._rows: list[str] = []  # rows not yet in metrics.csv
+        self._written = 0  # number of rows in metrics.csv
+        self._began = self._reported = time.monotonic()
         self._csv = os.path.join(folder, "metrics.csv")
         if self._main:
-            self._forget_after(start, kept.get("rows"))
+            self._drop_after(start, kept.get("rows"))
         self._writer = metric_writers.create_default_writer(folder, just_logging=not self._main)
 
     def __enter__(self):
@@ -60,12 +63,12 @@ class Journal:
         self._writer.close()
 
     def step(self, number: int, metrics, index: np.ndarray) -> None:
-        """Takes the metrics (device scalars) of step `number`, made from this host's examples `index`."""
+        """Records the metrics (device scalars) of step `number`, computed on this host's examples `index`."""
         self.settle()
         self._pending = (number, metrics, index)
 
     def settle(self) -> None:
-        """Looks at the step not yet looked at; NonFiniteLossError where it went wrong."""
+        """Reads the metrics of the pending step; raises NonFiniteLossError where one is not finite."""
         if self._pending is None:
             return
         number, metrics, index = self._pending
@@ -78,27 +81,27 @@ class Journal:
             means = {name: float(np.mean([row[name] for row in self._recent])) for name in values}
             self._recent.clear()
             self._write(number + 1, means | {"learning_rate": float(self._schedule(number))})
-            self._speak(number + 1, means)
+            self._report(number + 1, means)
 
     def keep(self) -> dict[str, Any]:
-        """What a checkpoint has to keep of the journal; the rows so far are in metrics.csv when this returns.
+        """Flushes metrics.csv and returns the journal's state for a checkpoint.
 
-        {'unwritten': the metrics of each settled step that is in no row yet, 'rows': how many rows metrics.csv has}.
+        {'unwritten': metrics of settled steps that are not yet written, 'rows': the number of rows in metrics.csv}.
         """
         self._flush()
         return {"unwritten": list(self._recent), "rows": self._written}
 
     def dev(self, number: int, figures: dict[str, float]) -> None:
-        """Notes the dev figures of the checkpoint at step `number`."""
+        """Records the dev metrics of the checkpoint at step `number`."""
         self._write(number, {f"dev_{name}": value for name, value in figures.items()})
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "selection")
         logger.info("step %d: dev %s", number, shown)
 
-    def _speak(self, number: int, means: dict[str, float]) -> None:
+    def _report(self, number: int, means: dict[str, float]) -> None:
         now = time.monotonic()
-        if now - self._spoke < PROGRESS_SECONDS and number < self._steps:
+        if now - self._reported < PROGRESS_SECONDS and number < self._steps:
             return
-        self._spoke = now
+        self._reported = now
         rate = (number - self._start) / (now - self._began)
         logger.info(
             "step %d/%d  loss %.4f  %.1f images/s  %.0f s left",
@@ -114,7 +117,7 @@ class Journal:
             return
         self._writer.write_scalars(number, values)
         self._rows += [f"{number},{name},{value:.8g}\n" for name, value in values.items()]
-        if not files.is_remote(self._csv):  # object storage would write the whole file again for every few rows
+        if not files.is_remote(self._csv):  # object storage would rewrite the whole file for every few rows
             self._flush()
 
     def _flush(self) -> None:
@@ -123,7 +126,7 @@ class Journal:
             self._written += len(self._rows)
             self._rows.clear()
 
-    def _forget_after(self, start: int, expected: int | None) -> None:
+    def _drop_after(self, start: int, expected: int | None) -> None:
         rows = []
         if files.exists(self._csv):
             complete = [row for row in files.read_text(self._csv).split("\n")[1:-1] if row.count(",") == 2]
@@ -131,10 +134,10 @@ class Journal:
             if expected is not None and len(rows) != expected:
                 raise ValueError(
                     f"{self._csv} is damaged: it has {len(rows)} rows up to step {start}, where the checkpoint noted "
-                    f"{expected}; remove it to go on without its rows, or put a whole copy in its place"
+                    f"{expected}; remove it to continue without its rows, or restore it from a complete copy"
                 )
         elif start:
-            logger.warning("%s is missing: its rows begin after step %d", self._csv, start)
+            logger.warning("%s is missing: the new file has no rows up to step %d", self._csv, start)
         files.write_atomically(self._csv, "\n".join([HEADER, *rows]) + "\n")
         self._written = len(rows)
 
@@ -146,19 +149,19 @@ class Journal:
         raise NonFiniteLossError(
             f"step {number}: {bad}. Training has stopped and nothing of this step is saved; {path} lists the batch's "
             "examples (rows of the data set's metadata.csv). Try a lower --config.optim.lr or "
-            "--config.optim.clip_norm=1; the same command continues from the last checkpoint"
+            "--config.optim.clip_norm=1; the same command resumes from the last checkpoint"
         )
 
 
 def read(folder: str) -> pd.DataFrame | None:
-    """The rows of FOLDER/metrics.csv {step, metric, value}; None where there is no file, ValueError where it is cut."""
+    """Reads FOLDER/metrics.csv {step, metric, value}; None where there is no file, ValueError where it is truncated."""
     path = os.path.join(folder, "metrics.csv")
     if not files.exists(path):
         return None
     text = files.read_text(path)
     if not text.startswith(f"{HEADER}\n") or not text.endswith("\n"):
         raise ValueError(
-            f"{path} is empty or cut: expected the line {HEADER} and whole rows; finish the run by its own command, "
-            "or remove the file to leave the curves out"
+            f"{path} is empty or truncated: expected the line {HEADER} and complete rows; finish the run with the "
+            "command that started it, or remove the file to leave the curves out"
         )
     return pd.read_csv(io.StringIO(text))

@@ -1,4 +1,7 @@
-"""Optimiser and schedule: AdamW with linear warm-up and cosine decay, the DeiT recipe (METHODS section 1)."""
+"""Optimiser and learning-rate schedule: AdamW with linear warm-up and cosine decay, the DeiT recipe.
+
+KDFAS in docs/methods.md gives the recipe's values. [S] marks what a source states, [C] our own choice.
+"""
 
 from collections.abc import Mapping
 
@@ -10,34 +13,39 @@ WARMUP_START = 1e-6  # learning rate at step 0, as in DeiT
 
 
 def total_steps(config, examples: int) -> int:
-    """The number of steps of a whole run of `config.epochs` over so many training examples; `config`: config.train.
+    """Returns the number of steps of a run of `config.epochs` epochs over `examples` training examples.
 
-    The remainder of an epoch that fills no batch is dropped.
+    `config` is config.train. An incomplete batch at the end of an epoch is dropped.
     """
     return round(config.epochs * (examples // config.batch_size))
 
 
 def schedule(config, *, steps: int, steps_per_epoch: int, batch_size: int) -> optax.Schedule:
-    """step -> learning rate. `config.lr` is per 512 examples and scales linearly with the batch.
+    """Returns the learning-rate schedule, step -> learning rate; `config` is config.optim.
 
-    Rises over `config.warmup_epochs`, then falls as a cosine to `config.min_lr` at the last step. ValueError where
-    the warm-up does not end within the run.
+    The peak is `config.lr`, which is per 512 examples, times batch_size / 512. The rate rises linearly over
+    `config.warmup_epochs` and then falls as a cosine to `config.min_lr` at the last step.
+    Raises ValueError where the warm-up does not end within the run.
     """
     peak = config.lr * batch_size / 512
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if warmup >= steps:
-        raise ValueError(f"config.optim.warmup_epochs={config.warmup_epochs} is {warmup} steps of a run of {steps}")
+        raise ValueError(
+            f"config.optim.warmup_epochs={config.warmup_epochs} is {warmup} steps of a run of {steps}; expected fewer "
+            "steps than the run: lower it, or raise config.train.epochs"
+        )
     start = min(WARMUP_START, peak)
     return optax.warmup_cosine_decay_schedule(start, peak, warmup, steps, min(config.min_lr, peak))
 
 
 def make(config, learning_rate: optax.Schedule) -> optax.GradientTransformation:
-    """AdamW; weight decay on kernels alone, not on biases, norms, class token and position embedding.
+    """Returns AdamW with weight decay on kernels only: not on biases, norms, class token or position embedding.
 
-    `config.every` = {group: n}: the parameters with `group` in their path are updated in every n-th step alone, from
-    that step's gradient (StarGAN's generator, one step in five [S]). Their moments rest in between; their learning
-    rate is the step's own. Steps in between compute their gradient in vain (1.2 of the published StarGAN's 2.1 TFLOP a
-    step): to leave it out by a step of two branches took a CPU longer [C]. ValueError where a group has no parameter.
+    `config` is config.optim. `config.every` = {group: n} is the update interval of a parameter group in steps: the
+    parameters with `group` in their path are updated in every n-th step, from the gradient and with the learning rate
+    of that step (StarGAN's generator, every fifth step [S]); their moments stay unchanged in between. The other steps
+    compute the gradient and discard it (1.2 of the 2.1 TFLOP a step of the published StarGAN); a step with two
+    branches, which avoids that, was slower on a CPU [C]. Raises ValueError where a group has no parameter.
     """
 
     def adamw(rate: optax.Schedule) -> optax.GradientTransformation:
@@ -51,11 +59,11 @@ def make(config, learning_rate: optax.Schedule) -> optax.GradientTransformation:
 
 
 def average(decay: float, averaged, values, step: jax.Array):
-    """The exponential moving average of the trees `values` after a step: d averaged + (1 - d) values.
+    """Updates an exponential moving average of the trees `values`: d averaged + (1 - d) values.
 
     d = min(`decay`, (1 + t) / (10 + t)) at the `step` t, int [], counted from 0, so that the average soon forgets the
-    initial parameters (the warm-up of tf.train.ExponentialMovingAverage) [C]. `averaged` {} stays {}: no average is
-    kept.
+    initial parameters (the warm-up of tf.train.ExponentialMovingAverage) [C]. `averaged` = {} means that the run keeps
+    no average, and is returned.
     """
     if not averaged:
         return averaged
@@ -64,13 +72,13 @@ def average(decay: float, averaged, values, step: jax.Array):
 
 
 def _every(n: int, make_update, learning_rate: optax.Schedule) -> optax.GradientTransformation:
-    """An update in every n-th step; it counts its own updates, the schedule counts steps."""
+    """Applies an update in every n-th step. The update counts updates, the schedule counts steps."""
     update = make_update(lambda count: learning_rate(n * count + n - 1))
     return optax.conditionally_mask(update, lambda step: (step + 1) % n == 0)
 
 
 def _groups(every: Mapping[str, int], trained):
-    """The group of `every` that each parameter belongs to by a name in its path, '' for none."""
+    """Labels each parameter with the group of `every` whose name is in its path, '' for none."""
 
     def group_of(path, _):
         return next((key.key for key in path if key.key in every), "")

@@ -1,7 +1,8 @@
-"""Validation of a whole config before anything starts: before data are prepared, and before a teacher is trained.
+"""Validation of a whole config before any data are prepared or a teacher is trained.
 
-`RULES` is a table of single values; `check` adds what several keys must agree on. What only the data or the devices
-can tell (a warm-up within the run, a batch that the devices share evenly) is checked where those are known.
+`RULES` is a table of the ranges of single keys; `check` adds conditions on several keys. Conditions that depend on the
+data or the devices (the warm-up ends within the run, the batch size is a multiple of the devices) are checked where
+these are known.
 """
 
 import math
@@ -17,7 +18,7 @@ from kdfas_jax.objective.weighted_sum import Objective
 
 
 class Expected(NamedTuple):
-    """What a value has to satisfy, and the same in words for the error message."""
+    """A condition on a value, and its wording for the error message."""
 
     holds: Callable[[Any], bool]
     words: str
@@ -39,9 +40,9 @@ ABOVE_ZERO = _number(lambda x: 0 < x <= 1, "a number in (0, 1]")
 COUNT = _whole(lambda x: x >= 1, "a whole number, 1 or more")
 WHOLE = _whole(lambda x: x >= 0, "a whole number, 0 or more")
 
-TARGETS = ("label", "identity", "label+identity", "domain", "attributes")  # those of the input pipeline
+TARGETS = ("label", "identity", "label+identity", "domain", "attributes")  # as in the input pipeline
 
-# (key, what is expected); `*` stands for every key at its place, and a key that a config does not have is passed over.
+# (key, condition); `*` stands for every key at its level. A key that a config lacks is skipped.
 RULES: tuple[tuple[str, Expected], ...] = (
     ("seed", WHOLE),
     (
@@ -92,18 +93,18 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ("data.augment.randaugment.magnitude", _number(lambda x: 0 <= x <= 10, "a number in [0, 10]")),
     ("data.augment.degrade", PROBABILITY),
     ("data.augment.erasing", PROBABILITY),
-    ("data.augment.mixup", NOT_NEGATIVE),  # parameters of Beta distributions, no probabilities
+    ("data.augment.mixup", NOT_NEGATIVE),  # parameters of Beta distributions, not probabilities
     ("data.augment.cutmix", NOT_NEGATIVE),
-    ("data.attack.probability", BELOW_ONE),  # at 1 no bona fide presentation would be left
+    ("data.attack.probability", BELOW_ONE),  # with 1 there would be no bona fide presentations
     ("data.attack.recapture", PROBABILITY),
 )
 
 
 def check(config, key: str = "config") -> None:
-    """Raises ValueError for the first value of `config` that no run can use.
+    """Raises ValueError for the first invalid value of `config`, with the full key, the value and the expected range.
 
-    The configs of its teachers are checked in the same way, to any depth, and so is the base of an ablation; `key` is
-    what `config` is called in messages. A message holds the full name of the key, the value found and what is expected.
+    The configs of its teachers, to any depth, and the base of an ablation are checked in the same way. `key` is the
+    name of `config` in messages.
     """
     for pattern, expected in RULES:
         for name, value in _values(config, pattern.split("."), key):
@@ -116,14 +117,14 @@ def check(config, key: str = "config") -> None:
     try:
         models.create(config.model)
         Objective(config.terms, config.teachers)
-    except ValueError as error:  # which names the keys of the config that it was given
+    except ValueError as error:  # its message names the keys below `config`
         raise ValueError(str(error) if key == "config" else f"{key}: {error}") from error
     for name, teacher in config.teachers.items():
         check(teacher.config, f"{key}.teachers.{name}.config")
 
 
 def _values(node, parts: list[str], name: str) -> Iterator[tuple[str, Any]]:
-    """The (full name, value) of each key below `node`, called `name`, that the pattern `parts` selects."""
+    """Yields (full name, value) of each key below `node`, called `name`, that matches the pattern `parts`."""
     if not parts:
         yield name, node
     elif isinstance(node, Mapping | ConfigDict):
@@ -133,7 +134,7 @@ def _values(node, parts: list[str], name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value):
-    """`value` in a form that prints as one line."""
+    """Returns `value` in a form that prints on one line."""
     return value.to_dict() if isinstance(value, ConfigDict) else value
 
 

@@ -1,0 +1,1 @@
+"""Light, rooms, cameras and attack instruments of the renderer."""

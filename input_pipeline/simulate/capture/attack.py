@@ -1,9 +1,9 @@
-"""Presentation attacks made from live face crops: each is printed or displayed, and photographed again.
+"""Simulated attacks from live face crops, which are printed or displayed and photographed again.
 
-`simulate_attack` turns live crops (of any data set) into attacks of label 0; `recapture` takes live crops through the
-same camera without an instrument, so that the camera that comes after a simulated instrument carries no label: train
-on both. A fifth of either are taken by an ideal camera, for the crop has a real camera's traces already. All that is
-drawn depends on a key alone: one uint32 a picture.
+`simulate_attack` turns live crops (of any data set) into attacks; `recapture` passes live crops through the same camera
+without an instrument, so that the camera does not predict the label: train on both. A fifth of the images have an ideal
+camera, since the crop already has the traces of a real one. All draws depend only on the key, one uint32 per image. The
+ranges are our own choice.
 """
 
 import functools
@@ -17,10 +17,10 @@ from input_pipeline.simulate.capture.camera import LUMA
 from input_pipeline.simulate.noise import draw, fold, ramp, uniform, value_noise
 
 SPECIES = ("print", "replay")
-CHUNK = 8  # pictures compiled together; results do not depend on how a request is split into chunks
-SMALLEST = 32  # side of a picture in pixels
+CHUNK = 8  # images per compiled call; results do not depend on the division into chunks
+SMALLEST = 32  # smallest side of an image in pixels
 
-# A camera of any make, from a webcam's to a phone's, and what it becomes when it is ideal (names of `camera.SPREAD`).
+# Ranges of a camera, from webcams to phones (names of `camera.SPREAD`).
 CAMERA = {
     "blur": (0.3, 2.2),
     "sharpen": (0.0, 1.8),
@@ -36,15 +36,15 @@ CAMERA = {
     "flare": (0.0, 0.12),
     "balance": (0.2, 0.9),
     "denoise": (0.4, 1.0),
-    "levels": (0.8, 1.0),  # else the black of paper would tell
+    "levels": (0.8, 1.0),  # high, so that the black of paper does not reveal prints
     "pedestal": (0.0, 0.03),
 }
-STANDARD = {"saturation": 1.2, "contrast": 0.6}  # how cameras render; assumed of the one that took the live crops
-# What is not named is 0.
+STANDARD = {"saturation": 1.2, "contrast": 0.6}  # assumed rendering of the camera that took the live crops
+# The ideal camera; parameters that are not named are 0.
 IDEAL = STANDARD | {"red": 1.0, "blue": 1.0, "coarseness": 0.004, "blur": 0.2, "denoise": 0.2, "levels": 0.9}
 SLOPE = 1.0 + 0.5 * STANDARD["contrast"]
-EXPOSURE = (0.14, 0.45)  # level that automatic exposure aims at
-LIGHT = {  # of the room in which the second picture is taken
+EXPOSURE = (0.14, 0.45)  # target level of automatic exposure
+LIGHT = {  # light of the room in which the second photograph is taken
     "across": (-1.0, 1.0),
     "down": (-1.0, 0.2),
     "level": (0.3, 1.0),
@@ -53,21 +53,21 @@ LIGHT = {  # of the room in which the second picture is taken
     "green": (-0.08, 0.08),
     "sky_warmth": (-0.25, 0.25),
 }
-# What is left of the crop's own uneven light: live faces sit in even light too, at times; the attacker's photograph
-# was taken, or chosen, in good light.
+# `shading` is the remaining share of the crop's uneven light: live faces are sometimes in even light, too, and the
+# attacker's photograph was taken in good light.
 ROOM = {"shading": (0.3, 1.0), "exposure": (0.18, 0.40), "saturation": (0.7, 1.2)}
 SOURCE = ROOM | {"shading": (0.0, 0.7)}
-# Backdrops of one colour, for live crops and the sources of attacks alike: of a studio, as in identity photographs.
+# Backdrops of one colour, as in identity photographs, for live crops and for the photographs of attacks.
 BACKDROP = {"shown": (-1.5, 1.0), "level": (0.1, 1.0), "red": (0.7, 1.1), "blue": (0.7, 1.2), "fall": (-0.3, 0.3)}
 
 
 def species(keys):
-    """The attack that each key [n] gives: 0 print, 1 replay (positions in `SPECIES`), as often."""
+    """Returns the attack of each key [n], print (0) or replay (1, positions in `SPECIES`) with equal probability."""
     return (fold(keys, 0) >> 16) & 1
 
 
 def capture(key, level):
-    """The camera of one picture of mean `level`, and how far it is from ideal (0, a fifth of all) to drawn (1)."""
+    """Draws the camera of an image of mean `level`; returns it and its distance from ideal in [0, 1], 0 for a fifth."""
     amount = jnp.maximum(uniform(fold(key, 0), (), -0.25, 1.0), 0.0)
     figures = {name: IDEAL.get(name, 0.0) for name in CAMERA}
     drawn = draw(fold(key, 1), CAMERA)
@@ -77,7 +77,7 @@ def capture(key, level):
 
 
 def draw_light(key, amount) -> dict:
-    """The room's direction, key and ambient as of `light.draw_light`; `amount` (0 to 1) is how coloured they are."""
+    """Draws direction, key and ambient of a room's light, as `light.draw_light`; `amount` in [0, 1] scales tints."""
     v = draw(key, LIGHT)
     direction = jnp.stack([v["across"], v["down"], jnp.ones_like(v["down"])])
     warm, green = jnp.array([1.0, 0.0, -1.0]), jnp.array([-0.5, 1.0, -0.5])
@@ -87,7 +87,7 @@ def draw_light(key, amount) -> dict:
 
 
 def light_of(image):
-    """Linear light [s, s, 3] before the camera that took an encoded crop in [0, 1]: its rendering undone."""
+    """Inverts a camera's rendering: an encoded crop in [0, 1] becomes linear light [s, s, 3]."""
     code = camera.contrast(image, 1.0 / SLOPE)
     rendered = camera.unshoulder(camera.decode(code))
     luma = (rendered @ LUMA)[..., None]
@@ -95,7 +95,7 @@ def light_of(image):
 
 
 def room(key, size: int, light):
-    """What is behind and before an instrument, out of focus: blotches of light [size, size, 3]."""
+    """Blurred surroundings of an instrument: patches of light [size, size, 3]."""
     line = jnp.linspace(-1.0, 1.0, 16)
     u, v = jnp.meshgrid(line, line)
     level = value_noise(fold(key, 0), 1.5 * u, 1.5 * v) + 0.5 * value_noise(fold(key, 1), 4.0 * u, 4.0 * v)
@@ -106,7 +106,7 @@ def room(key, size: int, light):
 
 
 def backdrop(image, key):
-    """The crop [s, s, 3] as it is or, for two keys of five, head and shoulders before a backdrop of one colour."""
+    """Puts head and shoulders of the crop [s, s, 3] on a backdrop of one colour, for two keys of five."""
     v = draw(key, BACKDROP)
     line = jnp.linspace(-1.0, 1.0, image.shape[0])
     x, y = jnp.meshgrid(line, line)
@@ -118,7 +118,7 @@ def backdrop(image, key):
 
 
 def relight(image, v: dict):
-    """The crop [s, s, 3], encoded, in the light that `v` (draws of `ROOM` or `SOURCE`) tells, exposed for the face."""
+    """Relights the encoded crop [s, s, 3] by `v` (draws of `ROOM` or `SOURCE`), exposed for the face."""
     size = image.shape[0]
     linear = camera.decode(image)
     wide = camera.gaussian(0.16 * size, size)
@@ -131,7 +131,7 @@ def relight(image, v: dict):
 
 
 def _attack(image, key, replay):
-    """Light of one attack on the sensor [n, n, 3], from a live crop [s, s, 3] in [0, 1], and the camera's figures."""
+    """Returns the light of an attack on the sensor [n, n, 3], from a live crop [s, s, 3] in [0, 1], and the camera."""
     size = image.shape[0]
     figures, amount = capture(fold(key, 1), camera.metered(light_of(image)))
     picture = relight(backdrop(image, fold(key, 8)), draw(fold(key, 5), SOURCE))
@@ -145,7 +145,7 @@ def _attack(image, key, replay):
 
 
 def _recapture(image, key):
-    """What `_attack` gives, without an instrument: the same framing, fall-off and colour of the light."""
+    """As `_attack` without an instrument, with the same framing, fall-off and colour of the light."""
     light_on = light_of(relight(backdrop(image, fold(key, 8)), draw(fold(key, 5), ROOM)))
     figures, amount = capture(fold(key, 1), camera.metered(light_of(image)))
     light = draw_light(fold(key, 2), amount)
@@ -156,7 +156,7 @@ def _recapture(image, key):
     return instruments.sample(light_on, u, v) * fall[..., None] * (white / white.mean()), figures
 
 
-# Compiled apart: the camera serves both. One attack at a time, so that only its own species is computed.
+# Compiled separately, since both use the camera. `lax.map` renders only the branch of each attack's species.
 _attacks = jax.jit(lambda *pictures: jax.lax.map(lambda picture: _attack(*picture), pictures))
 _recaptures = jax.jit(jax.vmap(_recapture))
 
@@ -169,11 +169,11 @@ def _photographs(light, figures, keys, size):
 
 
 def simulate_attack(images: np.ndarray, keys: np.ndarray, kinds: np.ndarray | None = None) -> np.ndarray:
-    """Live face crops as presentation attacks: uint8 [n, s, s, 3] -> uint8 [n, s, s, 3], RGB.
+    """Turns live face crops into presentation attacks: uint8 [n, s, s, 3] -> uint8 [n, s, s, 3], RGB.
 
-    `keys` [n] are integers in [0, 2^32), one a picture; `kinds` [n] says print (0) or replay (1), `species(keys)` if
-    None. A picture's result depends on its crop, key and kind alone, however they are batched. ValueError for other
-    shapes or types, or a side below 32.
+    `keys` [n] are integers in [0, 2^32), one per image; `kinds` [n] is print (0) or replay (1), by default
+    `species(keys)`. The result of an image depends only on its crop, key and kind. Raises ValueError for other shapes
+    or types, or a side below 32.
     """
     keys = _checked(images, keys)
     kinds = np.asarray(species(keys) if kinds is None else kinds, np.uint32)
@@ -181,15 +181,15 @@ def simulate_attack(images: np.ndarray, keys: np.ndarray, kinds: np.ndarray | No
 
 
 def recapture(images: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Live face crops through the camera of `simulate_attack`, without an instrument; arguments and errors as there.
+    """Passes live face crops through the camera of `simulate_attack`, without an instrument.
 
-    The same key gives the same camera, framing and light.
+    Arguments and errors as in `simulate_attack`; the same key gives the same camera, framing and light.
     """
     return _in_chunks(_recaptures, images, _checked(images, keys))
 
 
 def _checked(images, keys):
-    """`keys` as uint32, if all is well."""
+    """Checks images and keys; returns `keys` as uint32."""
     keys = np.asarray(keys)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
         raise ValueError(f"simulated attacks need uint8 [n, s, s, 3], got {images.dtype} {list(images.shape)}")
@@ -201,7 +201,7 @@ def _checked(images, keys):
 
 
 def _in_chunks(present, images, keys, *more):
-    """`present`, then the camera, on chunks of one size; the last one is filled by repetition."""
+    """Applies `present` and the camera to chunks of a fixed size; the last chunk is padded by repetition."""
     out = []
     for start in range(0, len(images), CHUNK):
         rows = np.resize(np.arange(start, min(start + CHUNK, len(images))), CHUNK)

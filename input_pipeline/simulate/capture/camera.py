@@ -1,8 +1,8 @@
-"""A camera: linear light in, the encoded picture a file would hold out. One image at a time (use `jax.vmap`).
+"""A camera model, from linear light to an encoded image; one image at a time (use `jax.vmap`).
 
-In order: lens and motion blur, vignette, stray light, automatic exposure and white balance, Bayer sampling with shot
-and read noise, demosaicing, denoising with sharpening on the way down to the picture's size, saturation, tone curve,
-block-transform compression. The cameras' figures are our own choice [C].
+The stages: lens and motion blur, vignette, stray light, automatic exposure and white balance, Bayer sampling with shot
+and read noise, demosaicing, denoising and sharpening while resizing to the image's size, saturation, tone curve,
+block-transform compression. The parameters of the cameras are our own choice [C].
 """
 
 import jax
@@ -11,10 +11,10 @@ import numpy as np
 
 from input_pipeline.simulate.noise import draw, white
 
-REFERENCE = 224  # lengths below are in pixels of a crop of this side, and scale with the picture's size
-OVERSAMPLE = 2  # sensor pixels a pixel of the face crop, along a side [C]
+REFERENCE = 224  # lengths below are in pixels of a crop of this side, and scale with the size of the image
+OVERSAMPLE = 2  # sensor pixels per pixel of the face crop, along a side [C]
 
-# The six phones: what differs between them. Blur, denoising and halo in pixels; noise at mid grey; gains around 1.
+# Parameters of the six phones. Blur, denoising and halo in pixels; noise at mid grey; gains around 1.
 PHONES = {
     "blur": (0.65, 0.90, 0.75, 1.10, 0.80, 1.00),
     "sharpen": (0.5, 0.9, 0.3, 0.7, 1.1, 0.4),
@@ -27,7 +27,7 @@ PHONES = {
     "coarseness": (0.020, 0.030, 0.015, 0.040, 0.028, 0.034),
     "brightness": (0.24, 0.27, 0.21, 0.25, 0.30, 0.22),
 }
-# What differs between two pictures of one phone: factors on its figures, drawn alike for live faces and attacks.
+# Variation between images of one phone: factors on its parameters, from the same ranges for live faces and attacks.
 SPREAD = {
     "blur": (0.6, 2.0),
     "sharpen": (0.5, 1.5),
@@ -39,15 +39,15 @@ SPREAD = {
     "vignette": (0.6, 1.4),
     "coarseness": (0.4, 2.0),
     "brightness": (0.80, 1.25),
-    "motion": (0.0, 1.0),  # of the blur, more along one axis
+    "motion": (0.0, 1.0),  # share of the blur that is added along one axis
     "direction": (0.0, 1.0),
-    "flare": (0.0, 0.04),  # stray light, of the mean level
-    "balance": (0.3, 0.8),  # how far the grey-world correction goes
+    "flare": (0.0, 0.04),  # stray light, as a share of the mean level
+    "balance": (0.3, 0.8),  # strength of the grey-world correction
     "denoise": (0.4, 0.9),  # pixels
-    "levels": (0.2, 0.8),  # how far automatic contrast subtracts the darkest part
+    "levels": (0.2, 0.8),  # share of the darkest level that automatic contrast subtracts
     "pedestal": (0.0, 0.010),  # black level
 }
-# The picture an attacker takes is a good one, at several times the crop's resolution.
+# The camera of the attacker's photograph, which is a good one at several times the crop's resolution.
 SOURCE = {
     "blur": (0.35, 0.6),
     "sharpen": (0.2, 0.8),
@@ -68,7 +68,7 @@ SOURCE = {
     "pedestal": (0.0, 0.005),
 }
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-SKIN_TINT = np.array([1.45, 0.90, 0.65], np.float32)  # about what a crop of a face averages to in white light [C]
+SKIN_TINT = np.array([1.45, 0.90, 0.65], np.float32)  # approximate mean colour of a face crop in white light [C]
 TO_YCC = np.array(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
 )  # ITU-T T.871
@@ -77,21 +77,21 @@ SHOULDER = 0.7
 
 
 def draw_phone(key, phone) -> dict:
-    """The camera of one picture taken with `phone` (1 to 6, traced or not)."""
+    """Draws the camera of one image taken with `phone` (1 to 6, traced or not)."""
     figures = draw(key, SPREAD)
     own = {name: jnp.array(values)[phone - 1] for name, values in PHONES.items()}
     return {name: own.get(name, 1.0) * factor for name, factor in figures.items()}
 
 
 def draw_source(key) -> dict:
-    """The good camera that takes the picture an attack is made from."""
+    """Draws the camera of the photograph that an attack shows."""
     return draw(key, SOURCE)
 
 
 def gaussian(sigma, size: int, count: int | None = None):
-    """Blur along one axis as a matrix [count, size] whose rows add up to 1, so borders keep their level.
+    """Gaussian blur along one axis as a matrix [count, size] whose rows sum to 1, so that borders keep their level.
 
-    `sigma` is in pixels of the input of `size`; `count` is the number of pixels that come out, `size` if None.
+    `sigma` is in pixels of the input of `size`; `count` is the number of output pixels, by default `size`.
     """
     count = count or size
     centre = (jnp.arange(count) + 0.5) * (size / count) - 0.5
@@ -100,12 +100,12 @@ def gaussian(sigma, size: int, count: int | None = None):
 
 
 def along_axes(rows, columns, image):
-    """Apply matrices [a, h] and [b, w] to the axes of an image [h, w, c] -> [a, b, c]."""
+    """Applies matrices [a, h] and [b, w] to the axes of an image [h, w, c] -> [a, b, c]."""
     return jnp.einsum("ij,jkc->ikc", rows, jnp.einsum("kl,jlc->jkc", columns, image))
 
 
 def enlarge(image, count: int):
-    """An image [s, s, c] interpolated linearly to [count, count, c], extended by its edge."""
+    """Interpolates an image [s, s, c] linearly to [count, count, c], with edge padding."""
     size = image.shape[0]
     at = jnp.clip((jnp.arange(count) + 0.5) * (size / count) - 0.5, 0.0, size - 1.0)
     weights = jnp.maximum(1.0 - jnp.abs(at[:, None] - jnp.arange(size)), 0.0)
@@ -113,9 +113,9 @@ def enlarge(image, count: int):
 
 
 def through_lens(image, sigma):
-    """What pixels see of an image [2 n, 2 n, c] with two samples a pixel -> [n, n, c].
+    """Samples an image [2 n, 2 n, c] with two samples per pixel by pixels behind a lens -> [n, n, c].
 
-    A Gaussian lens of `sigma` pixels (up to about 1) before a square pixel of one pixel's width; taps end at 2 pixels.
+    The lens is Gaussian with `sigma` pixels (up to about 1), the pixel a square of width 1; taps end at 2 pixels.
     """
     at = (jnp.arange(8) - 3.5) / 2.0
     spread = jnp.maximum(sigma**2 + 1.0 / 12.0 - 1.0 / 48.0, 0.04)  # the pixel's variance, less that of its samples
@@ -129,7 +129,7 @@ def through_lens(image, sigma):
 
 
 def demosaic(mosaic, seen):
-    """All colours [h, w, 3] of an image known where the mask `seen` [h, w, 3] is 1: bilinear, normalised."""
+    """Interpolates all colours [h, w, 3] of an image that is known where the mask `seen` [h, w, 3] is 1, bilinearly."""
 
     def spread(x):
         for axis in (0, 1):
@@ -142,7 +142,7 @@ def demosaic(mosaic, seen):
 
 
 def bayer(side: int):
-    """The colour filters of a sensor of `side` x `side` pixels, red at the first: 1 where a colour is measured."""
+    """Masks [side, side, 3] of a sensor's colour filters, red first: 1 where a colour is measured."""
     odd = jnp.arange(side) % 2
     rows, columns = odd[:, None], odd
     red, blue = (1 - rows) * (1 - columns), rows * columns
@@ -150,7 +150,7 @@ def bayer(side: int):
 
 
 def encode(linear):
-    """Linear light to the code a file holds, both in [0, 1] (a gamma of 2.2)."""
+    """Encodes linear light as in a file, both in [0, 1] (a gamma of 2.2)."""
     return jnp.clip(linear, 1e-5, 1.0) ** (1 / 2.2)
 
 
@@ -160,7 +160,7 @@ def decode(code):
 
 
 def shoulder(linear):
-    """The tone curve's end: light up to 1.8 times white goes into [0, 1], smoothly."""
+    """Compresses highlights: maps light of up to 1.8 times white smoothly into [0, 1]."""
     return linear / jnp.sqrt(1.0 + SHOULDER * linear * linear)
 
 
@@ -170,7 +170,7 @@ def unshoulder(level):
 
 
 def contrast(code, slope):
-    """The S-shaped part of the tone curve for codes in [0, 1]: `slope` at mid grey; that of 1 / slope undoes it."""
+    """S-shaped tone curve for codes in [0, 1] with `slope` at mid grey; its inverse has the slope 1 / slope."""
     high, low = code**slope, (1.0 - code) ** slope
     return high / (high + low)
 
@@ -178,8 +178,8 @@ def contrast(code, slope):
 def compress(image, coarseness):
     """Block-transform compression: 8 x 8 cosines of luma and chroma, rounded to steps that grow with frequency.
 
-    `image` [h, w, 3] in [0, 1]; a side that is no multiple of 8 is padded by repetition. `coarseness` is the step of
-    the lowest frequency; chroma steps are twice as large. A JPEG without its tables and its entropy code [C].
+    `image` [h, w, 3] in [0, 1]; a side that is not a multiple of 8 is edge-padded. `coarseness` is the step of the
+    lowest frequency; chroma steps are twice as large. It is a JPEG without quantisation tables and entropy coding [C].
     """
     h, w, _ = image.shape
     padded = jnp.pad(image, ((0, -h % BLOCK), (0, -w % BLOCK), (0, 0)), mode="edge")
@@ -194,17 +194,17 @@ def compress(image, coarseness):
 
 
 def photograph(scene, camera: dict, seed, size: int | None = None):
-    """The picture [size, size, 3], encoded and in [0, 1], that `camera` takes of `scene` [n, n, 3] in linear light.
+    """Takes the photograph [size, size, 3], encoded and in [0, 1], of `scene` [n, n, 3] in linear light with `camera`.
 
-    `seed` (uint32) is that of the noise. Where `size` is given, the scene is what falls on the sensor's n pixels, which
-    see one colour each; else (a sensor far finer than its picture) all colours, and the picture is of size n. The
-    level and tint of the scene's light are mostly removed by exposure and white balance, as in a phone; what is left of
-    them differs between cameras.
+    `seed` (uint32) seeds the noise. With `size`, the scene is the light on the sensor's n x n pixels, which measure one
+    colour each; without it (a sensor far finer than the image) they measure all colours, and the image has size n.
+    Exposure and white balance remove most of the level and tint of the scene's light, as in a phone; the rest differs
+    between cameras.
     """
     side = scene.shape[0]
     image = expose(scene, camera)
     noise = camera["noise"] * jnp.sqrt(jnp.clip(image, 0.0) + 0.02)  # shot noise over a floor of read noise
-    # As much in the picture whatever the sensor: a finer one averages its noise away, which has to be larger.
+    # Larger for a fine sensor, whose noise is averaged, so that the noise in the image does not depend on the sensor.
     image += 1.6 * noise * white(seed, scene.shape) * (1.0 if size is None else 1.3)
     if size is not None:
         image = demosaic(image, bayer(side))
@@ -212,7 +212,7 @@ def photograph(scene, camera: dict, seed, size: int | None = None):
 
 
 def expose(scene, camera: dict):
-    """The light [n, n, 3] on a sensor behind the lens, scaled by exposure time and white balance, from [n, n, 3]."""
+    """Light [n, n, 3] on the sensor, from `scene` [n, n, 3]: through the lens, scaled by exposure and white balance."""
     side = scene.shape[0]
     unit = side / REFERENCE
     wide = camera["blur"] * (1.0 + camera["motion"])
@@ -224,7 +224,7 @@ def expose(scene, camera: dict):
     middle = slice(side // 4, side - side // 4)
     grey = image[middle, middle].mean((0, 1)) + 1e-4
     image += camera["flare"] * image.mean((0, 1))
-    grey = grey / SKIN_TINT  # cameras know skin, and leave it its colour
+    grey = grey / SKIN_TINT  # cameras keep the colour of skin
     balance = (grey.mean() / grey) ** camera["balance"]
     image *= balance * jnp.stack([camera["red"], jnp.ones_like(camera["red"]), camera["blue"]])
     darkest = (jax.image.resize(image, (16, 16, 3), "linear") @ LUMA).min()
@@ -233,16 +233,16 @@ def expose(scene, camera: dict):
 
 
 def metered(image):
-    """The level that automatic exposure measures in an image [n, n, 3]: the mean, its middle counted twice."""
+    """Returns the level that automatic exposure measures in an image [n, n, 3]: a mean that weights the middle more."""
     side = image.shape[0]
     middle = slice(side // 4, side - side // 4)
     return 0.5 * (image[middle, middle] @ LUMA).mean() + 0.5 * (image @ LUMA).mean()
 
 
 def develop(image, camera: dict, size: int):
-    """From a sensor's colours [n, n, 3] to the encoded picture [size, size, 3] in [0, 1]."""
+    """Develops a sensor's colours [n, n, 3] to an encoded image [size, size, 3] in [0, 1]."""
     side = image.shape[0]
-    unit, share = side / REFERENCE, side / size  # a picture of fewer pixels needs at least their width of averaging
+    unit, share = side / REFERENCE, side / size  # an image of fewer pixels is averaged over at least their width
     narrow = gaussian(jnp.hypot(camera["denoise"] * unit, 0.4 * (share - 1.0)), side, size)
     halo = gaussian(jnp.hypot(1.6 * unit, 0.4 * (share - 1.0)), side, size)
     isp = narrow + camera["sharpen"] * (narrow - halo)
@@ -253,5 +253,5 @@ def develop(image, camera: dict, size: int):
 
 
 def to_bytes(code):
-    """[0, 1] to uint8."""
+    """Converts [0, 1] to uint8."""
     return jnp.round(jnp.clip(code, 0.0, 1.0) * 255.0).astype(jnp.uint8)

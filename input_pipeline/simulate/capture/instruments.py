@@ -1,10 +1,10 @@
-"""Presentation attack instruments: a picture printed on paper or shown on a display, lit by a room.
+"""Presentation attack instruments: a photograph on paper or on a display, lit by a room.
 
-The instrument is a plane. The second camera's sensor samples it through a projective map, its bend and the lens
-distortion; the source picture, the instrument's fine structure (`structure`), shading, sheen and borders are functions
-of the plane's coordinates, evaluated where the sensor looks. What survives at the resolution of a face crop matters
-most: the instrument's own resolution, tone and gamut compression, flat light, bend, sheen, banding, a border now and
-then. Figures are our own choice [C].
+The instrument is a plane. The second camera's sensor samples it through a projective map, the bend and the lens
+distortion; the photograph, the instrument's fine structure (`structure`), shading, sheen and borders are functions of
+the plane's coordinates, evaluated at the sensor's samples. The model concentrates on effects that are visible at the
+resolution of a face crop: limited resolution, tone and gamut compression, flat light, bend, sheen, banding, borders.
+The numbers are our own choice [C].
 """
 
 import jax
@@ -15,52 +15,51 @@ from input_pipeline.simulate.capture.structure import bands, halftone, separate,
 from input_pipeline.simulate.noise import bell, draw, fold, ramp, value_noise
 from input_pipeline.simulate.people.albedo import SKIN, look_up, over
 
-SAMPLES = 2  # of the plane, a sensor pixel along a side
-# What both kinds share, then the two printers and the two displays (name -> ranges of instrument 1 and of instrument
-# 2).
+SAMPLES = 2  # samples of the plane per sensor pixel, along a side
+# Ranges that both kinds share; then name -> ranges of instruments 1 and 2, for printers and for displays.
 COMMON = {
-    "angle": (-0.10, 0.10),  # of paper or display in the picture, radians
+    "angle": (-0.10, 0.10),  # rotation of paper or display in the image, radians
     "zoom": (0.94, 1.02),
     "shift_x": (-0.03, 0.03),
     "shift_y": (-0.03, 0.03),
     "perspective_x": (-0.06, 0.06),
     "perspective_y": (-0.06, 0.06),
-    "distortion": (-0.03, 0.03),  # of the camera's lens; of a face it cannot be told from its shape
-    "tilt_x": (-0.25, 0.25),  # fall-off of the room's light across it
+    "distortion": (-0.03, 0.03),  # distortion of the camera's lens
+    "tilt_x": (-0.25, 0.25),  # fall-off of the room's light across the instrument
     "tilt_y": (-0.25, 0.25),
     "bend": (-0.4, 0.4),
     "bend_at": (-1.0, 1.0),
-    "bend_turn": (-0.6, 0.6),  # of its axis against the vertical: paper is held at its sides
+    "bend_turn": (-0.6, 0.6),  # angle of the bend's axis to the vertical, as paper is held at its sides
     "shine_x": (-1.3, 1.3),
     "shine_y": (-1.3, 1.3),
     "shine_size": (0.3, 0.9),
     "streak": (-1.0, 1.0),  # sheen: a streak on the bend above 0.5, a spot above 0, none below
-    "edge": (0.50, 1.20),  # where the picture ends at one of its sides, the crop's own edge being 1
-    "corner": (0.65, 2.2),  # and at the next side
+    "edge": (0.50, 1.20),  # end of the photograph at one side, where the edge of the crop is 1
+    "corner": (0.65, 2.2),  # the same at the next side
     "side": (0.0, 4.0),
-    "margin": (0.0, 0.25),  # white paper or bezel round the picture
-    "hand": (-0.6, 1.0),  # that holds the instrument: shown above 0, at both sides above 0.4
+    "margin": (0.0, 0.25),  # white paper or bezel around the photograph
+    "hand": (-0.6, 1.0),  # holding hands: one is visible above 0, both above 0.4
     "hand_at": (-0.8, 0.6),
-    "hand_reach": (0.45, 1.0),  # how near to the picture's middle its first finger comes
+    "hand_reach": (0.45, 1.0),  # distance of the first fingertip from the middle
     "hand_tone": (0.0, 5.0),
-    "fingers": (1.0, 5.0),  # seen of it, rounded down
-    "finger_size": (0.07, 0.12),  # half the width of one
+    "fingers": (1.0, 5.0),  # number of visible fingers, rounded down
+    "finger_size": (0.07, 0.12),  # half the width of a finger
     "finger_slant": (-0.5, 0.5),
-    "pitch": (0.7, 1.4),  # factor on the instrument's pitch: the distance to the camera
+    "pitch": (0.7, 1.4),  # factor on the instrument's pitch, for the distance to the camera
     "roll": (0.0, 6.3),  # phase of the refresh band
 }
 PRINTERS = {
-    "black": ((0.002, 0.012), (0.006, 0.035)),  # reflected by the surface whatever the ink
-    "white": ((0.80, 0.90), (0.72, 0.84)),  # of bare paper
+    "black": ((0.002, 0.012), (0.006, 0.035)),  # reflection of the surface under any ink
+    "white": ((0.80, 0.90), (0.72, 0.84)),  # reflectance of bare paper
     "gamut": ((0.90, 1.20), (0.65, 1.00)),
-    "tone": ((0.90, 1.10), (0.95, 1.25)),  # exponent: dot gain, less what the driver makes up for
+    "tone": ((0.90, 1.10), (0.95, 1.25)),  # exponent: dot gain after the driver's correction
     "cast_r": ((0.95, 1.03), (0.96, 1.08)),
     "cast_b": ((0.96, 1.08), (0.88, 1.04)),
     "soft": ((1.0, 2.4), (1.4, 3.2)),  # resolution: pixels of a 224 px crop
-    "halo": ((0.0, 0.9), (0.0, 0.7)),  # sharpening of the driver
+    "halo": ((0.0, 0.9), (0.0, 0.7)),  # sharpening by the driver
     "texture": ((0.01, 0.03), (0.025, 0.07)),
     "screen": ((0.05, 0.25), (0.4, 1.0)),  # continuous tone of photographic paper; clustered dots on plain paper
-    "lines": ((1.8, 3.0), (1.0, 2.0)),  # dots a pixel of a 224 px crop
+    "lines": ((1.8, 3.0), (1.0, 2.0)),  # dots per pixel of a 224 px crop
     "bands": ((0.0, 0.02), (0.02, 0.10)),
     "band_lines": ((20.0, 60.0), (8.0, 40.0)),
     "sheen": ((0.05, 0.50), (0.0, 0.35)),
@@ -68,7 +67,7 @@ PRINTERS = {
 }
 DISPLAYS = {
     "black": ((0.004, 0.020), (0.015, 0.050)),
-    "white": ((0.9, 1.1), (0.7, 0.9)),  # of the display, full drive, against a white wall
+    "white": ((0.9, 1.1), (0.7, 0.9)),  # full drive of the display, relative to a white wall
     "gamut": ((0.95, 1.15), (0.75, 0.95)),
     "tone": ((0.92, 1.08), (0.80, 1.05)),
     "cast_r": ((0.93, 1.02), (0.94, 1.03)),
@@ -86,7 +85,7 @@ DISPLAYS = {
 
 
 def draw_instrument(key, replay, number) -> dict:
-    """One use of an instrument: `replay` (bool) says display or print, `number` is 1 or 2; both may be traced."""
+    """Draws an instrument: a display if `replay`, else a print; `number` is 1 or 2; both may be traced."""
     columns = [{k: v[i] for k, v in table.items()} for table in (PRINTERS, DISPLAYS) for i in (0, 1)]
     unit = draw(key, COMMON | dict.fromkeys(PRINTERS, (0.0, 1.0)))
     ranges = {name: jnp.array([column[name] for column in columns])[2 * replay + number - 1] for name in PRINTERS}
@@ -95,7 +94,7 @@ def draw_instrument(key, replay, number) -> dict:
 
 
 def plane(view: dict, count: int):
-    """Where a sensor of `count` x `count` pixels looks on a plane: u, v [count, count], the picture being -1 to 1.
+    """Maps a sensor of `count` x `count` pixels to the plane: u, v [count, count], where the photograph is [-1, 1].
 
     `view` has the names of `COMMON` up to `distortion`; a positive perspective brings one side nearer.
     """
@@ -108,19 +107,19 @@ def plane(view: dict, count: int):
 
 
 def fold_over(tool, u, v):
-    """Coordinates on bent paper at u, v of the plane it lies in, and the signed square [n, n] of the bend's height.
+    """Maps u, v to coordinates on bent paper; also returns the signed square [n, n] of the bend's height.
 
-    A cylinder about an axis near the vertical: the picture narrows where the paper turns away.
+    The paper is a cylinder about a nearly vertical axis: the photograph narrows where the paper turns away.
     """
     c, s = jnp.cos(tool["bend_turn"]), jnp.sin(tool["bend_turn"])
     across = c * u + s * v - tool["bend_at"]
     slope = (1.0 - tool["replay"]) * tool["bend"] * across
-    longer = 0.7 * across * slope * slope  # of the arc over its chord
+    longer = 0.7 * across * slope * slope  # the arc minus its chord
     return u + c * longer, v + s * longer, slope * jnp.abs(across)
 
 
 def sample(image, u, v):
-    """`image` [s, s, c] at coordinates in [-1, 1], linearly interpolated and extended by its edge: [..., c]."""
+    """Samples `image` [s, s, c] at coordinates in [-1, 1], with linear interpolation and edge padding: [..., c]."""
     size = image.shape[0]
     x, y = (jnp.clip((a + 1.0) * 0.5 * size - 0.5, 0.0, size - 1.001) for a in (u, v))
     column, row = x.astype(jnp.int32), y.astype(jnp.int32)
@@ -134,12 +133,15 @@ def sample(image, u, v):
 
 
 def present(code, tool: dict, light: dict, room, count: int | None = None, lens=0.5):
-    """The light [count, count, 3] from an instrument that shows the picture `code` [s, s, 3] (encoded, in [0, 1]).
+    """Returns the light [count, count, 3] of an instrument that shows `code` [s, s, 3] (encoded, in [0, 1]).
 
-    `tool` comes from `draw_instrument`, `light` is the room's (`light.draw_light`) and `room` the view beside and
-    before the instrument [s, s, 3], linear, out of focus: seen past a border, and reflected. `count` is the number of
-    pixels that a side of the second camera's sensor has (s if None), `lens` its blur in those pixels: the fine
-    structure passes both before it is sampled; all else has no detail there.
+    Args:
+      code: the photograph.
+      tool: the instrument, from `draw_instrument`.
+      light: the light of the room, from `light.draw_light`.
+      room: the surroundings [s, s, 3], linear and out of focus, which are visible beyond the border and reflected.
+      count: pixels along a side of the second camera's sensor, by default s.
+      lens: blur of its lens in these pixels. Only the fine structure is blurred, as nothing else has such detail.
     """
     size = code.shape[0]
     count = count or size
@@ -157,7 +159,7 @@ def present(code, tool: dict, light: dict, room, count: int | None = None, lens=
     shown = shown * ((1.0 + tool["texture"] * grain) * banding)[..., None]
     cast = jnp.stack([tool["cast_r"], jnp.ones_like(tool["replay"]), tool["cast_b"]])
     area = tool["black"] + (tool["white"] - tool["black"]) * shown * cast
-    # Paper takes the light of the room, falling off across it and over its bend; a display brings its own.
+    # Paper reflects the light of the room, which falls off across it and over its bend; a display emits light.
     fall = jnp.maximum(1.0 + tool["tilt_x"] * u + tool["tilt_y"] * v + height, 0.3)
     incident = light["key"] * jnp.maximum(light["direction"][2], 0.2) + light["ambient"]
     own_light = 0.9 * (1.0 + 0.12 * (tool["tilt_x"] * u + tool["tilt_y"] * v))
@@ -168,17 +170,17 @@ def present(code, tool: dict, light: dict, room, count: int | None = None, lens=
 
 
 def emit(linear, tool, lens):
-    """Dots of ink or sub-pixels that show `linear` [n, n, 3], as a sensor of n x n pixels sees them through its lens.
+    """Renders `linear` [n, n, 3] by dots of ink or sub-pixels, sampled by a sensor of n x n pixels through its lens.
 
-    Relative to bare paper or to full drive. One branch of a condition runs for each picture of a `jax.lax.map`, both
-    under `jax.vmap`.
+    The result is relative to bare paper or full drive. Under `jax.lax.map` only one branch of the condition runs for an
+    image, under `jax.vmap` both.
     """
     count = linear.shape[0]
     finer = SAMPLES * count
     u, v, _ = fold_over(tool, *plane(tool, finer))
     frequency, step = tool["lines"] * tool["pitch"] * REFERENCE / 2.0, 2.0 / finer
 
-    def repeat(x):  # jnp.repeat gathers, at many times the cost
+    def repeat(x):  # jnp.repeat would gather, which is many times slower
         return jnp.broadcast_to(x[:, None, :, None], (count, SAMPLES, count, SAMPLES, x.shape[-1])).reshape(
             finer, finer, x.shape[-1]
         )
@@ -193,7 +195,7 @@ def emit(linear, tool, lens):
 
 
 def gloss(tool, u, v):
-    """Light that the surface mirrors towards the camera: a spot, or a streak along the bend of paper."""
+    """Specular reflection towards the camera: a spot, or a streak along the bend of paper."""
     c, s = jnp.cos(tool["bend_turn"]), jnp.sin(tool["bend_turn"])
     along, across = c * v - s * u, c * u + s * v - tool["shine_x"]
     long = tool["streak"] > 0.5
@@ -202,9 +204,9 @@ def gloss(tool, u, v):
 
 
 def border(picture, tool, incident, u, v, room):
-    """The light [n, n, 3] of the picture within its edges, of its margin or bezel, of the room past them, and hands.
+    """Adds the margin or bezel, the room beyond it, and hands to the light [n, n, 3] of the photograph.
 
-    Of four sides two may lie within the crop: one at `edge`, the next at `corner`.
+    Two adjacent sides of the photograph may lie within the crop, at `edge` and `corner`.
     """
     turn = jnp.floor(tool["side"]) * 0.5 * jnp.pi
     c, s = jnp.cos(turn), jnp.sin(turn)
@@ -216,9 +218,9 @@ def border(picture, tool, incident, u, v, room):
 
 
 def hands(picture, tool, incident, across, along):
-    """One hand's fingers, or both hands', over the light [n, n, 3] of what they hold.
+    """Draws the fingers of one or both hands over the light [n, n, 3] of the instrument that they hold.
 
-    `across` and `along` [n, n] are the plane's coordinates, turned so that a hand comes from positive `across`.
+    `across` and `along` [n, n] are the plane's coordinates, rotated so that a hand enters from positive `across`.
     """
     width, soft = tool["finger_size"], 24.0 / across.shape[0]
     far = (tool["hand"] > 0.4) & (across < 0)  # the other hand, lower or higher
@@ -234,10 +236,10 @@ def hands(picture, tool, incident, across, along):
 
 
 def cut_out(paper, behind, holes):
-    """A printed mask with holes: light [n, n, 3] of `paper` (`present`), and of the face `behind` it in the holes.
+    """Composes a printed mask with holes: light [n, n, 3] of `paper` (`present`), in the holes of the face `behind`.
 
-    `holes` [n, n] in [0, 1] is 1 where the paper is cut, with soft edges. The paper keeps light from what is behind:
-    towards the rim of a hole to a half of it.
+    `holes` [n, n] in [0, 1] is 1 where the paper is cut, with soft edges. The paper shades the face, down to a half
+    towards the rim of a hole.
     """
     inside = jnp.clip(holes, 0.0, 1.0)[..., None]
     return paper * (1.0 - inside) + behind * inside * (0.5 + 0.4 * inside * inside)

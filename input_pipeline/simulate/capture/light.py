@@ -1,8 +1,8 @@
-"""The light of a room and what it does to a head: two lamps and a sky, shadows, occlusion, light under skin, gloss.
+"""The light of a room on a head: two lamps and a sky, shadows, occlusion, subsurface scattering, gloss.
 
-Skin: light that enters at one point leaves at another, further in red than in blue, so the irradiance is blurred by
-channel before it meets the reflectance (d'Eon, Luebke: Advanced Techniques for Realistic Real-Time Skin Rendering,
-GPU Gems 3, 2007). Gloss: two Blinn lobes times Schlick's Fresnel term. The rooms are our own choice [C].
+Skin: light that enters at one point leaves at another, further away in red than in blue, so the irradiance is blurred
+by channel before it is multiplied by the reflectance (d'Eon, Luebke: Advanced Techniques for Realistic Real-Time Skin
+Rendering, GPU Gems 3, 2007). Gloss: two Blinn lobes times Schlick's Fresnel term. The rooms are our own choice [C].
 """
 
 import jax.numpy as jnp
@@ -11,9 +11,10 @@ import numpy as np
 from input_pipeline.simulate.capture.camera import gaussian
 from input_pipeline.simulate.noise import draw
 
-# Lights: an office lamp from ahead, a window at one side, a dim warm room, daylight from all around, a window behind
-# the head, a hard lamp above; and what an attacker chooses: a face well lit, before nothing much brighter. `across` and
-# `down` are against 1 to the camera, `second` is the other lamp as a part of the first, `behind` the light on the room.
+# Kinds of light: an office lamp in front, a window at one side, a dim warm room, daylight from all sides, a window
+# behind the head, a hard lamp above; and the attacker's: a well-lit face in front of a background that is not much
+# brighter. `across` and `down` are relative to 1 towards the camera, `second` is the other lamp relative to the first,
+# `behind` the light on the room.
 LIGHT = {
     "across": ((-0.5, 0.5), (0.5, 1.2), (-0.8, 0.8), (-0.6, 0.6), (0.3, 1.2), (-0.4, 0.4), (-0.7, 0.7)),
     "down": ((-0.9, -0.2), (-0.5, 0.1), (-1.2, -0.5), (-0.8, 0.0), (-0.6, -0.1), (-1.6, -0.7), (-0.9, -0.1)),
@@ -36,21 +37,20 @@ LIGHT = {
 }
 TINT = np.array([1.0, 0.1, -1.0], np.float32)
 VIEW = np.array([0.0, 0.0, 1.0], np.float32)
-WRAP = np.array([0.14, 0.07, 0.04], np.float32)  # how far light reaches round the terminator, by channel
-SCATTER = (0.046, 0.024, 0.014)  # how far light travels under skin, in head units by channel [C]: 4, 2 and 1 mm
-REACH = np.array(
-    [0.03, 0.06, 0.10, 0.16, 0.24, 0.34, 0.46, 0.60], np.float32
-)  # where a ray to the lamp is tested, in head units
-LOBES = ((12.0, 0.7), (48.0, 0.3))  # exponent and share of the two lobes of gloss
+WRAP = np.array([0.14, 0.07, 0.04], np.float32)  # reach of light beyond the terminator, by channel
+SCATTER = (0.046, 0.024, 0.014)  # distance of scattering under skin, in head units by channel [C]: 4, 2 and 1 mm
+# Distances at which a ray to the lamp is tested, in head units.
+REACH = np.array([0.03, 0.06, 0.10, 0.16, 0.24, 0.34, 0.46, 0.60], np.float32)
+LOBES = ((12.0, 0.7), (48.0, 0.3))  # exponent and weight of the two lobes of gloss
 FRESNEL = 0.028  # reflectance of skin at normal incidence
 
 
 def draw_light(key, kind) -> dict:
-    """The light of one video, of `kind` 1 to 7 (a column of LIGHT, traced or not).
+    """Draws the light of one video, of `kind` 1 to 7 (a column of LIGHT, traced or not).
 
-    Unit `direction` [3] of the lamp, colours `key` [3] of it and `ambient` [3] (a white wall in full light being about
-    1), `second_direction` [3] and `second` [3] of another lamp, `size` of the lamps in radians, `behind` [3], the light
-    on what stands behind the head.
+    Returns the unit `direction` [3] and the colour `key` [3] of the lamp, the colour `ambient` [3] of the sky (a white
+    wall in full light is about 1), `second_direction` [3] and `second` [3] of another lamp, the `size` of the lamps in
+    radians, and `behind` [3], the light on the room behind the head.
     """
     ranges = {name: jnp.array(rows)[kind - 1] for name, rows in LIGHT.items()}
     v = draw(key, dict.fromkeys(LIGHT, (0.0, 1.0)) | {"mirror": (-1.0, 1.0), "back": (-0.5, 0.7)})
@@ -71,12 +71,12 @@ def draw_light(key, kind) -> dict:
 
 
 def lamps(light):
-    """(direction [3], colour [3]) of both lamps."""
+    """Returns (direction [3], colour [3]) of both lamps."""
     return (light["direction"], light["key"]), (light["second_direction"], light["second"])
 
 
 def shift(depth, du, dv):
-    """A picture [h, w] moved by a fraction of a pixel, edges repeated: two products with hat matrices."""
+    """Shifts an image [h, w] by a fraction of a pixel, with edge padding, by two products with hat matrices."""
     rows = jnp.arange(depth.shape[0])
 
     def hat(d):
@@ -87,7 +87,7 @@ def shift(depth, du, dv):
 
 
 def visible(depth, lamp, size, step):
-    """How much [h, w] of a lamp in direction `lamp`, `size` radians wide, is seen from each point of a depth map."""
+    """Returns the visible share [h, w] of a lamp in direction `lamp`, `size` radians wide, at each point of `depth`."""
 
     def blocked(reach):
         rise = shift(depth, reach * lamp[0] / step, reach * lamp[1] / step) - depth - reach * lamp[2]
@@ -97,7 +97,7 @@ def visible(depth, lamp, size, step):
 
 
 def openness(depth, step):
-    """How much [h, w] of the half-sphere is open at each point: depth against its surroundings at three scales."""
+    """Returns the open share [h, w] of the half-sphere at each point, from the depth around it at three scales."""
     size, closed = depth.shape[0], 0.0
     for radius, strength in ((0.05, 7.0), (0.12, 4.5), (0.30, 1.6)):
         around = gaussian(radius / step, size)
@@ -106,19 +106,19 @@ def openness(depth, step):
 
 
 def dome(normal, open_sky, light):
-    """Light [h, w, 3] of the sky and of the floor on a surface with `normal` [h, w, 3] that is open to `open_sky`."""
+    """Returns the light [h, w, 3] of sky and floor on a surface with `normal` [h, w, 3] and openness `open_sky`."""
     above = (0.60 - 0.40 * normal[..., 1] + 0.15 * normal[..., 2]) * open_sky
     floor = 0.10 * jnp.maximum(normal[..., 1], 0.0) * open_sky
     return above[..., None] * light["ambient"] + floor[..., None] * light["key"]
 
 
 def toward(normal, direction):
-    """How much [h, w, 3] a surface with `normal` [h, w, 3] turns towards a lamp, by channel: red reaches round."""
+    """Returns the wrapped cosine [h, w, 3] of `normal` [h, w, 3] and a lamp's direction, by channel."""
     return jnp.clip(((normal @ direction)[..., None] + WRAP) / (1.0 + WRAP), 0.0)
 
 
 def scatter(arrived, mask, step):
-    """Irradiance [h, w, 3] blurred as under skin, within `mask` [h, w]."""
+    """Blurs irradiance [h, w, 3] by subsurface scattering within `mask` [h, w]."""
     size = mask.shape[0]
 
     def one(channel, length):
@@ -129,9 +129,9 @@ def scatter(arrived, mask, step):
 
 
 def gloss(normal, light, rough, open_sky, arrived):
-    """Light [h, w, 3] mirrored by moist skin with `normal` [h, w, 3]; `rough` (0 to 1) widens the highlights.
+    """Returns the specular light [h, w, 3] of moist skin with `normal` [h, w, 3]; `rough` in [0, 1] widens highlights.
 
-    Shadows are taken from `arrived`, the irradiance [h, w, 3], against that of an open surface.
+    Shadows come from `arrived`, the irradiance [h, w, 3].
     """
     facing = jnp.clip(normal[..., 2], 0.2, 1.0)
     grazing = FRESNEL + (1.0 - FRESNEL) * (1.0 - facing) ** 5

@@ -1,7 +1,7 @@
-"""What stands behind the head: walls, shelves, doors, windows and lamps, in focus or out of it. Our own choice [C].
+"""The room behind the head: walls, shelves, doors, windows and lamps, in or out of focus. All is our own choice [C].
 
-Small sensors see a room nearly as sharply as a face, and windows burn out: what is behind a head has edges, clutter and
-range of its own, with which the edges of an instrument are not to be confused.
+Small sensors see a room nearly as sharply as a face, and windows saturate. A background with edges, clutter and a wide
+range keeps a model from taking any edge for that of an instrument.
 """
 
 import jax
@@ -14,9 +14,9 @@ LAMPS = 5  # spots of light
 
 
 def backdrop(key, size: int, light):
-    """A room [size, size, 3] in linear light under `light` [3]: a wall, boxes, windows, lamps.
+    """Renders a room [size, size, 3] in linear light under `light` [3]: a wall, boxes, windows, lamps.
 
-    How cluttered it is and how far out of focus is drawn from the key, from a bare wall (a third) to a crowded room.
+    The key decides clutter, from a bare wall (a third of the rooms) to a crowded room, and focus.
     """
     clutter, focus, tall, bright = uniform(fold(key, 0), (4,))
     clutter = jnp.maximum(1.5 * clutter - 0.5, 0.0)
@@ -53,5 +53,5 @@ def backdrop(key, size: int, light):
 
 
 def _hue(key, level, strength):
-    """A paint [3] of a level whose channels differ by up to `strength`, relative."""
+    """Draws a colour [3] of a level whose channels differ by up to `strength`, relative."""
     return level * (1.0 + strength * uniform(key, (3,), -1.0, 1.0))

@@ -1,7 +1,7 @@
-"""The fine structure of instruments, as a function of the plane they lie in: halftone screens and sub-pixels.
+"""The fine structure of instruments as a function of coordinates on their plane: halftone screens and sub-pixels.
 
-Both are evaluated wherever the second camera samples the plane, so that moire is what sampling makes of them. Samples
-are small squares: a wave of `cells` periods a sample is damped as its mean over one.
+Both are evaluated where the second camera samples the plane, so that moire arises from sampling. A sample is a small
+square: a wave of `cells` periods per sample is damped to its mean over the sample. [C] marks our own choices.
 """
 
 import jax.numpy as jnp
@@ -9,15 +9,15 @@ import numpy as np
 
 from input_pipeline.simulate.noise import value_noise
 
-SCREEN_ANGLES = (0.26, 1.31, 0.0, 0.79)  # of cyan, magenta, yellow, black: 15, 75, 0 and 45 degrees
-# What a solid layer of each ink lets through, red, green and blue; real inks are impure (after SWOP solids) [C].
+SCREEN_ANGLES = (0.26, 1.31, 0.0, 0.79)  # cyan, magenta, yellow, black: 15, 75, 0 and 45 degrees
+# Transmission of a solid layer of each ink in red, green and blue; real inks are impure (after SWOP solids) [C].
 INKS = np.array([[0.06, 0.42, 0.66], [0.58, 0.08, 0.26], [0.93, 0.80, 0.10], [0.03, 0.03, 0.03]])
-UNMIX = 0.3 * np.eye(3) + 0.7 * np.linalg.inv(1.0 - INKS[:3])  # most of what undoes their side absorptions
+UNMIX = 0.3 * np.eye(3) + 0.7 * np.linalg.inv(1.0 - INKS[:3])  # corrects most of the inks' side absorptions
 REPLACED = 0.5  # share of the grey component of cyan, magenta and yellow that black ink prints in light tones [C]
 
 
 def mean_over_sample(cells):
-    """Amplitude left of a wave of `cells` periods a sample, averaged over the sample; 0 from one period on."""
+    """Returns the amplitude of a wave of `cells` periods per sample after averaging over the sample; 0 from one on."""
     return jnp.sinc(jnp.minimum(jnp.abs(cells), 1.0))
 
 
@@ -29,23 +29,23 @@ def wave(turns):
 
 
 def separate(linear):
-    """Coverage [h, w, 4] in [0, 1] by cyan, magenta, yellow and black ink for the colour [h, w, 3] in linear light.
+    """Returns the coverage [h, w, 4] in [0, 1] by cyan, magenta, yellow and black ink for linear colours [h, w, 3].
 
-    Most of what the inks absorb beside their own colour is made up for, as drivers balance hue against gamut [C].
+    Most of the inks' side absorptions are corrected, as printer drivers trade hue against gamut [C].
     """
     wanted = 1.0 - linear
     grey = wanted.min(-1, keepdims=True)
-    black = grey * (REPLACED + (0.95 - REPLACED) * grey**4)  # and most of dark ones: the others alone are weak
+    black = grey * (REPLACED + (0.95 - REPLACED) * grey**4)  # more in dark tones, where the other inks are too weak
     colour = (wanted - black) / (1.0 - black + 1e-3)
     pure = colour @ UNMIX
     return jnp.clip(jnp.concatenate([pure, black], axis=-1), 0.0, 1.0)
 
 
 def halftone(coverage, u, v, tool, frequency, step):
-    """Reflectance [n, n, 3] of dots of four inks on white paper, relative to the paper.
+    """Returns the reflectance [n, n, 3] of dots of four inks on white paper, relative to the paper.
 
-    coverage: [n, n, 4] of `separate`. u, v: plane coordinates [n, n]. frequency: dots a unit of u. step: distance of
-    the samples in u. tool: `screen` in [0, 1], how much of the ink is in clustered dots; the rest lies evenly.
+    coverage: [n, n, 4] from `separate`. u, v: plane coordinates [n, n]. frequency: dots per unit of u. step: distance
+    of the samples in u. tool: `screen` in [0, 1] is the share of ink in clustered dots; the rest is spread evenly.
     """
     light = jnp.ones_like(coverage[..., :3])
     hard = tool["screen"] * mean_over_sample(frequency * step)
@@ -59,14 +59,14 @@ def halftone(coverage, u, v, tool, frequency, step):
 
 
 def bands(tool, v):
-    """Factors around 1 for the lines that a print head or fuser leaves along v, of any shape."""
+    """Returns factors around 1 for the lines of a print head or fuser along v; v has any shape."""
     return 1.0 + tool["bands"] * value_noise(tool["seed"] + jnp.uint32(7), 0.0 * v, tool["band_lines"] * v)
 
 
 def subpixels(u, v, tool, frequency, step):
-    """Factors [n, n, 3] of mean 1: red, green and blue stripes of a display's pixels in a black matrix.
+    """Returns factors [n, n, 3] of mean 1 for the red, green and blue stripes of a display's pixels in a black matrix.
 
-    The first two harmonics of a stripe across, the first of the gap down; arguments as of `halftone`.
+    They have the first two harmonics of a stripe across and the first of the gap down; arguments as in `halftone`.
     """
     x, y = frequency * u, frequency * v
     first, second = (tool["screen"] * mean_over_sample(k * frequency * step) for k in (1.0, 2.0))

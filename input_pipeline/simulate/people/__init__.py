@@ -1,0 +1,1 @@
+"""Heads, skin, hair and expressions of the renderer."""

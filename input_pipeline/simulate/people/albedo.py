@@ -1,8 +1,8 @@
-"""What the face is painted with: linear RGB reflectance of skin, lips, eyes and glasses, and the skin's fine relief.
+"""Linear RGB reflectance of skin, lips, eyes and glasses, and the fine relief of skin.
 
-Every function takes arrays of coordinates on the mean head (see `head`) of one shape, so that landmarks are constants
-whatever a face's shape and expression, and the footprint of a pixel, with which edges are anti-aliased. Colours and
-shapes are our own choice [C]; colour tables are sRGB and converted once.
+Functions take arrays of coordinates on the mean head (see `head`), on which landmarks are constants for any shape and
+expression of a face, and the size of a pixel for antialiasing. Colours and shapes are our own choice [C]; colour tables
+are sRGB and converted once.
 """
 
 import jax.numpy as jnp
@@ -12,15 +12,15 @@ from input_pipeline.simulate.noise import bell, fold, ramp, value_noise
 
 
 def table(*srgb):
-    """Linear RGB [n, 3] of sRGB triples in 0..255 (a gamma of 2.2)."""
+    """Converts sRGB triples in 0..255 to linear RGB [n, 3] (a gamma of 2.2)."""
     return (np.array(srgb, np.float32) / np.float32(255)) ** np.float32(2.2)
 
 
 SKIN = table((236, 200, 180), (224, 183, 156), (203, 158, 125), (166, 120, 90), (122, 84, 62), (84, 58, 46))
 IRIS = table((40, 24, 14), (82, 54, 30), (84, 96, 62), (90, 120, 140))
 EYE, CHEEK = (0.32, -0.20), (0.44, 0.06)  # landmarks of the mean head: |x|, y
-LIP = np.array([0.82, 0.44, 0.46], np.float32)  # lips over skin
-ROUGE = np.array([0.80, 0.24, 0.28], np.float32)  # made-up lips over skin
+LIP = np.array([0.82, 0.44, 0.46], np.float32)  # reflectance of lips relative to skin
+ROUGE = np.array([0.80, 0.24, 0.28], np.float32)  # reflectance of lips with make-up relative to skin
 BLOOD = np.array([0.25, 1.0, 0.8], np.float32)  # absorption of the redder patches of skin
 MELANIN = np.array([0.5, 0.8, 1.0], np.float32)
 SCLERA = np.array([0.26, 0.215, 0.19], np.float32)
@@ -28,22 +28,22 @@ DARK = np.array([0.012, 0.009, 0.008], np.float32)
 
 
 def look_up(rows, index):
-    """Row of a colour table [n, 3] at a fractional index."""
+    """Interpolates a colour table [n, 3] at a fractional index."""
     return jnp.stack([jnp.interp(index, jnp.arange(len(rows)), channel) for channel in rows.T])
 
 
 def over(colour, mask, below):
-    """`colour` ([3] or [h, w, 3]) at opacity `mask` [h, w] over `below` [h, w, 3]."""
+    """Blends `colour` ([3] or [h, w, 3]) with opacity `mask` [h, w] over `below` [h, w, 3]."""
     return below + mask[..., None] * (colour - below)
 
 
 def stream(who, number: int):
-    """A seed of its own for each of a person's textures."""
+    """Returns the seed of a person's texture `number`."""
     return fold(who["seed"], number)
 
 
 def wrinkles(who, now, x, y):
-    """Depth [h, w] of the lines that years and expressions draw: forehead, glabella, eye corners, bags, smile folds."""
+    """Depth [h, w] of wrinkles from age and expression: forehead, glabella, eye corners, bags, smile folds."""
     side, eye, age = jnp.abs(x), EYE, who["age"]
     wander = value_noise(stream(who, 4), 5.0 * x, 5.0 * y)
     forehead = jnp.sin(34.0 * y + 2.5 * wander + 1.2 * bell(x / 0.3)) ** 8 * bell((y + 0.64) / 0.11) * bell(x / 0.34)
@@ -65,10 +65,10 @@ def wrinkles(who, now, x, y):
 
 
 def skin(who, now, x, y, z):
-    """Bare skin [h, w, 3] and its fine relief [h, w] in about [-1, 1]: blotches, pores, freckles, moles, wrinkles."""
+    """Returns skin [h, w, 3] and its relief [h, w] in about [-1, 1]: blotches, pores, freckles, moles, wrinkles."""
     side, eye, cheek = jnp.abs(x), EYE, CHEEK
-    across = 0.9 * jnp.arctan2(x, jnp.maximum(z, -0.2) + 0.35)  # along the skin round the sides
-    knots = jnp.array([3.0, 8.0, 9.0, 21.0, 40.0, 75.0])[:, None, None]  # a head unit
+    across = 0.9 * jnp.arctan2(x, jnp.maximum(z, -0.2) + 0.35)  # along the skin around the sides
+    knots = jnp.array([3.0, 8.0, 9.0, 21.0, 40.0, 75.0])[:, None, None]  # per head unit
     coarse, middle, spots, patch, pore, fine = value_noise(stream(who, 1), knots * across, knots * y)
     blotch = coarse + 0.6 * middle
     fleck = jnp.maximum(patch + 0.4 * pore - 0.55, 0.0) * who["freckles"] ** 2 * bell(side / 0.45)
@@ -90,12 +90,12 @@ def skin(who, now, x, y, z):
 
 
 def eyeball(who, u, v, pixel):
-    """An eye [h, w, 3] at u, v (sines of the angles off the pupil, v down; u grows to the right of the picture)."""
+    """An eye [h, w, 3] at u, v (sines of the angles off the pupil; u grows to the right of the image, v down)."""
     radius = jnp.hypot(u, v)
     spokes = value_noise(stream(who, 7), 2.5 * jnp.arctan2(v, u + 1e-6) + 9.0, 9.0 * radius)
     ring = 1.0 - 0.60 * ramp(radius - 0.30, 0.09)
     iris = look_up(IRIS, jnp.minimum(who["iris"], 3.2 - who["tone"])) * ((1.0 + 0.35 * spokes) * ring)[..., None]
-    iris *= (0.8 + 1.2 * jnp.clip(v, -0.2, 0.4))[..., None]  # light that crosses the cornea gathers below
+    iris *= (0.8 + 1.2 * jnp.clip(v, -0.2, 0.4))[..., None]  # the cornea focuses light in the lower part
     veins = 0.25 + 0.5 * value_noise(stream(who, 5), 14.0 * u, 60.0 * v)
     ball = (
         SCLERA * (1.0 - 0.25 * radius**2)[..., None] * jnp.exp(-(0.9 * radius**2 * jnp.abs(veins))[..., None] * BLOOD)
@@ -106,7 +106,7 @@ def eyeball(who, u, v, pixel):
 
 
 def mouth(who, x, y, lips, teeth, below):
-    """Lips where their weight is, and teeth, over `below`."""
+    """Draws lips, by their weight `lips`, and teeth over `below`."""
     creases = value_noise(stream(who, 8), 70.0 * x, 9.0 * y)
     pigment = LIP + (ROUGE - LIP) * ramp(who["make_up"] - 0.6, 0.5)
     red = below * (1.0 + who["lip_red"] * (pigment - 1.0)) * (0.95 + 0.08 * creases)[..., None]
@@ -117,7 +117,7 @@ def mouth(who, x, y, lips, teeth, below):
 
 
 def lids(who, x, y, lid, below):
-    """Lids over `below`: a rosier, thinner skin, painted where make-up is worn."""
+    """Draws lids over `below`: redder, thinner skin, with make-up where it is worn."""
     side = jnp.abs(x)
     shadow = lid * (y < EYE[1]) * who["make_up"] ** 2
     shadow = shadow + 0.5 * who["make_up"] ** 2 * bell((y - EYE[1] + 0.09) / 0.04) * bell((side - EYE[0]) / 0.12)
@@ -125,10 +125,10 @@ def lids(who, x, y, lid, below):
 
 
 def glasses(who, x, y, pixel, below):
-    """The frame of a pair of glasses over `below`, for those who wear one, and the mask [h, w] of the lenses.
+    """Draws the frame of glasses over `below`, if worn; also returns the mask [h, w] of the lenses.
 
-    The frame shades the skin just below it. x and y lie in the plane of the lenses, stretched so that the eyes are at
-    EYE.
+    The frame shades the skin just below it. x and y are coordinates in the plane of the lenses, scaled so that the eyes
+    are at EYE.
     """
     side, eye, worn = jnp.abs(x), EYE, who["glasses"] > 0.75
     power = who["lens"]

@@ -1,4 +1,7 @@
-"""Labels of what is drawn, under CelebA's names (Liu et al.: Deep Learning Face Attributes in the Wild, ICCV 2015)."""
+"""Attribute labels of rendered faces, under CelebA's names.
+
+Liu et al.: Deep Learning Face Attributes in the Wild, ICCV 2015.
+"""
 
 import jax.numpy as jnp
 
@@ -6,9 +9,9 @@ from input_pipeline.simulate.people import hair
 
 
 def attributes(who: dict, now: dict) -> dict:
-    """0 or 1 (int32) for each attribute of a person (`person.person`) at a moment (`person.moment`).
+    """Returns {attribute: 0 or 1, int32} of a person (`person.person`) at a moment (`person.moment`).
 
-    They follow from the numbers that the renderer draws with, by thresholds of our own choice [C]. Nobody wears a hat.
+    The labels are thresholds on the renderer's parameters; the thresholds are our own choice [C]. Nobody wears a hat.
     """
     beard = hair.style(who)
     bald = who["hair_style"] < 0.10

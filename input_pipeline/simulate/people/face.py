@@ -1,8 +1,8 @@
-"""A head in front of a room, as light reaches a camera: linear RGB, one image at a time (use `jax.vmap`).
+"""Rendering of a head in front of a room to linear RGB light; one image at a time (use `jax.vmap`).
 
-The head is a mesh (`head`), its hair a second surface off the scalp. Shadows, occlusion and the light under the skin
-are smooth, so they are found on a coarse grid (`light`); outlines, normals, paint (`albedo`, `hair`), pores and gloss
-at every pixel. Eyes are spheres behind the lids.
+The head is a mesh (`head`), its hair a second surface above the scalp (`hair`). Shadows, occlusion and subsurface
+scattering are smooth and computed on a coarse grid (`light`); outlines, normals, reflectance (`albedo`), pores and
+gloss are computed at every pixel. Eyes are spheres behind the lids. `dress` adds clothes and hair around the head.
 """
 
 import jax
@@ -11,25 +11,24 @@ import numpy as np
 from jax import lax
 
 from input_pipeline.simulate.capture import light as lighting
-from input_pipeline.simulate.noise import bell, ramp, value_noise
-from input_pipeline.simulate.people import albedo, hair, head
+from input_pipeline.simulate.noise import bell, ramp
+from input_pipeline.simulate.people import albedo, dress, hair, head
 from input_pipeline.simulate.people.person import expression
 
 COARSE = 96  # largest side of the grid for light
-HALF = 1.17  # half the picture's side in head units: 1.3 x a face box of 1.8
-CENTRE_Y = 0.12  # of the face box, in head units
-PLANE = 0.4  # depth at which a head unit is one of the picture
-BEHIND = -1.2  # depth of what is not head
+HALF = 1.17  # half the side of the image in head units: 1.3 x a face box of 1.8
+CENTRE_Y = 0.12  # centre of the face box, in head units
+PLANE = 0.4  # depth at which head units equal units of the image
+BEHIND = -1.2  # depth of the background
 GLASSES = 0.86  # depth of the plane of the lenses, before the head is turned
-CURTAIN = np.array([0.0, -0.1, -0.5, 0.84, 0.95, 0.5], np.float32)  # long hair: centre and radii
-KEPT = np.array([0.45, 0.65, 0.80], np.float32)  # of the relief of light on skin, by channel; the rest is scattered
+KEPT = np.array([0.45, 0.65, 0.80], np.float32)  # share of unscattered light on skin, by channel
 
 
 def _scalp():
-    """Quads [q, 4] of the mean head on which hair may grow."""
+    """Returns the quads [q, 4] of the mean head on which hair may grow."""
     _, y, z = head.MEAN.T
     grows = ((y < -0.48) | ((z < 0.32) & (y < 0.3)) | ((z < -0.3) & (y < 0.45))) & (head.REGION[:, 2] < 0.3)
-    grows &= (head.OPEN > 0.25) & ~((y > -0.05) & (z > -0.45))  # not the throat, not round the ears
+    grows &= (head.OPEN > 0.25) & ~((y > -0.05) & (z > -0.45))  # not at the throat and around the ears
     rows = grows[head.QUADS].all(1) & (head.REGION[head.QUADS, 3].max(1) == 0)
     return head.QUADS[rows]
 
@@ -39,7 +38,7 @@ SCALP_QUADS = SCALP_QUADS.reshape(-1, 4)
 
 
 def rotation(now):
-    """Head to picture, [3, 3]: yaw, then pitch, then roll."""
+    """Rotation matrix [3, 3] from head to image coordinates: yaw, then pitch, then roll."""
     (sy, sp, sr), (cy, cp, cr) = ([f(now[a]) for a in ("yaw", "pitch", "roll")] for f in (jnp.sin, jnp.cos))
     yaw = jnp.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
     pitch = jnp.array([[1.0, 0.0, 0.0], [0.0, cp, sp], [0.0, -sp, cp]])
@@ -48,46 +47,33 @@ def rotation(now):
 
 
 def picture_grid(now, size):
-    """u, v [size, size] in head units for the pixels of a picture, and the side of a pixel."""
+    """Returns u, v [size, size] in head units for the pixels of an image, and the side of a pixel."""
     step = 2.0 * HALF / (size * now["zoom"])
     line = (jnp.arange(size) - 0.5 * (size - 1)) * step
     u, v = jnp.meshgrid(line + now["shift_x"], line + CENTRE_Y + now["shift_y"])
     return u, v, step
 
 
-def meet(turn, shape, u, v):
-    """Where rays meet an ellipsoid: depth [h, w] towards the viewer, and signed distance inside its outline [h, w]."""
-    centre, radii = shape[:3], shape[3:]
-    along = turn[2] / radii  # the viewing direction in head coordinates is the last row of the rotation
-    start = [(turn[0, i] * u + turn[1, i] * v - centre[i]) / radii[i] for i in range(3)]
-    a = along @ along
-    b = sum(start[i] * along[i] for i in range(3))
-    c = sum(s * s for s in start) - 1.0
-    inside = (b * b - a * c) / a  # 1 in the middle, 0 on the outline
-    depth = (-b + jnp.sqrt(jnp.maximum(a * inside, 1e-4))) / a
-    return depth, 0.5 * inside * jnp.minimum(radii[0], radii[1])
-
-
 def to_head(turn, u, v, w):
-    """Picture coordinates to head coordinates, each [h, w]."""
+    """Converts image coordinates to head coordinates, each [h, w]."""
     return tuple(turn[0, i] * u + turn[1, i] * v + turn[2, i] * w for i in range(3))
 
 
 def placed(who, now):
-    """The head as it is turned: vertices [v, 3] in the picture's directions, and the rotation [3, 3]."""
+    """Returns the vertices [v, 3] of the rotated head in image directions, and the rotation [3, 3]."""
     turn = rotation(now)
     return head.vertices(who["build"], expression(now)) @ turn.T, turn
 
 
 def to_cells(points, now, size):
-    """Where points [v, 3] appear, in pixels of a picture of `size`: [v, 2]."""
+    """Projects points [v, 3] to pixels of an image of `size`: [v, 2]."""
     step = 2.0 * HALF / (size * now["zoom"])
     origin = jnp.stack([now["shift_x"], now["shift_y"] + CENTRE_Y])
     return (head.project(points, now["distance"], PLANE) - origin) / step + 0.5 * (size - 1)
 
 
 def soften(mask):
-    """A picture [h, w, c] of zeros and ones blurred by 1 2 1 both ways: outlines without stairs."""
+    """Antialiases a mask [h, w, c] of zeros and ones by a binomial blur (1 2 1) along both axes."""
     for axis in (0, 1):
         edge = [(1, 1) if i == axis else (0, 0) for i in range(3)]
         wide = jnp.pad(mask, edge, mode="edge")
@@ -97,7 +83,7 @@ def soften(mask):
 
 
 def skin_layer(points, now, size):
-    """The mesh at every pixel: keys [size, size] of the rasteriser, and a dict of what is there.
+    """Rasterises the head: returns the keys [size, size] of the rasteriser, and a dict of values at every pixel.
 
     `normal` [3], `place` [3] on the mean head, `lips`, `lids`, `ears`, `teeth`, `open` and `cover` (antialiased).
     """
@@ -118,7 +104,7 @@ def skin_layer(points, now, size):
 
 
 def hair_layer(who, points, now, size):
-    """The surface of the hair, at half the resolution: place on the mean head, normal, depth, cover [h, w, 8]."""
+    """Rasterises the hair at half the resolution: place on the mean head, normal, depth and cover [h, w, 8]."""
     half = size // 2
     mean, out = head.MEAN[SCALP_VERTICES], head.normals(points)[SCALP_VERTICES]
     shell = points[SCALP_VERTICES] + hair.thickness(who, *mean.T)[:, None] * out
@@ -135,7 +121,7 @@ def hair_layer(who, points, now, size):
 
 
 def eye_layer(points, turn, now, keys, size):
-    """The nearer eye at every pixel: where it shows [h, w], normal [h, w, 3], depth, sines u, v off the pupil."""
+    """Returns visibility [h, w], normal [h, w, 3], depth and sines u, v off the pupil of each pixel's nearer eye."""
     u, v, _ = picture_grid(now, size)
     eyes = points[jnp.array(head.EYES)]
     near = (now["distance"] - PLANE) / (now["distance"] - eyes[:, 2] - 0.1)
@@ -149,13 +135,13 @@ def eye_layer(points, turn, now, keys, size):
     depth = jnp.where(right, eyes[0, 2], eyes[1, 2]) + head.RADIUS * out
     shows = ((out > 0.1) & (depth > head.depth_of(keys))).astype(jnp.float32)
     normal = jnp.stack([across, down, out], -1)
-    inward = jnp.where(right, -0.05, 0.05)  # irises lie a little towards the nose, as eyes that look at a camera do
+    inward = jnp.where(right, -0.05, 0.05)  # eyes that look at a camera converge slightly
     x, y, _ = to_head(turn, across, down, out)
     return shows, normal, depth, x - inward - 4.0 * now["gaze_x"], y - 4.0 * now["gaze_y"] - 0.03
 
 
 def lighted(normal, depth, opened, cover, light, step):
-    """Light [h, w, 3] that arrives on skin, and its openness [h, w]: shadows and scattering on the coarse grid."""
+    """Returns the irradiance [h, w, 3] of skin and its openness [h, w]; shadows and scattering on the coarse grid."""
     size = depth.shape[0]
     low = min(COARSE, size)
 
@@ -180,10 +166,10 @@ def lighted(normal, depth, opened, cover, light, step):
 
 
 def render(who: dict, now: dict, clothes: dict, light: dict, room, size: int):
-    """One picture [size, size, 3] of linear light, a white wall in full light being about 1.
+    """Renders one image [size, size, 3] of linear light, in which a white wall in full light is about 1.
 
     `who` and `now` come from `person.person` and `person.moment`, `clothes` holds the values of `person.CLOTHES`,
-    `light` comes from `light.draw_light`; `room` is the picture behind the head (`room.backdrop`).
+    `light` comes from `light.draw_light`, and `room` is the background (`room.backdrop`).
     """
     points, turn = placed(who, now)
     u, v, pixel = picture_grid(now, size)
@@ -197,25 +183,26 @@ def render(who: dict, now: dict, clothes: dict, light: dict, room, size: int):
     cover, opened = soften(solid_here[..., None])[..., 0], jnp.maximum(skin["open"], 0.8 * shows)
     normal = jnp.where(shows[..., None] > 0, ball, skin["normal"])
     arrived, open_sky = lighted(normal, solid, opened, cover, light, pixel)
-    flesh = _skin(who, now, skin, light, arrived, open_sky, pixel)
-    eye = _eye(who, light, ball, shows, gaze, arrived, pixel)
+    flesh = _skin(who, now, skin, light, arrived, open_sky=open_sky, pixel=pixel)
+    eye = _eye(who, light, ball, shows, gaze, arrived=arrived, pixel=pixel)
     wet = soften(shows[..., None])[..., 0]
     face = albedo.over(eye, wet, _lashes(who, wet, pixel, flesh))
-    face = _glasses(who, points, turn, now, light, u, v, pixel, face)
+    face = _glasses(who, points, turn, now, light, at=(u, v), pixel=pixel, below=face)
 
-    picture, curtain, where = _curtain(who, turn, u, v, pixel, light, room)
+    picture, curtain, where = dress.curtain(who, turn, u, v, pixel, light=light, below=room)
     picture = albedo.over(face, cover, picture)
     beside = hair.beside(who, u - points[:, 0].mean(), v, pixel)
     picture = albedo.over(curtain, where * beside, picture)
     shoulder = jnp.minimum(skin["place"][..., 1] - 1.15, jnp.abs(skin["place"][..., 0]) - 0.62)
-    dressed = _clothes(who, clothes, u, v, pixel, light, picture, jnp.where(keys > 0, shoulder, -1.0))
+    shoulder = jnp.where(keys > 0, shoulder, -1.0)
+    dressed = dress.clothes(who, clothes, u, v, pixel, light=light, below=picture, shoulder=shoulder)
     chin = ramp(1.12 - skin["place"][..., 1], 0.04) * cover
     picture = albedo.over(picture, chin, dressed)
-    return _crop(locks, crop, light, picture)
+    return dress.crop(locks, crop, light, picture)
 
 
 def eye_holes(who: dict, now: dict, size: int):
-    """Where holes for the eyes would be cut into a picture of a face: [size, size, 1], 1 inside, soft-edged."""
+    """Returns the mask [size, size, 1] of eye holes in a photograph of a face: 1 inside, with soft edges."""
     points, turn = placed(who, now)
     u, v, pixel = picture_grid(now, size)
     centres = head.project(points[jnp.array(head.EYES)], now["distance"], PLANE)
@@ -226,8 +213,8 @@ def eye_holes(who: dict, now: dict, size: int):
     return ramp(1.0 - jnp.minimum(*reach), 0.1 + pixel / 0.10)[..., None]
 
 
-def _skin(who, now, layer, light, arrived, open_sky, pixel):
-    """Face, neck and ears [h, w, 3]: paint under the light that arrives, pores and gloss on it."""
+def _skin(who, now, layer, light, arrived, *, open_sky, pixel):
+    """Shades face, neck and ears [h, w, 3]: reflectance under the irradiance `arrived`, with pores and gloss."""
     x, y, z = (layer["place"][..., i] for i in range(3))
     lips = layer["lips"]
     paint, rough = albedo.skin(who, now, x, y, z)
@@ -239,8 +226,8 @@ def _skin(who, now, layer, light, arrived, open_sky, pixel):
     paint = hair.brows(who, x, y, paint)
     arrived = arrived * (1.0 - layer["teeth"] * (1.0 - jnp.clip(2.0 * layer["open"], 0.0, 1.0)))[..., None]
     arrived *= jnp.clip(7.0 * layer["open"], 0.08, 1.0)[..., None]
-    bounced = paint ** (0.25 * (1.0 - layer["open"]))[..., None]  # light in folds has met skin before
-    depth = 0.0006 * rough * jnp.minimum(1.0, 0.012 / pixel)  # below a pixel pores average out
+    bounced = paint ** (0.25 * (1.0 - layer["open"]))[..., None]  # light in folds was reflected by skin before
+    depth = 0.0006 * rough * jnp.minimum(1.0, 0.012 / pixel)  # pores smaller than a pixel average out
     slope = [0.5 * (jnp.roll(depth, -1, axis) - jnp.roll(depth, 1, axis)) / pixel for axis in (1, 0)]
     bumped = layer["normal"] - jnp.stack([*slope, jnp.zeros_like(depth)], -1)
     main = light["direction"] * light["key"].mean() + jnp.array([0.0, -0.4, 0.3]) * light["ambient"].mean()
@@ -251,13 +238,13 @@ def _skin(who, now, layer, light, arrived, open_sky, pixel):
     return paint * arrived + (jnp.clip(oily, 0.0) * layer["open"] * (1.0 - 0.8 * layer["lids"]))[..., None] * shine
 
 
-def _eye(who, light, normal, shows, gaze, arrived, pixel):
-    """The eyes [h, w, 3] under the lids' shade, with the lamps mirrored in the wet cornea."""
+def _eye(who, light, normal, shows, gaze, *, arrived, pixel):
+    """Shades the eyes [h, w, 3], with the shadow of the lids and reflections of the lamps in the cornea."""
     lit = soften(shows[..., None])[..., 0]
     under = lighting.shift(lit, jnp.float32(0.0), -0.035 / pixel)
     colour = albedo.eyeball(who, *gaze, pixel) * arrived * (0.55 + 0.45 * under)[..., None]
     bulge = jnp.stack([gaze[0], gaze[1], jnp.sqrt(jnp.maximum(1.0 - gaze[0] ** 2 - gaze[1] ** 2, 0.0))], -1)
-    normal = normal + 0.35 * bulge * ramp(0.4 - jnp.hypot(*gaze), 0.1)[..., None]  # the cornea is rounder
+    normal = normal + 0.35 * bulge * ramp(0.4 - jnp.hypot(*gaze), 0.1)[..., None]  # the cornea is more curved
     normal /= jnp.linalg.norm(normal, axis=-1, keepdims=True)
     for direction, lamp in lighting.lamps(light):
         half = direction + lighting.VIEW
@@ -268,7 +255,7 @@ def _eye(who, light, normal, shows, gaze, arrived, pixel):
 
 
 def _lashes(who, wet, pixel, below):
-    """The lashes over `below`: a dark line along the upper lid, thinner along the lower."""
+    """Draws the lashes over `below`: a dark line along the upper lid, a thinner one along the lower."""
     strong = 0.55 + 0.25 * (1.0 - who["masculine"]) + 0.20 * who["make_up"]
     length = 0.014 + 0.010 * who["make_up"] + 0.004 * (1.0 - who["masculine"])
     upper = lighting.shift(wet, jnp.float32(0.0), length / pixel)
@@ -277,11 +264,11 @@ def _lashes(who, wet, pixel, below):
     return below * (1.0 - 0.9 * jnp.clip(line, 0.0, 1.0))[..., None]
 
 
-def _glasses(who, points, turn, now, light, u, v, pixel, below):
-    """Glasses over `below`, in a plane before the eyes: a frame, and lenses that dim a little and mirror the lamp."""
-    eyes = points[jnp.array(head.EYES)] @ turn  # as they are before the head is turned
+def _glasses(who, points, turn, now, light, *, at, pixel, below):
+    """Draws glasses over `below` at `at` = (u, v): a frame, and lenses that dim slightly and reflect the lamp."""
+    eyes = points[jnp.array(head.EYES)] @ turn  # before the rotation of the head
     near = (now["distance"] - PLANE) / (now["distance"] - GLASSES)
-    u, v = u / near, v / near
+    u, v = (coordinate / near for coordinate in at)
     depth = (eyes[:, 2].mean() + GLASSES - 0.55 - turn[0, 2] * u - turn[1, 2] * v) / turn[2, 2]
     x, y, _ = to_head(turn, u, v, depth)
     wide = 2.0 * albedo.EYE[0] / (eyes[0, 0] - eyes[1, 0])
@@ -292,67 +279,3 @@ def _glasses(who, points, turn, now, light, u, v, pixel, below):
     patch = ramp(0.065 - jnp.abs(a + 0.5 * b), 0.02 + pixel) * ramp(0.07 - jnp.abs(b), 0.03 + pixel)
     veil = (0.15 * patch + 0.015) * jnp.clip(who["shine"] + 0.1, 0.0, 1.0)
     return below * (1.0 - 0.10 * lens)[..., None] + (lens * veil)[..., None] * (light["key"] + light["ambient"])
-
-
-def _lit(colour, normal, light, open_sky):
-    """Cloth or hair [h, w, 3] of reflectance `colour` under the lamps and the sky, without cast shadows."""
-    dome = (0.60 - 0.40 * normal[..., 1]) * open_sky
-    total = dome[..., None] * light["ambient"]
-    for direction, lamp in lighting.lamps(light):
-        total += jnp.clip(0.85 * (normal @ direction) + 0.15, 0.0)[..., None] * lamp * (0.3 + 0.7 * open_sky)[..., None]
-    return colour * total
-
-
-def _clothes(who, clothes, u, v, pixel, light, below, shoulder):
-    """A garment with folds over `below`: round-necked or an open shirt collar, plain or striped.
-
-    `shoulder` [h, w] is above 0 on shoulders, which are covered whatever the collar.
-    """
-    opening = jnp.where(clothes["open"] > 0.6, 0.55 * jnp.maximum(0.40 - jnp.abs(u), 0.0), 0.16 * bell(u / 0.3))
-    collar = clothes["collar"] + opening - 0.05
-    edge = jnp.minimum(v - collar, 0.3 * (v - 1.12 - 0.10 * jnp.abs(u) ** 1.6))
-    edge = jnp.maximum(edge, shoulder)
-    seed = albedo.stream(who, 22)
-    crumple = value_noise(seed, 2.5 * u + 1.5 * v, 5.0 * v) + 0.5 * value_noise(seed + 1, 7.0 * u + 4.0 * v, 9.0 * v)
-    crumple *= clothes["folds"]
-    slope = [jnp.roll(crumple, -1, axis) - crumple for axis in (1, 0)]
-    n = jnp.stack([0.5 * u - 0.02 * slope[0] / pixel, -0.45 - 0.02 * slope[1] / pixel, 0.8 + 0.0 * u], -1)
-    weave = value_noise(seed + 2, 70.0 * u, 70.0 * v)
-    dye = clothes["lightness"] * (
-        1.0 + jnp.stack([clothes["red"], -0.3 * (clothes["red"] + clothes["blue"]), clothes["blue"]])
-    )
-    stripe = (clothes["stripes"] > 0.7) * ramp(jnp.sin(60.0 * clothes["stripes"] * (u + 0.02 * crumple)), 0.6)
-    colour = dye * ((1.0 + 0.08 * weave) * (1.0 - 0.45 * stripe))[..., None]
-    under_chin = 0.9 - 0.5 * bell(u / 0.45) * ramp(1.3 - v, 0.5)
-    hem = 1.0 - 0.35 * bell((edge - 0.035) / 0.010)
-    cast = ramp(edge + 0.06, 0.10)  # the collar's shade on the neck
-    below = below * (1.0 - 0.35 * cast * ramp(0.02 - edge, 0.04))[..., None]
-    return albedo.over(_lit(colour * hem[..., None], n, light, under_chin), ramp(edge, pixel + 0.008), below)
-
-
-def _curtain(who, turn, u, v, pixel, light, below):
-    """Long hair behind the face over `below`; also its light [h, w, 3] and opacity [h, w], for the locks in front."""
-    shape = (
-        jnp.asarray(CURTAIN)
-        .at[3]
-        .add(1.2 * who["hair_volume"])
-        .at[4]
-        .set(jnp.where(who["hair_style"] > 0.75, 1.75, 0.95))
-    )
-    _, edge = meet(turn, shape, u, v)
-    where, paint, thin = hair.curtain(who, u, v, edge, pixel)
-    n = jnp.stack([u, -0.25 - 0.1 * thin, 0.6 + 0.0 * u], -1)
-    deep = 0.30 + 0.45 * ramp(jnp.abs(u) - 0.55, 0.35)
-    locks = _lit(paint, n, light, deep)
-    return albedo.over(locks, where, below), locks, where
-
-
-def _crop(locks, layer, light, below):
-    """The hair on the skull over `below`."""
-    mask, paint, thin = locks
-    n = layer[..., 3:6] / (jnp.linalg.norm(layer[..., 3:6], axis=-1, keepdims=True) + 1e-6)
-    lit = _lit(paint, n, light, jnp.full(mask.shape, 0.85))
-    for direction, lamp in lighting.lamps(light):
-        shine = hair.sheen(n, thin, direction)[..., None] * lamp
-        lit += (0.10 * paint / (paint.mean(-1, keepdims=True) + 0.05) + 0.035) * shine
-    return albedo.over(lit, mask, below)

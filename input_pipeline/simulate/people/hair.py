@@ -1,9 +1,9 @@
-"""Hair: on the skull, behind the neck and beside the face, brows and beard. Strands are noise stretched along them.
+"""Hair on the skull, behind the neck and beside the face, brows and beard. Strands are stretched noise.
 
-Where hair ends it thins out: strands are drawn where their noise lies below a density that falls across the border,
-so that hairlines, beards and outlines are made of single hairs and not of an edge. Styles and colours are our own
-choice [C]; the sheen is the band of Kajiya and Kay (Rendering Fur with Three Dimensional Textures, SIGGRAPH 1989), at
-right angles to the strands.
+At its borders hair thins out: strands are drawn where their noise is below a density that falls across the border, so
+that hairlines, beards and outlines consist of single hairs instead of an edge. Styles and colours are our own choice
+[C]; the sheen is the band of Kajiya and Kay (Rendering Fur with Three Dimensional Textures, SIGGRAPH 1989),
+perpendicular to the strands.
 """
 
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ GREY = table((158, 154, 150))[0]
 
 
 def colour(who):
-    """A person's hair colour [3]."""
+    """Returns a person's hair colour [3]."""
     own = look_up(HAIR, who["hair_tone"])
     return own + who["grey"] * (GREY - own)
 
@@ -27,7 +27,7 @@ def thinned(density, strand, soft=0.5):
 
 
 def strands(who, across, along, number=20):
-    """The strand noise [h, w] in about [-1, 1] and the reflectance [h, w, 3] of hair combed along `along`."""
+    """Returns the strand noise [h, w] in about [-1, 1] and the reflectance [h, w, 3] of hair combed along `along`."""
     seed = stream(who, number)
     lock = value_noise(seed, 9.0 * across, 1.2 * along)
     across = across + 0.02 * lock
@@ -41,7 +41,7 @@ def strands(who, across, along, number=20):
 
 
 def hairline(who, x, y, tufts=0.0):
-    """Height [h, w] of the hairline on the mean head, ragged by the noise `tufts`: hair grows above it (y is down)."""
+    """Height [h, w] of the hairline on the mean head, perturbed by the noise `tufts`; hair grows above (y is down)."""
     side = jnp.abs(x)
     fringe = who["fringe"] > 0.7
     hang = fringe * (0.30 + 0.06 * tufts) * bell((x - 0.5 * who["parting"]) / 0.45)
@@ -52,25 +52,27 @@ def hairline(who, x, y, tufts=0.0):
 
 
 def within(who, x, y, z, tufts=0.0):
-    """How far inside the hairline points of the mean head lie: above the forehead, behind the temples."""
+    """Distance of points of the mean head inside the hairline: above the forehead, behind the temples."""
     long = who["hair_style"] > 0.55
-    low = jnp.where(z < -0.36, 0.40, jnp.where(long, 0.5, 0.06 + 0.10 * who["masculine"]))  # the nape; before the ear
+    low = jnp.where(
+        z < -0.36, 0.40, jnp.where(long, 0.5, 0.06 + 0.10 * who["masculine"])
+    )  # at the nape; in front of the ear
     temple = 0.16 + 0.10 * bell((y + 0.55) / 0.12) - 0.10 * ramp(y + 0.15, 0.5)
     return jnp.maximum(hairline(who, x, y, tufts) - y, jnp.minimum(temple - z, low - y))
 
 
 def thickness(who, x, y, z):
-    """How far hair stands off the mean head's points."""
+    """Thickness of the hair above points of the mean head."""
     d = within(who, x, y, z)
     grown = jnp.where(who["hair_style"] < 0.10, 0.0, 1.0)
     return grown * (0.03 * ramp(d - 0.06, 0.1) + 1.15 * who["hair_volume"] * ramp(d - 0.16, 0.36))
 
 
 def crop(who, layer, skin, cover):
-    """Hair on the skull: opacity [h, w], reflectance [h, w, 3], strand noise [h, w].
+    """Returns opacity [h, w], reflectance [h, w, 3] and strand noise [h, w] of the hair on the skull.
 
-    `layer` [h, w, 8] is the hair's surface (place on the mean head, normal, depth, cover); `skin` and `cover` [h, w]
-    are the depth of the skin and how much of a pixel it covers.
+    `layer` [h, w, 8] is the surface of the hair (place on the mean head, normal, depth, cover); `skin` and `cover`
+    [h, w] are the depth of the skin and the share of a pixel that it covers.
     """
     x, y, z, depth, hit = (layer[..., i] for i in (0, 1, 2, 6, 7))
     across = jnp.arctan2(x - 0.35 * who["parting"], -(y - 0.6)) * 1.2
@@ -84,18 +86,18 @@ def crop(who, layer, skin, cover):
     density = jnp.maximum(1.25 * density, (1.0 - cover) * ramp(d - 0.02, 0.08))
     outline = ramp(hit - 0.30 + 0.22 * thin + 0.2 * lock, 0.5) * ramp(hit - 0.15, 0.2) * (depth > skin - 0.06)
     grown = jnp.where(who["hair_style"] < 0.10, 0.12 * (who["beard"] > 0.2), 1.0)
-    paint *= (1.0 - 0.35 * ramp(0.10 - d, 0.12))[..., None]  # roots lie in the shade of what hangs over them
+    paint *= (1.0 - 0.35 * ramp(0.10 - d, 0.12))[..., None]  # roots are shaded by the hair above them
     return grown * outline * thinned(density, thin + 0.3 * lock, 0.7), paint, thin
 
 
 def forehead_shade(who, x, y, z):
-    """How dark [h, w] the hair leaves the skin just below the hairline, 0 to 1."""
+    """Strength [h, w] in [0, 1] of the hair's shadow on the skin just below the hairline."""
     falls = 0.25 + 0.30 * (who["fringe"] > 0.7)
     return falls * (who["hair_style"] > 0.10) * ramp(within(who, x, y, z) + 0.13, 0.26)
 
 
 def curtain(who, u, v, edge, pixel):
-    """Long hair beside and behind the face, at picture coordinates: opacity [h, w] and reflectance [h, w, 3]."""
+    """Returns opacity [h, w], reflectance [h, w, 3] and strand noise of long hair beside and behind the face."""
     wave = (0.02 + 0.06 * who["wave"]) * jnp.sin(5.0 * v + 3.0 * jnp.sign(u)) * ramp(v, 0.8)
     thin, paint, lock = strands(who, u + wave, v, 24)
     long = who["hair_style"] > 0.55
@@ -103,7 +105,7 @@ def curtain(who, u, v, edge, pixel):
 
 
 def beside(who, u, v, pixel):
-    """Where long hair hangs before the cheeks [h, w], at picture coordinates: its inner border, made of strands."""
+    """Mask [h, w] of long hair in front of the cheeks, in image coordinates, with a border of single strands."""
     side = jnp.abs(u)
     tufts = value_noise(stream(who, 26), 9.0 * u, 1.3 * v) + 0.6 * value_noise(stream(who, 27), 45.0 * u, 2.0 * v)
     inner = 0.63 - 0.10 * who["parting"] * u + 0.05 * jnp.sin(2.3 * v + 9.0 * who["wave"] + 1.0 * jnp.sign(u))
@@ -112,7 +114,7 @@ def beside(who, u, v, pixel):
 
 
 def sheen(normal, strand, lamp):
-    """Highlight [h, w] of strands that run down the head: the band at right angles to the half vector."""
+    """Highlight [h, w] of strands that run down the head: a band perpendicular to the half vector."""
     half = lamp + jnp.array([0.0, 0.0, 1.0])
     half /= jnp.linalg.norm(half)
     tilt = normal[..., 1] * half[2] - normal[..., 2] * half[1] + 0.08 * strand
@@ -122,7 +124,7 @@ def sheen(normal, strand, lamp):
 
 
 def brows(who, x, y, below):
-    """Eyebrows over `below` [h, w, 3]: an arched, tapering band of hairs."""
+    """Draws eyebrows over `below` [h, w, 3]: an arched, tapering band of hairs."""
     side, eye = jnp.abs(x), EYE
     along = (side - eye[0]) / 0.21  # -1 inner end, 1 outer end
     middle = -0.375 - who["brow_arch"] * (1.0 - 0.8 * (along - 0.15) ** 2) + 0.03
@@ -137,7 +139,7 @@ def brows(who, x, y, below):
 
 
 def beard(who, x, y, lips, below):
-    """Shaved shadow, stubble, moustache, goatee or full beard over `below` [h, w, 3]: see `style`."""
+    """Draws shaved shadow, stubble, moustache, goatee or full beard over `below` [h, w, 3]; see `style`."""
     side = jnp.abs(x)
     grown = style(who)
     seed = stream(who, 9)
@@ -158,7 +160,7 @@ def beard(who, x, y, lips, below):
 
 
 def style(who) -> dict:
-    """How much there is of each kind of beard, 0 to 1: `shadow` (shaved to stubble), `moustache`, `goatee`, `full`."""
+    """Amount in [0, 1] of each kind of beard: `shadow` (shaved to stubble), `moustache`, `goatee`, `full`."""
     b = who["beard"]
     return {
         "shadow": jnp.where(b > 0.0, jnp.minimum(0.15 + 1.3 * b, 1.0), 0.0),

@@ -1,10 +1,11 @@
-"""The head as a mesh: its vertices for a person and an expression, and a rasteriser that turns them into pictures.
+"""The mesh of the head: vertices for a person and an expression, and a rasteriser.
 
-The mesh, its shapes and its masks are MakeHuman's, CC0 (`head.LICENSE.txt`; `build_head` says how `head.npz` was made).
-Everything has static shapes, one picture at a time (use `jax.vmap`), and runs alike on CPU and GPU.
+The mesh, its shapes and its masks are MakeHuman's, CC0 (`head.LICENSE.txt`); `build_head` makes `head.npz`. All arrays
+have static shapes; functions take one image at a time (use `jax.vmap`) and run on CPU and GPU.
 
-The rasteriser: every quad tests the cells of a window that is large enough for it, and writes depth and number of
-quad into one uint32 by scatter-max; the winner is interpolated at the cell's centre. Who draws softens the outline.
+The rasteriser: every quad tests the cells of a window that is large enough for it, and writes depth and number of the
+quad into one uint32 by scatter-max; values of the nearest quad are interpolated at the cell's centre. Callers antialias
+the outline.
 """
 
 import jax
@@ -20,7 +21,7 @@ PLUG = np.array(
 
 
 def _load():
-    """Mean [v, 3], quads [q, 4], regions [v, 4], openness [v], shapes [n, v, 3] and the eyes' radius."""
+    """Loads mean [v, 3], quads [q, 4], regions [v, 4], openness [v], shapes [n, v, 3] and the radius of the eyes."""
     with np.load(PATH) as file:
         mean, shapes = (file[name].astype(np.float32) * np.float32(STEP) for name in ("mean", "shapes"))
         region, opened = (file[name].astype(np.float32) / np.float32(255) for name in ("weights", "open"))
@@ -39,19 +40,19 @@ def _load():
 
 
 MEAN, QUADS, REGION, OPEN, SHAPES, RADIUS = _load()
-EYES = (len(MEAN) - 6, len(MEAN) - 5)  # rows of the eyes' centres: right in the picture, left
-BUILD = len(MACRO) + COMPONENTS  # numbers of a person's shape
+EYES = (len(MEAN) - 6, len(MEAN) - 5)  # rows of the centres of the eyes: right in the image, left
+BUILD = len(MACRO) + COMPONENTS  # number of shape parameters of a person
 LIDS = REGION[:, WEIGHTS.index("lids")]
-NEAREST, FARTHEST = 1.6, -2.4  # depths that a key can hold
+NEAREST, FARTHEST = 1.6, -2.4  # range of depths in a key
 DEPTH_BITS, QUAD_BITS = 19, 12
-SLACK = 1.3  # windows against the quads of the mean head
+SLACK = 1.3  # size of windows relative to the quads of the mean head
 WINDOWS = (5, 10, 18, 36, 72, 144)  # widths and heights in cells
 
 
 def vertices(build, expression):
-    """A head [v, 3] of shape `build` [BUILD] under `expression` [len(EXPRESSION)], the eyes' centres in rows EYES.
+    """Returns a head [v, 3] of shape `build` [BUILD] under `expression` [len(EXPRESSION)]; rows EYES are eye centres.
 
-    Lids that would run through an eye lie on it instead.
+    Lids that would intersect an eye are moved onto its surface.
     """
     points = MEAN + jnp.einsum("n,nvc->vc", jnp.concatenate([build, expression]), SHAPES)
     for eye in (points[EYES[0]], points[EYES[1]]):
@@ -64,7 +65,7 @@ def vertices(build, expression):
 
 
 def normals(points, quads=QUADS):
-    """Unit normals [v, 3] towards the viewer's side of a surface: the diagonals of the quads round each vertex."""
+    """Returns unit normals [v, 3], towards the viewer, from the diagonals of the quads around each vertex."""
     a, b, c, d = (points[quads[:, i]] for i in range(4))
     of_quads = jnp.cross(c - a, d - b)
     total = jnp.zeros_like(points).at[quads].add(of_quads[:, None])
@@ -72,15 +73,15 @@ def normals(points, quads=QUADS):
 
 
 def project(points, distance, plane):
-    """Points [..., 3] as a camera at `distance` (head units) sees them: x and y are true to scale at depth `plane`."""
+    """Projects points [..., 3] for a camera at `distance` (head units); the scale is 1 at depth `plane`."""
     return points[..., :2] * ((distance - plane) / (distance - points[..., 2:]))
 
 
 def windows(quads, cell, rows=slice(None)) -> list:
-    """[(width, height, rows of `quads`)]: quads by the window in cells of side `cell` that they need.
+    """Groups quads by the window, in cells of side `cell`, that they need: [(width, height, rows of `quads`)].
 
-    `rows` are those of the mesh's vertices to which `quads` point. The windows hold what the quads span on the mean
-    head, under any expression and turned, and SLACK for other people, poses and framings.
+    `rows` selects the vertices to which `quads` refer. A window covers a quad of the mean head under any expression and
+    rotation, and SLACK covers other people, poses and framings.
     """
     more = np.concatenate([np.zeros_like(SHAPES[:1]), SHAPES[1:2], 0.5 * SHAPES[BUILD:]])
     heads = [*(MEAN + more), MEAN @ _turned(0.40), MEAN @ _turned(-0.40), MEAN @ _turned(0.25, 1)]
@@ -91,7 +92,7 @@ def windows(quads, cell, rows=slice(None)) -> list:
 
 
 def _turned(angle, axis=0):
-    """A rotation [3, 3] that mixes depth with the axis."""
+    """Rotation matrix [3, 3] by `angle` in the plane of depth and `axis`."""
     out = np.eye(3, dtype=np.float32)
     out[[axis, 2], [axis, 2]] = np.cos(angle)
     out[axis, 2], out[2, axis] = np.sin(angle), -np.sin(angle)
@@ -99,15 +100,15 @@ def _turned(angle, axis=0):
 
 
 def _cross(a, b, x, y):
-    """Twice the area of the triangle a, b, (x, y): positive where it runs clockwise in a picture with y down."""
+    """Twice the area of the triangle a, b, (x, y); positive for clockwise corners, with y down."""
     return (b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0])
 
 
 def rasterise(cells, depth, quads, groups, size):
-    """The nearest quad at every cell: keys [size, size] uint32, 0 where there is none.
+    """Finds the nearest quad at every cell: keys [size, size] uint32, 0 for none (see `quad_of` and `depth_of`).
 
-    `cells` [v, 2] are the vertices in units of cells, the first cell's centre at 0; `depth` [v] grows towards the
-    viewer. A quad counts where its corners run clockwise (with y down). See `quad_of` and `depth_of`.
+    `cells` [v, 2] are the vertices in units of cells, with the centre of the first cell at 0; `depth` [v] grows towards
+    the viewer. Only quads with clockwise corners (with y down) count.
     """
     level = (depth - FARTHEST) * ((1 << DEPTH_BITS) / (NEAREST - FARTHEST))
     keys, places = [], []
@@ -134,22 +135,22 @@ def rasterise(cells, depth, quads, groups, size):
 
 
 def quad_of(keys):
-    """Number of the nearest quad."""
+    """Returns the number of the nearest quad."""
     return (keys & ((1 << QUAD_BITS) - 1)).astype(jnp.int32)
 
 
 def depth_of(keys):
-    """Depth of the nearest quad, FARTHEST where there is none."""
+    """Returns the depth of the nearest quad, FARTHEST where there is none."""
     return (keys >> QUAD_BITS).astype(jnp.float32) * ((NEAREST - FARTHEST) / (1 << DEPTH_BITS)) + FARTHEST
 
 
 def interpolate(values, cells, quads, number, x, y):
-    """`values` [v, c] at points x, y [...] (in cells) of the quads `number` [...]: [..., c].
+    """Interpolates `values` [v, c] at points x, y [...] (in cells) of the quads `number` [...]: [..., c].
 
-    Points a little outside a quad take the value of its border.
+    Points slightly outside a quad take the value of its border.
     """
     corners = jnp.concatenate([cells, values], 1)[quads].reshape(len(quads), -1)
-    table = jax.lax.optimization_barrier(corners[number])  # else every use of it gathers again
+    table = jax.lax.optimization_barrier(corners[number])  # without the barrier every use would gather again
     table = table.reshape(*number.shape, 4, -1)
     p = [[table[..., i, j] for j in (0, 1)] for i in range(4)]
     ab, bc, cd, da = (jnp.maximum(_cross(p[i], p[(i + 1) % 4], x, y), 0.0) for i in range(4))

@@ -1,8 +1,8 @@
-"""Who is in the picture, and what the face does in one frame: every parameter of a head, drawn from a key.
+"""Parameters of a person, and of pose, framing and expression in one frame, drawn from a key.
 
-Head coordinates: x to the right of the picture, y down, z towards the viewer, the origin between the eyes and the tip
-of the nose; the chin is at y = 1 for the mean person, so that a unit is about 96 mm. Shapes are those of a mesh
-(`head`); how far people differ in them, and all other ranges, are our own choice [C].
+Head coordinates: x to the right of the image, y down, z towards the viewer, the origin between the eyes and the tip of
+the nose; the chin of the mean person is at y = 1, so a unit is about 96 mm. Shapes come from a mesh (`head`); how far
+people differ, and all other ranges, are our own choice [C].
 """
 
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from input_pipeline.simulate.noise import draw, fold, ramp, white
 from input_pipeline.simulate.people import head
 
-VARIETY = 0.8  # of the spread of identities in `build_head`
+VARIETY = 0.8  # factor on the spread of identities in `build_head`
 
 PERSON = {
     "tone": (0.0, 4.6),  # index into albedo.SKIN
     "undertone": (-1.0, 1.0),
-    "origin": (0.0, 1.0),  # above 0.65 the features of East Asia, below it those that go with the tone
+    "origin": (0.0, 1.0),  # above 0.65 the features of East Asia, below it features correlated with the tone
     "age": (0.0, 1.0),  # about 18 to 75 years
     "masculine": (0.0, 1.0),
     "hair_tone": (0.0, 3.9),  # index into hair.HAIR
@@ -68,13 +68,13 @@ CLOTHES = {
 
 
 def person(key) -> dict:
-    """One identity: the values of PERSON, the shape `build` [head.BUILD] and a uint32 seed of skin and hair.
+    """Draws an identity: the values of PERSON, the shape `build` [head.BUILD] and a uint32 seed of skin and hair.
 
-    Hair and age go together as they do in people: darker skin has darker hair, women seldom go bald, and beards and
-    make-up are left to one half (`beard` and `make_up` are 0 on the other). So do tone and features, loosely.
+    Some parameters are correlated: darker skin has darker hair, women are seldom bald, men have no make-up and women no
+    beard (`make_up` and `beard` are 0), hair turns grey with age, and features follow the tone of the skin loosely.
     """
     who = draw(fold(key, 1), PERSON)
-    who["masculine"] = ramp(who["masculine"] - 0.5, 0.35)  # few are in between
+    who["masculine"] = ramp(who["masculine"] - 0.5, 0.35)  # few values in between
     man = who["masculine"] > 0.5
     who["hair_tone"] = jnp.minimum(who["hair_tone"], jnp.maximum(4.2 - 1.3 * who["tone"], 0.7))
     who["grey"] = ramp(who["age"] - 0.60 - 0.5 * who["grey"], 0.25)
@@ -95,11 +95,10 @@ def person(key) -> dict:
 
 
 def moment(key, frame, shown) -> dict:
-    """Pose, framing and expression of one frame: its video's own (`key`), and a third as much again that changes by
-    frame.
+    """Draws pose, framing and expression of one frame: a draw per video (`key`) plus a third as much per frame.
 
-    The framing follows `frame`, for a phone is never still; pose and expression follow `shown`, the frame of the
-    person's own movement, which a printed picture does not have.
+    The framing changes with `frame`, as a phone is never still; pose and expression change with `shown`, the frame of
+    the person's movement, which is constant for a print.
     """
     ranges = POSE | FRAMING | EXPRESSION
     video = draw(fold(key, 0), ranges)
@@ -108,7 +107,7 @@ def moment(key, frame, shown) -> dict:
 
 
 def expression(now: dict):
-    """What a moment's face does, as amounts [len(head.EXPRESSION)] of the mesh's expressions."""
+    """Converts a moment's expression to amounts [len(head.EXPRESSION)] of the mesh's expressions."""
     smile, brows = jnp.maximum(now["smile"], 0.0), now["brow_raise"]
     parted = jnp.maximum(now["open_mouth"], 0.0)
     amount = {

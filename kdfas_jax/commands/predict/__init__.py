@@ -1,0 +1,1 @@
+"""Scores for a user's images, videos and webcams."""

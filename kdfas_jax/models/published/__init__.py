@@ -1,0 +1,1 @@
+"""Import of published weights, one converter per family of models; imports `models`."""

@@ -1,6 +1,6 @@
-"""Published weights of convolutional networks as variables of ours, by one rule: ours have the published names.
+"""Converts published weights of convolutional networks by one rule, as our modules have the published names.
 
-A state dict's `layer1.0.bn1.running_var` is `layer1_0/bn1/var`, `layer1.0.conv1.weight` is `layer1_0/conv1/kernel`.
+`layer1.0.bn1.running_var` of a state dict becomes `layer1_0/bn1/var`, `layer1.0.conv1.weight` `layer1_0/conv1/kernel`.
 """
 
 import re
@@ -9,12 +9,12 @@ import numpy as np
 
 from kdfas_jax.models.published import match as weights_match
 
-# PyTorch's names of what a batch norm holds -> Flax's.
+# PyTorch's names of the arrays of a batch norm -> Flax's.
 NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 
 
 def convert_resnet(theirs, model, expected, path):
-    """The named arrays of a torchvision ResNet as variables of `resnet.ResNet`; see `weights.load`.
+    """Converts the named arrays of a torchvision ResNet to variables of `resnet.ResNet`; see `weights.load`.
 
     The facts are {'format': 'torchvision', 'head_replaced', 'dropped'}. timm's ResNets have the same names.
     """
@@ -31,10 +31,10 @@ def convert_resnet(theirs, model, expected, path):
 
 
 def convert_iresnet(theirs, model, expected, path):
-    """The named arrays of an insightface (arcface_torch) IResNet as variables of `iresnet.IResNet`.
+    """Converts the named arrays of an insightface (arcface_torch) IResNet to variables of `iresnet.IResNet`.
 
-    The facts are {'format': 'insightface', 'head_replaced', 'dropped': []}. The embedding is no head; class centres
-    are: a file of a backbone has none, and fresh ones stay.
+    The facts are {'format': 'insightface', 'head_replaced', 'dropped': []}. The head of this model is its class
+    centres: published files lack them, so the fresh ones stay. The embedding is not a head.
     """
     _require_format(theirs, "insightface", "prelu.weight", path)
     fresh = {name: np.asarray(value) for name, value in expected.items() if name == "centres"}
@@ -49,9 +49,9 @@ def convert_iresnet(theirs, model, expected, path):
 
 
 def convert_mobilefacenet(theirs, model, expected, path):
-    """The named arrays of an insightface (arcface_torch) MobileFaceNet as variables of `mobilefacenet.MobileFaceNet`.
+    """Converts the named arrays of an insightface MobileFaceNet to variables of `mobilefacenet.MobileFaceNet`.
 
-    The facts are those of `convert_iresnet`; a fresh live head stays with fresh class centres.
+    The facts are as in `convert_iresnet`; class centres and live head stay fresh.
     """
     _require_format(theirs, "insightface", "conv_sep.layers.0.weight", path)
     heads = ("centres", "live/kernel", "live/bias")
@@ -68,10 +68,10 @@ def convert_mobilefacenet(theirs, model, expected, path):
 
 
 def rename(theirs):
-    """Our names and layouts for a PyTorch {name: array}; `num_batches_tracked`, which we have no use for, is left out.
+    """Renames and transposes a PyTorch {name: array} to our layout; `num_batches_tracked`, which is unused, is dropped.
 
-    What a `weight` is follows from its neighbours and its shape: a batch norm's has running statistics beside it, a
-    PReLU's is another vector, a dense one's is a matrix [out, in], a convolution's [out, in, row, column].
+    The kind of a `weight` follows from its neighbours and its shape: a batch norm has running statistics, a PReLU any
+    other vector, a dense layer a matrix [out, in], a convolution [out, in, row, column].
     """
     ours = {}
     for key, value in theirs.items():
@@ -92,5 +92,5 @@ def _require_format(theirs, name, key, path):
     """Raises ValueError, naming the file, where `key` is not among the named arrays."""
     if key not in theirs:
         raise ValueError(
-            f"{path} is no {name} state dict: expected {key} in it, found {', '.join(sorted(theirs)[:4]) or 'nothing'}"
+            f"{path} is not a state dict of {name}: it has {', '.join(sorted(theirs)[:4]) or 'nothing'}; expected {key}"
         )

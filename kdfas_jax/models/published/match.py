@@ -1,13 +1,13 @@
-"""How an imported parameter tree is held against the model's: differences by name, and the head that may stay fresh."""
+"""Comparison of imported parameters with the model's: differences by name, and the replacement of the head."""
 
 import numpy as np
 from flax import traverse_util
 
 
 def mismatch(expected, found):
-    """Readable differences of two parameter trees: a line for each name that is missing, unexpected or misshapen.
+    """Compares two parameter trees; returns a line for each name that is missing, unexpected or of another shape.
 
-    Nested or flat mappings; leaves are shapes, or anything with a `shape`. Returns [] where the two agree.
+    The trees are nested or flat mappings whose leaves are shapes or have a `shape`. Returns [] where the two agree.
     """
     expected, found = (traverse_util.flatten_dict(tree, sep="/") for tree in (expected, found))
 
@@ -26,11 +26,11 @@ def mismatch(expected, found):
 
 
 def replace_head(found, expected, theirs, head, beside=()):
-    """Puts the model's fresh head into `found` where the file has none, or one of another class count.
+    """Puts the model's fresh head into `found` where the file has none, or one with another number of classes.
 
-    `found` and `expected` are {our name: array}, `theirs` {published name: array}; `head` is the name of the dense
-    layer, the same in all three, and `beside` are names of layers that only serve the published head and go with it.
-    Returns (found, {'head_replaced': whether the fresh head stayed, 'dropped': the published names left out for it}).
+    `found` and `expected` are {our name: array}, `theirs` is {published name: array}. `head` is the name of the dense
+    layer in all three; `beside` are names of layers that only the published head uses and that are dropped with it.
+    Returns (found, {'head_replaced': whether the fresh head is used, 'dropped': the published names left out for it}).
     """
     ours = (f"{head}/kernel", f"{head}/bias")
     if all(key in found and found[key].shape[-1] == expected[key].shape[-1] for key in ours):
@@ -42,7 +42,7 @@ def replace_head(found, expected, theirs, head, beside=()):
 
 
 def require_match(expected, found, reason):
-    """Raises ValueError, `reason` and the first differing parameters, where {our name: array} are not the model's."""
+    """Raises ValueError, with `reason` and the first differences, where `found` {name: array} do not fit `expected`."""
     if lines := mismatch(expected, found):
         more = [f"... and {len(lines) - 8} more"] if len(lines) > 8 else []
         raise ValueError(f"{reason}:\n  " + "\n  ".join(lines[:8] + more))

@@ -1,7 +1,6 @@
-"""Published weights of StarGAN (yunjey/stargan's CelebA checkpoints) as variables of `stargan`'s models.
+"""Converts published StarGAN weights (the CelebA checkpoints of yunjey/stargan) to variables of `stargan`'s models.
 
-The implementation's `main` is one list of layers, and a layer's name is its place in it: the names here are made by
-laying our own layers out in the same order.
+The implementation names each layer by its position in one list `main`; the lists below have our names in that order.
 """
 
 import re
@@ -10,7 +9,7 @@ import numpy as np
 
 from kdfas_jax.models.published import match as weights_match
 
-# The two ends of the generator, with the residual blocks between them; None is an activation.
+# The layers of the generator before and after its residual blocks; None is an activation.
 HEAD = ["stem", "stem_norm", None, "down1", "down1_norm", None, "down2", "down2_norm", None]
 TAIL = ["up1", "up1_norm", None, "up2", "up2_norm", None, "out"]
 BLOCK = {"main.0": "conv1", "main.1": "norm1", "main.3": "conv2", "main.4": "norm2"}
@@ -19,7 +18,7 @@ FACTS = {"format": "stargan", "head_replaced": False, "dropped": []}
 
 
 def convert_generator(theirs, model, expected, path):
-    """The named arrays of a published generator as variables of `stargan.Generator`; see `weights.load`."""
+    """Converts the named arrays of a published generator to variables of `stargan.Generator`; see `weights.load`."""
     found = rename_generator(theirs)
     reason = f"{path} is not a StarGAN generator of width {model.width}, repeats {model.repeats}"
     weights_match.require_match(expected, found, f"{reason}; set the model's fields to the checkpoint's")
@@ -27,7 +26,7 @@ def convert_generator(theirs, model, expected, path):
 
 
 def convert_discriminator(theirs, model, expected, path):
-    """The named arrays of a published discriminator as variables of `stargan.Discriminator`; see `weights.load`."""
+    """Converts a published discriminator's named arrays to variables of `stargan.Discriminator`; see `weights.load`."""
     found = rename_discriminator(theirs)
     weights_match.require_match(
         expected,
@@ -39,7 +38,7 @@ def convert_discriminator(theirs, model, expected, path):
 
 
 def rename_generator(theirs):
-    """Our names and layouts for a generator's state dict {name: array}, with any number of residual blocks."""
+    """Renames and transposes a generator's state dict {name: array}, with any number of residual blocks."""
     repeats = sum(bool(re.fullmatch(r"main\.\d+\.main\.0\.weight", name)) for name in theirs)
     places = [*HEAD, *[None] * repeats, *TAIL]
     modules = {f"main.{place}": name for place, name in enumerate(places) if name}
@@ -49,17 +48,17 @@ def rename_generator(theirs):
 
 
 def rename_discriminator(theirs):
-    """Our names and layouts for a discriminator's state dict {name: array}, with any number of convolutions."""
+    """Renames and transposes a discriminator's state dict {name: array}, with any number of convolutions."""
     repeats = sum(bool(re.fullmatch(r"main\.\d+\.weight", name)) for name in theirs)
     modules = {f"main.{2 * i}": f"conv{i + 1}" for i in range(repeats)}
     return _rename(theirs, modules | {"conv1": "source", "conv2": "head"})
 
 
 def _rename(theirs, modules):
-    """{our name: array}; what we have no place for keeps its name, and `num_batches_tracked` is left out.
+    """Returns {our name: array}; unknown arrays keep their names, and `num_batches_tracked` is dropped.
 
-    One rule turns every kernel: [out, in, row, column] of a convolution and [in, out, row, column] of a transposed
-    one become [row, column, in, out] and [row, column, out, in], which is how Flax stores the two.
+    One transposition serves all kernels: [out, in, row, column] of a convolution and [in, out, row, column] of a
+    transposed one become [row, column, in, out] and [row, column, out, in], the layouts of Flax.
     """
     ours = {}
     for name, value in theirs.items():

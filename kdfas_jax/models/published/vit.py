@@ -1,9 +1,9 @@
-"""Published ViT weights as the parameters of `vit.ViT`.
+"""Converts published ViT weights to parameters of `vit.ViT`.
 
-Two families of files are told apart by the names inside, never by the file's name:
-  timm    timm's and DeiT's state dicts (DeiT wraps its own as {'model': ...}); exact GELU.
-  augreg  google-research/vision_transformer archives; tanh GELU.
-A file does not say which normalisation it was trained with: see `mean` and `std` of `vit.ViT`.
+The names of the arrays in a file tell its format:
+  timm    state dicts of timm and DeiT (DeiT's are wrapped as {'model': ...}); exact GELU.
+  augreg  archives of google-research/vision_transformer; tanh GELU.
+A file does not record the normalisation of its training: see `mean` and `std` of `vit.ViT`.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 
 from kdfas_jax.models.published import match as weights_match
 
-# Module by module, their names -> ours; `*` is the number of the block.
+# Published names of modules -> ours; `*` is the number of the block.
 TIMM = {
     "patch_embed.proj": "patch",
     "blocks.*.norm1": "blocks/*/norm1",
@@ -27,7 +27,7 @@ TIMM = {
     "head": "head",
 }
 AUGREG = {"embedding": "patch", "Transformer/encoder_norm": "norm", "head": "head"}
-# Flax once numbered the parts of a block in one row, and the released archives still do; today each kind has its own.
+# Old versions of Flax numbered all parts of a block together, as the released archives do; new ones number each kind.
 for _norm2, _attention, _mlp in ((2, 1, 3), (1, 0, 0)):
     AUGREG |= {
         f"Transformer/encoderblock_*/{theirs}": f"blocks/*/{ours}"
@@ -46,15 +46,15 @@ GELU = {"timm": "exact", "augreg": "tanh"}
 
 
 def convert(theirs, model, expected, path):
-    """The named arrays of a file as parameters of the ViT `model`; arguments, result and errors of `weights.load`.
+    """Converts the named arrays of a file to parameters of the ViT `model`; see `weights.load`.
 
     The facts are {'format': 'timm' or 'augreg', 'gelu': 'exact' or 'tanh', 'resized': whether the position embedding
     was interpolated to the model's grid, 'head_replaced', 'dropped'}.
 
-    A `pre_logits` layer (ImageNet-21k checkpoints have one between class token and head) is dropped together with
-    a head that is replaced, as its authors do to fine-tune, and is an error where the head would be kept [C].
+    ImageNet-21k checkpoints have a layer `pre_logits` between class token and head. It is dropped with a head that is
+    replaced, as its authors do for fine-tuning, and raises ValueError where the head would be kept [C: our own choice].
 
-    ValueError also for another activation, number of heads, or a distillation token.
+    Raises ValueError also for another activation or number of heads, or for a distillation token.
     """
     name = detect(theirs, path)
     _check_settings(theirs, name, model, path)
@@ -74,20 +74,20 @@ def convert(theirs, model, expected, path):
 
 
 def detect(theirs, path):
-    """The format of the named arrays, 'timm' or 'augreg'; ValueError for any other, naming the file."""
+    """Returns the format of the named arrays, 'timm' or 'augreg'; ValueError, naming the file, for any other."""
     for name, key in (("timm", "patch_embed.proj.weight"), ("augreg", "embedding/kernel")):
         if key in theirs:
             return name
     raise ValueError(
-        f"{path} is in no known ViT format: expected patch_embed.proj.weight (timm, DeiT) or embedding/kernel "
-        f"(augreg) in it, found {', '.join(sorted(theirs)[:4]) or 'nothing'}"
+        f"{path} is in no known ViT format: it has {', '.join(sorted(theirs)[:4]) or 'nothing'}; expected "
+        "patch_embed.proj.weight (timm, DeiT) or embedding/kernel (augreg)"
     )
 
 
 def from_timm(theirs):
-    """Our names and layouts for timm's {name: array}: blocks one by one, `blocks/3/fc1/kernel`.
+    """Renames and transposes timm's {name: array} to our layout, each block separately: `blocks/3/fc1/kernel`.
 
-    A name that we have no place for stays as it is, for `mismatch` to report.
+    Unknown names are kept, so that `mismatch` reports them.
     """
     ours = {}
     for key, value in theirs.items():
@@ -108,7 +108,7 @@ def from_timm(theirs):
 
 
 def from_augreg(theirs):
-    """Our names and layouts for augreg's {name: array}; as `from_timm`, with query, key and value made one."""
+    """Renames and reshapes augreg's {name: array} as `from_timm` does, and joins query, key and value to `qkv`."""
     ours = {}
     for key, value in theirs.items():
         module, _, leaf = key.rpartition("/")
@@ -121,7 +121,7 @@ def from_augreg(theirs):
             ours[key] = value
         elif target.endswith(("/query", "/key", "/value")):  # [d, heads, d / heads], bias [heads, d / heads]
             ours[f"{target}/{leaf}"] = value.reshape(*value.shape[:-2], -1)
-        else:  # the kernel of the patches [row, column, channel, d], of the attention's output [heads, d / heads, d]
+        else:  # kernels of the patches [row, column, channel, d] and of the attention's output [heads, d / heads, d]
             ours[f"{target}/{leaf}"] = value.reshape(-1, value.shape[-1]) if leaf == "kernel" else value
     for query in [key for key in ours if "/query/" in key]:
         parts = [query.replace("query", part) for part in ("query", "key", "value")]
@@ -131,29 +131,29 @@ def from_augreg(theirs):
 
 
 def _by_head(flat, heads):
-    """Query, key and value as the model has them: `qkv` [..., 3 d] becomes [..., 3, heads, d / heads]."""
+    """Reshapes `qkv` [..., 3 d] to the model's [..., 3, heads, d / heads]."""
 
-    def apart(value):
+    def split(value):
         return value.reshape(*value.shape[:-1], 3, heads, -1) if value.shape[-1] % (3 * heads) == 0 else value
 
-    return {key: apart(value) if "/qkv/" in key else value for key, value in flat.items()}
+    return {key: split(value) if "/qkv/" in key else value for key, value in flat.items()}
 
 
 def resize(pos, tokens, path):
-    """Interpolates a position embedding [1, 1 + g * g, d] to [1, tokens, d]; the class slot comes first and stays.
+    """Interpolates a position embedding [1, 1 + g * g, d] to [1, tokens, d]; the class token's, the first, is kept.
 
-    Bicubic and antialiased over the grid, as timm does it. Raises ValueError where either grid is not a square.
+    Bicubic and antialiased over the grid, as in timm. Raises ValueError where either grid is not a square.
     """
     old, new = math.isqrt(pos.shape[1] - 1), math.isqrt(tokens - 1)
     for side, count in ((old, pos.shape[1]), (new, tokens)):
         if side * side + 1 != count:
-            raise ValueError(f"{path}: {count} position embeddings are not a class slot and a square grid of patches")
+            raise ValueError(f"{path}: {count} position embeddings are not a class token and a square grid of patches")
     grid = jax.image.resize(pos[0, 1:].reshape(old, old, -1), (new, new, pos.shape[-1]), "bicubic")
     return np.concatenate([pos[:, :1], np.asarray(grid).reshape(1, new * new, -1)], axis=1)
 
 
 def _check_settings(theirs, name, model, path):
-    """Raises ValueError for what no shape would reveal: the activation, the number of heads, a distillation token."""
+    """Raises ValueError for settings that shapes do not show: activation, number of heads, distillation token."""
     if model.gelu != GELU[name]:
         raise ValueError(
             f"{path} ({name}) was trained with the {GELU[name]} GELU, the model has gelu={model.gelu!r}; set "
@@ -167,7 +167,7 @@ def _check_settings(theirs, name, model, path):
 
 
 def _lookup(table, module):
-    """Our name of a module, or None; the block's number is carried over."""
+    """Returns our name of a module, with the number of its block, or None for an unknown module."""
     number = re.search(r"(?<=blocks\.)\d+|(?<=encoderblock_)\d+", module)
     if number is None:
         return table.get(module)
@@ -176,7 +176,7 @@ def _lookup(table, module):
 
 
 def _split_blocks(flat):
-    """{name: array} with the stacked blocks apart: `blocks/fc1/kernel` becomes `blocks/3/fc1/kernel` and so on."""
+    """Splits the stacked blocks of {name: array}: `blocks/fc1/kernel` becomes `blocks/3/fc1/kernel` and so on."""
     blocks = {
         key.replace("/", f"/{i}/", 1): row
         for key, value in flat.items()

@@ -1,7 +1,7 @@
 """Import of published weights into the variables of our models.
 
-Files are .safetensors, .npz, or PyTorch's .pth, .pt, .bin and .ckpt; which names they hold, and what those are called
-here, is the matter of one converter for each kind of model.
+Files are .safetensors, .npz, or PyTorch's .pth, .pt, .bin and .ckpt. Each class of model has a converter that maps the
+published names to ours.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ from kdfas_jax.models.published import cnn as weights_cnn
 from kdfas_jax.models.published import stargan as weights_stargan
 from kdfas_jax.models.published import vit as weights_vit
 
-# Module -> convert(theirs {name: array}, model, expected {our name: array}, path) -> ({our name: array}, facts).
+# Class -> convert(theirs {name: array}, model, expected {our name: array}, path) -> ({our name: array}, facts).
 CONVERTERS = {
     vit.ViT: weights_vit.convert,
     resnet.ResNet: weights_cnn.convert_resnet,
@@ -29,8 +29,8 @@ CONVERTERS = {
     stargan.Discriminator: weights_stargan.convert_discriminator,
     mobilefacenet.MobileFaceNet: weights_cnn.convert_mobilefacenet,
 }
-OLDEST_TORCH = (2, 6)  # before, a crafted file got round weights_only=True (CVE-2025-32434)
-# What the readers raise for a damaged file, or for one that holds more than arrays.
+OLDEST_TORCH = (2, 6)  # in older versions a crafted file can bypass weights_only=True (CVE-2025-32434)
+# Errors of the readers for a damaged file, or a file that holds more than arrays.
 UNREADABLE = (
     AttributeError,
     EOFError,
@@ -47,12 +47,12 @@ def load(path, model, variables):
 
     Args:
       path: a .safetensors, .pth, .pt, .bin, .ckpt or .npz file in a format that the model's converter knows.
-      model: the module that will run it, one of `CONVERTERS`.
-      variables: the model's initialised variables, {'params', 'batch_stats'}: the shapes, and a fresh head.
+      model: the module for the weights, of a class in `CONVERTERS`.
+      variables: the model's initialised variables, {'params', 'batch_stats'}; they give the shapes and a fresh head.
 
-    Returns `(variables, facts)`: the same tree as fp32 host arrays, and what was found, at least {'format': its name,
-    'head_replaced': whether the fresh head stayed because the file has none or one of another class count,
-    'dropped': the names in the file that were left out for it}; more for a ViT (`weights_vit.convert`).
+    Returns `(variables, facts)`: the same tree as fp32 host arrays, and {'format': the file's format, 'head_replaced':
+    whether the fresh head stayed because the file has none or one with another number of classes, 'dropped': the names
+    in the file that were left out for it}; more facts for a ViT (`weights_vit.convert`).
 
     Raises FileNotFoundError, ImportError (a .pth without PyTorch 2.6) or ValueError (a model without published weights,
     an unreadable file, an unknown format, another architecture, a number that is not finite); the message names the
@@ -61,10 +61,11 @@ def load(path, model, variables):
     if type(model) not in CONVERTERS:
         known = ", ".join(module.__name__ for module in CONVERTERS)
         raise ValueError(
-            f"config.init={path!r}: no published {type(model).__name__} is known, only {known}; leave it empty"
+            f"config.init={path!r}: there are no published weights for a {type(model).__name__}; expected one of "
+            f"{known}, or leave config.init empty"
         )
     expected = {name: traverse_util.flatten_dict(tree, sep="/") for name, tree in variables.items()}
-    # One name space: a norm's statistics (mean, var) stand beside its parameters (scale, bias), as in the files.
+    # As in the files, one mapping holds a norm's statistics (mean, var) and its parameters (scale, bias).
     every = expected["params"] | expected["batch_stats"]
     found, facts = CONVERTERS[type(model)](read(path), model, every, path)
     trees = {name: {key: found[key] for key in tree} for name, tree in expected.items()}
@@ -74,13 +75,13 @@ def load(path, model, variables):
 
 
 def check_finite(tree, source) -> None:
-    """ValueError that names `source`, the file or folder that `tree` is from, and the first leaf that is not finite."""
+    """Raises ValueError, with `source` (the file or folder of `tree`) and the first leaf, for a non-finite number."""
     for path, finite in jax.tree_util.tree_leaves_with_path(jax.device_get(_all_finite(tree))):
         if not finite:
             leaf = jax.tree_util.keystr(path, simple=True, separator="/")
             raise ValueError(
-                f"{source}: the weights given are not finite, first in {leaf}; expected finite numbers alone: take "
-                "another file, or train that run again"
+                f"{source}: the weights are not finite, first in {leaf}; expected only finite numbers: use another "
+                "file, or train that run again"
             )
 
 
@@ -92,8 +93,8 @@ def _all_finite(tree):
 def read(path):
     """Reads a .safetensors, .npz or PyTorch (.pth, .pt, .bin, .ckpt) file: {name: fp32 array}; runs no pickled code.
 
-    Raises FileNotFoundError, ImportError (PyTorch needed and absent or too old) or ValueError (unreadable); they name
-    the file.
+    Raises FileNotFoundError, ImportError (PyTorch is needed and missing or too old) or ValueError (unreadable); the
+    messages name the file.
     """
     path = pathlib.Path(path)
     readers = {".safetensors": safetensors.numpy.load_file, ".npz": _read_npz}
@@ -105,8 +106,8 @@ def read(path):
     try:
         return {key: np.asarray(value, np.float32) for key, value in readers[path.suffix](path).items()}
     except UNREADABLE as error:
-        mend = "download it again, or save its state dict alone"
-        raise ValueError(f"{path} cannot be read as a {path.suffix} of named arrays: {error}; {mend}") from error
+        hint = "download it again, or save only its state dict"
+        raise ValueError(f"{path} cannot be read as a {path.suffix} of named arrays: {error}; {hint}") from error
 
 
 def _read_npz(path):
@@ -116,20 +117,20 @@ def _read_npz(path):
 
 def _read_torch(path):
     try:
-        import torch  # only here: nothing else in the project needs it
+        import torch  # optional: only .pth files need it
     except ImportError as error:
         raise ImportError(
-            f"{path} is a PyTorch file and PyTorch is not installed; `pip install torch`, or take the checkpoint's "
+            f"{path} is a PyTorch file and PyTorch is not installed; `pip install torch`, or use the checkpoint's "
             ".safetensors"
         ) from error
     if _version(torch.__version__) < OLDEST_TORCH:
         raise ImportError(
             f"{path} is a PyTorch file, and the weights_only of PyTorch {torch.__version__} lets pickled code run "
-            "(CVE-2025-32434); expected 2.6 or later: `pip install 'torch>=2.6'`, or take the checkpoint's .safetensors"
+            "(CVE-2025-32434); expected 2.6 or later: `pip install 'torch>=2.6'`, or use the checkpoint's .safetensors"
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # its own text tells how to run the file's code
+    except pickle.UnpicklingError as error:  # torch's message would tell how to run the file's code
         raise ValueError("it holds pickled objects, which are never loaded, or is damaged") from error
     state = state.get("model", state)
     return {key: tensor.float().numpy() for key, tensor in state.items()}
