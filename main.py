@@ -81,7 +81,7 @@ def main(argv: list[str]) -> None:
         overrides.check(workdir, MODE.value, config if named else None, changes)
     _keep_tensorflow_off_the_accelerator()
     from kdfas_jax.commands import ablation, evaluate, train  # TensorFlow takes seconds: after quick errors
-    from kdfas_jax.report import page as report  # TensorFlow takes seconds: after quick errors
+    from kdfas_jax.report import summary  # TensorFlow takes seconds: after quick errors
 
     if MODE.value == "predict":
         _predict(workdir)
@@ -95,8 +95,8 @@ def main(argv: list[str]) -> None:
         print(ablation.ablate(config, workdir, missing=MODE.value == "train"))
         return
     results = train.train(config, workdir) if MODE.value == "train" else evaluate.evaluate_run(workdir, changes)
-    print(f"{workdir}: {report.how(results)}")
-    print(report.markdown({results["config"]["name"]: report.row(results)}, corner="test, % (AUC as a fraction)"))
+    print(f"{workdir}: {summary.selection_note(results)}")
+    print(summary.markdown({results["config"]["name"]: summary.row(results)}, corner="test, % (AUC as a fraction)"))
 
 
 def _start_jax() -> None:

@@ -14,7 +14,7 @@ import ml_collections
 
 from kdfas_jax.commands import evaluate, provenance
 from kdfas_jax.parallel import sharding
-from kdfas_jax.report import page as report
+from kdfas_jax.report import summary
 from kdfas_jax.runs import lock, workdir
 from kdfas_jax.training import step, teachers
 from kdfas_jax.training.checkpoint import Checkpoints
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
-    print(report.markdown({results["config"]["name"]: report.row(results)}, corner="test, % (AUC as a fraction)"))
+    print(summary.markdown({results["config"]["name"]: summary.row(results)}, corner="test, % (AUC as a fraction)"))
 
 
 if __name__ == "__main__":

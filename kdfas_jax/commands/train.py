@@ -7,15 +7,15 @@ import jax
 from clu import parameter_overview
 
 from input_pipeline.select import protocols
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
-from kdfas_jax import models
+from kdfas_jax import models, targets
 from kdfas_jax.commands import evaluate, folds, provenance
 from kdfas_jax.models.published import weights
 from kdfas_jax.objective import perturb
 from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import preemption, sharding
 from kdfas_jax.runs import lock, workdir
-from kdfas_jax.targets.tasks import TASKS
 from kdfas_jax.training import optim, step, teachers, validate
 from kdfas_jax.training.checkpoint import Checkpoints
 from kdfas_jax.training.journal import Journal
@@ -74,7 +74,7 @@ def _train_teacher(name: str, config, home: str) -> None:
 def _train_folds(config, folder: str, objective: Objective, homes: Mapping[str, str], names: tuple[str, ...]) -> dict:
     """Trains and evaluates the folds that are not finished, each with its own fold of the teachers."""
     runs = {name: folds.config_of(config, name) for name in names}
-    fingerprint = pipeline.open_data(runs[names[0]].data).fingerprint
+    fingerprint = pipeline.open_data(runs[names[0]].data, targets.get(config.data.target)).fingerprint
     workdir.claim(config, folder, fingerprint)
     results = []
     for name, run in runs.items():
@@ -105,7 +105,8 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], tau
     NonFiniteLossError (journal) for a NaN; ValueError for a batch larger than the training set, or a model with
     another number of classes than the target has.
     """
-    data = pipeline.open_data(config.data)
+    target = targets.get(config.data.target)
+    data = pipeline.open_data(config.data, target)
     workdir.claim(config, folder, data.fingerprint)
     provenance.record(folder, [provenance.examples(data)], taught or {})
     mesh = sharding.make_mesh(config.mesh)
@@ -118,8 +119,8 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], tau
     steps = optim.total_steps(config.train, data.count("train"))
     schedule = optim.schedule(config.optim, steps=steps, steps_per_epoch=per_epoch, batch_size=batch_size)
     optimiser = optim.make(config.optim, schedule)
-    model, task, seed = models.create(config.model), TASKS[config.data.target], step.seed_of(config)
-    pipeline.check_classes(data, config.data.target, model.classes)
+    model, seed = models.create(config.model), step.seed_of(config)
+    target.check_classes(data, model.classes)
 
     with preemption.watch() as stopping, Checkpoints(folder) as checkpoints:
         if checkpoints.latest() == steps:
@@ -141,10 +142,11 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], tau
         parts = config.optim.accumulate
         made = step.make(model, objective, readers, optimiser, seed, attack, steps, parts, ema=config.optim.ema)
         train_step = step.compiled(made, mesh, state)
-        score = step.make_score(model, mesh, task.read)
+        score = step.make_score(model, mesh, target.read)
         batches = pipeline.train_batches(
             data,
             config.data,
+            target,
             batch_size=batch_size,
             seed=config.seed,
             start=start,
@@ -162,7 +164,7 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], tau
                     journal.settle()
                     dev = {}
                     if due and data.count("dev"):
-                        dev = task.selection(evaluate.score_role(score, state.deployed, data, "dev", config, mesh))
+                        dev = target.selection(evaluate.score_role(score, state.deployed, data, "dev", config, mesh))
                         journal.dev(number, dev)
                     checkpoints.save(state, dev.get("selection"), {"step": number, **journal.keep()})
                 if stop:
@@ -176,16 +178,16 @@ def fit(config, folder: str, objective: Objective, homes: Mapping[str, str], tau
                 journal.step(number, metrics, index)
 
 
-def _check_domains(config, data: pipeline.Data, frozen: Mapping[str, teachers.Teacher]) -> None:
+def _check_domains(config, data: Data, frozen: Mapping[str, teachers.Teacher]) -> None:
     """ValueError where E_d or a domain adversary tells apart another number of domains than are trained on."""
     for name in perturb.classifiers(config):
         key = f"config.teachers.{name}.config.model.classes"
-        pipeline.check_classes(data, "domain", frozen[name].module.classes, key)
+        targets.DOMAIN.check_classes(data, frozen[name].module.classes, key)
     for name, term in config.terms.items():
         if term.weight and "domains" in term:
             if config.data.target != "label":
                 raise ValueError(f"config.terms.{name} reads domains: expected config.data.target='label'")
-            pipeline.check_classes(data, "domain", term.domains, f"config.terms.{name}.domains")
+            targets.DOMAIN.check_classes(data, term.domains, f"config.terms.{name}.domains")
 
 
 def _restore(config, checkpoints: Checkpoints, model, create: Callable[[], step.TrainState], mesh, steps: int):
