@@ -21,7 +21,7 @@ ZEROS = dict.fromkeys(
 
 
 def config(protocol="siw:3"):
-    data = {"dataset": "siw", "protocol": protocol, "image_size": 32}
+    data = {"dataset": "siw", "target": "label", "protocol": protocol, "image_size": 32}
     alone = {"data": data, "model": {"name": "vit", "variant": "Ti/16", "depth": 1}}
     teacher = {"name": "teacher", "teachers": {}, **alone}
     return ml_collections.ConfigDict(

@@ -1,6 +1,7 @@
 """The streams: pure in seed and step, the same on any number of hosts, balanced, every test example once. 15 s."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,28 @@ def test_attacks_are_told_the_place_of_a_hosts_rows_in_the_batch(tiny, data, mon
     monkeypatch.setattr(pipeline.attacked, "simulator", lambda config, seed: {5: simulate}[seed])
     batches(data, tiny, 0, 2, shard=(1, 2))
     assert sorted(told) == [(0, 8, 6), (0, 14, 2), (1, 8, 6), (1, 14, 2)]
+
+
+def test_the_end_of_the_process_waits_for_the_workers(monkeypatch):
+    """A stream is not read to its end; a worker that needs the interpreter later would abort the process."""
+    running, made, ends = [], [], []
+    monkeypatch.setattr(stream.atexit, "register", ends.append)
+
+    def piece(step, first, last):
+        running.append(step)
+        time.sleep(0.05)
+        made.append(running.pop())
+        return {"index": np.arange(first, last), "mask": np.ones(last - first)}
+
+    batch = next(batches := stream.batches(piece, piece(0, 0, 0), (0, 1000), 4, (0, 1)))
+    assert batch["index"].tolist() == [0, 1, 2, 3]
+    (end,) = (end for end in ends if end.__module__ == stream.__name__)
+    end()
+    number = len(made)
+    assert running == []
+    time.sleep(0.2)
+    assert len(made) == number < 1000
+    batches.close()
 
 
 def test_an_epoch_draws_every_example_of_a_group_before_any_twice():
