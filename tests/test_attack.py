@@ -214,3 +214,12 @@ def test_wrong_arguments_are_named(images, keys, message):
     for function in (attack.simulate_attack, attack.recapture):
         with pytest.raises(ValueError, match=message):
             function(images, np.array(keys))
+
+
+@pytest.mark.parametrize("present", [attack.simulate_attack, attack.recapture])
+def test_how_many_crops_there_are_compiles_nothing_anew(crops, attacks, present, caplog):
+    present(crops[:1], KEYS[:1])
+    with jax.log_compiles():
+        for number in (2, 7, 13):
+            present(crops[:number], KEYS[:number])
+    assert [record.message for record in caplog.records if "Compiling" in record.message] == []

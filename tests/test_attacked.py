@@ -1,11 +1,15 @@
 """Live crops become attacks in training batches; the renderer is a stand-in here."""
 
+import threading
+
+import jax
 import numpy as np
 import pytest
 
 from configs import common
 from input_pipeline.simulate.capture import attack
-from input_pipeline.stream import attacked
+from input_pipeline.stream import attacked, pipeline
+from kdfas_jax import targets
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +32,11 @@ def batches(seed=0, count=20, rows=16):
 
 
 def made(probability, recapture, *, seed=0, start=0, first=0, stream=None):
-    config = common.base("test").data.attack
-    config.update({"probability": probability, "recapture": recapture})
-    return list(attacked.with_attacks(stream or batches(), config, seed=seed, start=start, first=first))
+    config = common.base("test").data
+    config.image_size = 8
+    config.attack.update({"probability": probability, "recapture": recapture})
+    simulate = attacked.simulator(config, seed)
+    return [simulate(batch, step, first) for step, batch in enumerate(stream or batches(), start)]
 
 
 def test_off_changes_nothing():
@@ -80,3 +86,32 @@ def test_an_example_drawn_twice_in_a_batch_becomes_two_attacks():
     attacks = [batch["image"][::4, 0, 0, 0] for batch in made(1.0, 0.0, stream=stream)]
     assert {200, 201} == set(np.unique(attacks))
     assert any(len(set(levels)) == 2 for levels in attacks)
+
+
+def test_an_attack_has_no_identity():
+    stream = ({**batch, "identity": np.arange(16, dtype=np.int32)} for batch in batches())
+    for batch in made(0.5, 0.0, stream=stream):
+        changed = batch["image"][:, 0, 0, 0] >= 200
+        np.testing.assert_array_equal(batch["identity"], np.where(changed, -1, np.arange(16)))
+        assert batch["identity"].dtype == np.int32
+
+
+def test_attacks_are_made_on_the_hosts_cpu_by_workers_ahead_of_the_consumer(tiny, monkeypatch):
+    """Of the first batch alone is read; that of step 1 is made while the consumer is busy with it."""
+    calls, ahead = [], threading.Event()
+
+    def recapture(images, keys):
+        calls.append((len(images), threading.current_thread(), jax.config.jax_default_device))
+        if sum(number for number, *_ in calls) > 1 + 16:  # the picture that it is compiled with, and a batch
+            ahead.set()
+        return images
+
+    monkeypatch.setattr(attack, "recapture", recapture)
+    tiny.data.attack.recapture = 1.0
+    target = targets.LABEL
+    data = pipeline.open_data(tiny.data, target)
+    stream = pipeline.train_batches(data, tiny.data, target, batch_size=16, seed=0, start=0, steps=3)
+    next(stream)
+    assert ahead.wait(timeout=20)
+    assert {device for _, _, device in calls} == {jax.local_devices(backend="cpu")[0]}
+    assert threading.main_thread() not in {thread for _, thread, _ in calls[1:]}

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from input_pipeline.stream import pipeline
+from input_pipeline.select.examples import Data
+from kdfas_jax import targets
 from kdfas_jax.metrics import authentication
-from kdfas_jax.report import page as report
+from kdfas_jax.report import summary
 from kdfas_jax.report import system as report_system
-from kdfas_jax.targets.tasks import TASKS
 
 MATCHES = {"mated": (0.9, 0.8, 0.7, 0.2), "nonmated": (0.5, 0.3, 0.1, 0.0), "attack": (0.9, 0.6, 0.95, 0.3)}
 SCORES = {"mated": (0.9, 0.3, 0.8, 0.9), "nonmated": (0.9, 0.9, 0.2, 0.9), "attack": (0.7, 0.1, 0.8, 0.9)}
@@ -99,7 +99,7 @@ def data():
     for name in ("sensor", "session", "medium", "light", "environment", "support"):
         table[name] = ""
     sources = {"train": ["set"], "dev": ["identity", "set"], "test": ["identity", "set"]}
-    return pipeline.Data(table, [], "", sources)
+    return Data(table, [], "", sources)
 
 
 def kept(data, noise=0.1):
@@ -112,7 +112,7 @@ def kept(data, noise=0.1):
 
 
 def test_a_model_of_two_tasks_is_judged_by_presentations_pairs_and_attempts(data):
-    task = TASKS[pipeline.BOTH]
+    task = targets.LABEL_IDENTITY
     dev = task.scored(kept(data), data)
     assert dev["kind"].value_counts().to_dict() == {
         "pair": 36,
@@ -125,7 +125,7 @@ def test_a_model_of_two_tasks_is_judged_by_presentations_pairs_and_attempts(data
     assert set(pairs["first"].str[0]) == {"c"}  # the sets collected for recognition
     whole = data._replace(table=pd.concat([data.table, data.table.assign(role="test")], ignore_index=True))
     results = task.results({"dev": dev, "test": dev}, whole)
-    assert task.roles(whole) == ("dev", "test")
+    assert task.scored_roles(whole) == ("dev", "test")
     assert results["threshold"]["source"] == "EER of dev of identity, set"
     assert results["threshold"]["match"]["source"].startswith("FMR 0.01 of attempts of dev")
     assert results["test"]["auc"] == 1.0
@@ -136,12 +136,12 @@ def test_a_model_of_two_tasks_is_judged_by_presentations_pairs_and_attempts(data
     assert results["dev"]["system"] == system
     selection = task.selection(dev)
     assert selection["selection"] == pytest.approx((1 + selection["match_auc"]) / 2)
-    shown = report.row(results)
+    shown = summary.row(results)
     assert {"acer", "match_accuracy", "match_tar@far=0.1", "frr", "riapar_max"} <= set(shown)
 
 
 def test_a_blind_matcher_lets_the_wrong_people_in_however_live_they_are(data):
-    task = TASKS[pipeline.BOTH]
+    task = targets.LABEL_IDENTITY
     blind = kept(data)
     blind.iloc[:, 1:] = 1.0 + 0.1 * np.random.default_rng(1).standard_normal(blind.iloc[:, 1:].shape)
     dev = task.scored(blind, data)
@@ -161,7 +161,7 @@ def test_the_page_shows_the_whole_system_and_escapes_what_it_is_given():
 
 def test_one_person_before_the_camera_of_dev_leaves_the_threshold_to_the_pairs(data):
     """As in NUAA, whose dev is subject 6: test's two people still make attempts."""
-    task = TASKS[pipeline.BOTH]
+    task = targets.LABEL_IDENTITY
     few = data.table["subject"].isin(["p1", "p2"])
     alone, whole = (task.scored(kept(data)[~out], data) for out in (few, few & False))
     assert set(alone["kind"]) == {"presentation", "pair"}
@@ -169,4 +169,4 @@ def test_one_person_before_the_camera_of_dev_leaves_the_threshold_to_the_pairs(d
     assert results["threshold"]["match"]["source"].startswith("FMR 0.01 of pairs of dev")
     assert "system" not in results["dev"]
     assert results["test"]["system"]["counts"]["mated"] == 3
-    assert "riapar_max" in report.row(results)
+    assert "riapar_max" in summary.row(results)

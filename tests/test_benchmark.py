@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from configs import kdfas_oulu
-from input_pipeline.stream import pipeline
 from kdfas_jax import models
 from kdfas_jax.commands.benchmark import benchmark, input_rate, loop_rate
 from kdfas_jax.models.published import weights
@@ -133,14 +132,6 @@ def test_the_figures_of_the_input_are_consistent(tiny):
     assert set(result["milliseconds"]) == {"read", "decode", "augment", "mix"}
     assert min(result["milliseconds"].values()) > 0
     assert f"{result['ratio']['train']:.3f} of decoding" in "\n".join(input_rate.lines(result))
-
-
-def test_a_repeated_set_reads_the_same_images(tiny):
-    data = pipeline.open_data(tiny.data)
-    many = input_rate._repeated(data, 200)
-    assert many.count("train") == 200
-    wanted = np.flatnonzero(data.has_face("train"))
-    np.testing.assert_array_equal(many.table["offset"], data.table["offset"].to_numpy()[np.resize(wanted, 200)])
 
 
 def test_an_input_rate_counts_images_a_second(monkeypatch):

@@ -13,8 +13,9 @@ import pytest
 
 from input_pipeline import datasets, schema
 from input_pipeline.select import protocols, roles
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
-from kdfas_jax import models
+from kdfas_jax import models, targets
 from kdfas_jax.commands.export import export
 from kdfas_jax.objective import passes, perturb
 from kdfas_jax.objective.weighted_sum import Objective
@@ -69,8 +70,8 @@ def test_every_name_in_a_config_resolves(name):
     assert set(config.data.dataset.split("+")) <= set(datasets.READERS)
     assert protocols.folds(config.data.protocol)
     assert config.data.image_size % getattr(model, "patch", 1) == 0
-    assert config.data.target in pipeline.TARGETS
     jax.eval_shape(lambda: step.init(experiment.of_config(config)))
+    assert config.data.target in targets.TARGETS
     for teacher in config.teachers.values():
         assert not teacher.config.teachers
 
@@ -244,8 +245,8 @@ def test_the_classes_of_a_demo_are_those_of_its_training_data(name):
     table = schema.table(datasets.get(config.data.dataset).read(**config.data.options)).assign(found=True)
     selectable = table if config.data.target == "domain" else roles.for_recognition(table)
     assigned = protocols.assign(selectable, config.data.protocol)
-    data = pipeline.Data(table.assign(role=assigned), [], "", {}, tuple(config.data.attributes))
-    pipeline.check_classes(data, config.data.target, config.model.classes)
+    data = Data(table.assign(role=assigned), [], "", {}, tuple(config.data.attributes))
+    targets.get(config.data.target).check_classes(data, config.model.classes)
     assert min(data.count(role) for role in ("train", "dev", "test")) >= 240
 
 
@@ -256,11 +257,11 @@ def test_student_and_recogniser_of_mtkd_learn_the_same_people(role, monkeypatch)
     known = {name: datasets.options(datasets.get(name)) for name in sets}
     options = {name: {key: value for key, value in config.data.options.items() if key in known[name]} for name in sets}
     read = [schema.table(datasets.get(name).read(**options[name])).assign(found=True) for name in sets]
-    everything = pipeline.Data(pd.concat(read, ignore_index=True), [], "", {})
+    everything = Data(pd.concat(read, ignore_index=True), [], "", {})
     monkeypatch.setattr(pipeline, "gather", lambda _: everything)
     taught = config if role == "student" else config.teachers.recognition.config
-    data = pipeline.open_data(taught.data)
-    pipeline.check_classes(data, taught.data.target, taught.model.classes)
+    data = pipeline.open_data(taught.data, targets.get(taught.data.target))
+    targets.get(taught.data.target).check_classes(data, taught.model.classes)
     assert {role: data.count(role) > 300 for role in protocols.SPLITS} == dict.fromkeys(protocols.SPLITS, True)
 
 
@@ -317,7 +318,7 @@ def test_the_domain_classifier_of_a_fold_learns_its_sources(name, argument):
     classifier = config.teachers.domains.config if config.teachers else config
     table = schema.table(datasets.get("simulated").read(**config.data.options)).assign(found=True)
     roles = protocols.assign(table, config.data.protocol)
-    pipeline.check_classes(pipeline.Data(table.assign(role=roles), [], "", {}), "domain", classifier.model.classes)
+    targets.DOMAIN.check_classes(Data(table.assign(role=roles), [], "", {}), classifier.model.classes)
 
 
 def test_the_recognition_recipe_is_the_published_one():

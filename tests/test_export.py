@@ -15,12 +15,12 @@ from scipy.special import erf
 
 from input_pipeline.prepare import faces
 from input_pipeline.stream import ops, pipeline
-from kdfas_jax import models
+from kdfas_jax import models, targets
 from kdfas_jax.commands import evaluate
 from kdfas_jax.commands.export import export
 from kdfas_jax.commands.export import formats as export_formats
 from kdfas_jax.runs import workdir
-from kdfas_jax.targets import tasks
+from kdfas_jax.targets import label
 from kdfas_jax.training import checkpoint, step
 from tests import tiny as tiny_module
 from tests.conftest import ROOT
@@ -46,7 +46,7 @@ def fresh(config, size):
 def evaluated(config, folder, variables):
     """`folder`, made an evaluated run that has these variables, not trained."""
     state = step.TrainState(np.int32(1), **variables, term_params={}, opt_state={})
-    workdir.claim(config, folder, pipeline.open_data(config.data).fingerprint)
+    workdir.claim(config, folder, pipeline.open_data(config.data, targets.get(config.data.target)).fingerprint)
     with checkpoint.Checkpoints(folder) as checkpoints:
         checkpoints.save(state, 1.0, {})
     evaluate.evaluate(config, folder)
@@ -256,7 +256,7 @@ def test_parity_is_of_embeddings_too():
 
 def test_crops_are_spread_over_the_role_and_keep_their_labels(run):
     config = ml_collections.ConfigDict(workdir.read(run)["config"])
-    data = export.pipeline.open_data(config.data)
+    data = export.pipeline.open_data(config.data, targets.get(config.data.target))
     images, labels = export._crops(data, "dev", config.data, 12)
     assert images.shape == (12, 16, 16, 3)
     assert set(labels) == {0, 1}
@@ -307,7 +307,7 @@ def test_the_example_scores_crops_and_boxes_as_the_model_does(run, run_main, tmp
         ]
         score, decision = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         pixels = ops.decode(faces.encode(crop), 16)[None].astype(np.float32) / 255
-        expected = float(tasks.live_probability(*models.create(config.model).apply(variables, pixels))[0])
+        expected = float(label.live_probability(*models.create(config.model).apply(variables, pixels))[0])
         assert float(score) == pytest.approx(expected, abs=1e-3)
         found.append(expected)
         with open(os.path.join(bundle, "bundle.json"), encoding="utf-8") as file:

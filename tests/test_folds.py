@@ -10,7 +10,7 @@ import pytest
 
 from configs import common
 from kdfas_jax.commands import evaluate, folds, train
-from kdfas_jax.report import page as report
+from kdfas_jax.report import summary
 from kdfas_jax.runs import identity, schema, workdir
 from kdfas_jax.training import teachers
 from tests import tiny
@@ -21,7 +21,7 @@ ZEROS = dict.fromkeys(
 
 
 def config(protocol="siw:3"):
-    data = {"dataset": "siw", "protocol": protocol, "image_size": 32}
+    data = {"dataset": "siw", "target": "label", "protocol": protocol, "image_size": 32}
     alone = {"data": data, "model": {"name": "vit", "variant": "Ti/16", "depth": 1}}
     teacher = {"name": "teacher", "teachers": {}, **alone}
     return ml_collections.ConfigDict(
@@ -128,13 +128,15 @@ def test_the_source_of_the_threshold_is_train_where_folds_have_no_dev(results):
 def test_the_report_shows_mean_and_deviation_and_every_fold(results, tmp_path):
     combined = folds.write(config(), str(tmp_path), results)
     assert json.loads((tmp_path / "eval" / "results.json").read_text()) == combined
-    assert report.row(combined)["auc"] == "0.8000 ± 0.1000"
-    assert report.row(combined)["hter"] == "15.00 ± 5.00"
-    assert report.how(combined).endswith("deviation over 2 folds. Threshold: EER of dev, each fold its own.")
+    assert summary.row(combined)["auc"] == "0.8000 ± 0.1000"
+    assert summary.row(combined)["hter"] == "15.00 ± 5.00"
+    assert summary.selection_note(combined).endswith(
+        "deviation over 2 folds. Threshold: EER of dev, each fold its own."
+    )
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Of 100 attacks of each fold" in page
     assert '<data value="0.8">0.8000</data></td><td>± 0.1000</td>' in page
-    assert f"{report.how(combined)} Videos without a face, which get no score: 4." in page
+    assert f"{summary.selection_note(combined)} Videos without a face, which get no score: 4." in page
     assert '<td>siw:3.2</td><td>7</td><td>0.25</td><td><data value="0.7">0.7000</data></td>' in page
     assert "scaled, each fold by its own" in page
     assert "± 10.00</td><td>2</td>" in page  # the APCER of replay, 0.2 and 0.4

@@ -15,7 +15,7 @@ from kdfas_jax import models
 from kdfas_jax.models import counting, iresnet, mobilefacenet
 from kdfas_jax.models.published import weights
 from kdfas_jax.objective import weighted_sum as objective
-from kdfas_jax.targets import tasks
+from kdfas_jax.targets import label
 from kdfas_jax.training.experiment import outputs
 from tests import golden_files
 from tests.test_resnet import drawn, shapes, zeros
@@ -151,7 +151,7 @@ def test_with_a_live_head_the_first_output_is_its_logits_of_the_last_map():
     np.testing.assert_array_equal(first, out["logits"])
     np.testing.assert_allclose(out["pre_logits"], last.mean((1, 2)), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(first, out["pre_logits"] @ variables["params"]["live"]["kernel"], rtol=1e-4, atol=1e-6)
-    assert tasks.live_probability(first, out).shape == (4,)
+    assert label.live_probability(first, out).shape == (4,)
 
 
 def test_class_centres_are_named_where_there_are_people():

@@ -1,6 +1,7 @@
 """The streams: pure in seed and step, the same on any number of hosts, balanced, every test example once. 15 s."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +10,32 @@ import pytest
 
 from input_pipeline.prepare import records
 from input_pipeline.select import protocols
+from input_pipeline.select.examples import Data, attributes, domain_classes, identity_classes
 from input_pipeline.stream import pieces as stream
 from input_pipeline.stream import pipeline
+from kdfas_jax import targets
 
 LIGHT = {"randaugment": {"ops": 0, "magnitude": 9}, "mixup": 0.0, "cutmix": 0.0}
 
 
 def batches(data, config, start, steps, **options):
-    return list(pipeline.train_batches(data, config.data, batch_size=16, seed=5, start=start, steps=steps, **options))
+    return list(
+        pipeline.train_batches(
+            data,
+            config.data,
+            targets.get(config.data.target),
+            batch_size=16,
+            seed=5,
+            start=start,
+            steps=steps,
+            **options,
+        )
+    )
 
 
 @pytest.fixture
 def data(tiny):
-    return pipeline.open_data(tiny.data)
+    return pipeline.open_data(tiny.data, targets.get(tiny.data.target))
 
 
 def test_the_stream_is_a_function_of_seed_and_step(tiny, data):
@@ -86,7 +100,7 @@ def test_labels_say_who_it_is_or_which_domain_where_that_is_the_target(tiny, dat
     data.table.loc[train[1::2], "domain"] = "elsewhere"
     for target, column in (("identity", "subject"), ("domain", "domain")):
         tiny.data.target = target
-        names, of = pipeline.classes(data, target)
+        names, of = (identity_classes if target == "identity" else domain_classes)(data)
         assert names == sorted(names)
         assert [name.removeprefix("folder/") for name in names] == sorted(set(data.table[column][train]))
         assert len(names) == (8 if target == "identity" else 2)
@@ -101,7 +115,7 @@ def test_labels_say_who_it_is_or_which_domain_where_that_is_the_target(tiny, dat
             if target == "domain":
                 np.testing.assert_array_equal(batch["label"].sum(1), np.ones(16))
                 assert batch["label"].shape == (16, len(names))
-    assert (pipeline.classes(data, "identity")[1][data.has_face("dev")] == -1).all()
+    assert (identity_classes(data)[1][data.has_face("dev")] == -1).all()
 
 
 def with_attributes(data, *names):
@@ -116,33 +130,33 @@ def test_labels_say_which_attributes_a_face_has_in_the_order_asked_for(tiny, dat
     tiny.data.augment.update(LIGHT)
     tiny.data.target = "attributes"
     data = with_attributes(data, "Young", "Male")
-    values = pipeline.attributes(data)
+    values = attributes(data)
     assert np.isnan(values[data.has_face("test")]).all()
     train = np.flatnonzero(data.has_face("train"))
     np.testing.assert_array_equal(values[train], np.stack([np.ones(len(train)), np.arange(len(train)) % 2], axis=1))
     for batch in batches(data, tiny, 0, 3):
         np.testing.assert_array_equal(batch["label"], values[batch["index"]])
         assert batch["label"].dtype == np.float32
-    pipeline.check_classes(data, "attributes", 2)
+    targets.get("attributes").check_classes(data, 2)
     with pytest.raises(ValueError, match=r"classes=5, but target 'attributes' has 2 classes"):
-        pipeline.check_classes(data, "attributes", 5)
+        targets.get("attributes").check_classes(data, 5)
 
 
 def test_an_attribute_that_the_data_do_not_know_is_refused(tiny, data, monkeypatch):
     tiny.data.update({"target": "attributes", "attributes": ("Male",)})
     with pytest.raises(ValueError, match=r"attributes=\('Male',\): expected .* that the data know: none"):
-        pipeline.open_data(tiny.data)
+        pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     table = with_attributes(data).table
     monkeypatch.setattr(pipeline, "_prepared", lambda _: [records.Prepared("", data.files, table, "")])
-    assert pipeline.open_data(tiny.data).attributes == ("Male",)
+    assert pipeline.open_data(tiny.data, targets.get(tiny.data.target)).attributes == ("Male",)
     for wrong in ((), ("Male", "Old")):
         tiny.data.attributes = wrong
         with pytest.raises(ValueError, match=r"that the data know: Male, Mouth_Slightly_Open, Young"):
-            pipeline.open_data(tiny.data)
+            pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     table.loc[np.flatnonzero(data.has_face("train"))[:2], "attributes"] = "Young=1"
     tiny.data.attributes = ("Young", "Male")
     with pytest.raises(ValueError, match=r"2 of 48 training examples have no value of one of them \(from folder\)"):
-        pipeline.open_data(tiny.data)
+        pipeline.open_data(tiny.data, targets.get(tiny.data.target))
 
 
 @pytest.mark.parametrize("hosts", [1, 2])
@@ -160,9 +174,9 @@ def test_batches_labelled_live_or_attack_carry_the_domain_of_each_row(tiny, data
 
 @pytest.mark.parametrize(("target", "number"), [("label", 2), ("identity", 8), ("domain", 1)])
 def test_a_model_needs_as_many_classes_as_the_target_has(data, target, number):
-    pipeline.check_classes(data, target, number)
+    targets.get(target).check_classes(data, number)
     with pytest.raises(ValueError, match=rf"classes={number + 1}, but target '{target}' has {number} classes"):
-        pipeline.check_classes(data, target, number + 1)
+        targets.get(target).check_classes(data, number + 1)
 
 
 def test_a_target_that_is_unknown_or_cannot_be_attacked_is_refused(tiny, data):
@@ -174,7 +188,7 @@ def test_a_target_that_is_unknown_or_cannot_be_attacked_is_refused(tiny, data):
     with pytest.raises(
         ValueError, match=r"target='colour' is unknown; known: label, identity, label\+identity, domain"
     ):
-        pipeline.open_data(tiny.data)
+        pipeline.open_data(tiny.data, targets.get(tiny.data.target))
 
 
 def test_faces_of_unknown_liveness_train_recognition_alone_and_unsplit_sets_are_split_by_person(tiny, monkeypatch):
@@ -187,7 +201,7 @@ def test_faces_of_unknown_liveness_train_recognition_alone_and_unsplit_sets_are_
     prepared = [records.Prepared("", ["a"], part, "") for part in (table, split)]
     monkeypatch.setattr(pipeline, "_prepared", lambda config: prepared)
     tiny.data.target = "identity"
-    found = pipeline.open_data(tiny.data)
+    found = pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     roles = found.table.groupby(["dataset", "subject"])["role"].agg(["first", "nunique"])
     assert (roles["nunique"] == 1).all()
     assert roles.loc["other", "first"].eq("train").all()
@@ -195,10 +209,10 @@ def test_faces_of_unknown_liveness_train_recognition_alone_and_unsplit_sets_are_
     assert people.value_counts().to_dict() == {"train": 19, "dev": 2, "test": 2}
     assert people[["p08", "p18", "p09", "p19"]].tolist() == ["dev", "dev", "test", "test"]
     assert (found.table["label"] == -1).all()  # as it was
-    assert len(pipeline.classes(found, "identity")[0]) == 19 + 23
+    assert len(identity_classes(found)[0]) == 19 + 23
     tiny.data.target = "label"
     with pytest.raises(ValueError, match="selects no train example"):
-        pipeline.open_data(tiny.data)
+        pipeline.open_data(tiny.data, targets.get(tiny.data.target))
 
 
 @pytest.mark.parametrize("piece", [4, 6, 16])
@@ -214,8 +228,38 @@ def test_two_hosts_make_the_batch_of_one(tiny, data, monkeypatch, piece):
 
 
 def test_attacks_are_told_the_place_of_a_hosts_rows_in_the_batch(tiny, data, monkeypatch):
-    monkeypatch.setattr(pipeline.attacked, "with_attacks", lambda _, config, **place: [place])
-    assert batches(data, tiny, 0, 3, shard=(1, 2)) == [{"seed": 5, "start": 0, "first": 8}]
+    told = []
+
+    def simulate(rows, step, first):
+        told.append((step, first, len(rows["index"])))
+        return rows
+
+    monkeypatch.setattr(stream, "PIECE", 6)
+    monkeypatch.setattr(pipeline.attacked, "simulator", lambda config, seed: {5: simulate}[seed])
+    batches(data, tiny, 0, 2, shard=(1, 2))
+    assert sorted(told) == [(0, 8, 6), (0, 14, 2), (1, 8, 6), (1, 14, 2)]
+
+
+def test_the_end_of_the_process_waits_for_the_workers(monkeypatch):
+    """A stream is not read to its end; a worker that needs the interpreter later would abort the process."""
+    running, made, ends = [], [], []
+    monkeypatch.setattr(stream.atexit, "register", ends.append)
+
+    def piece(step, first, last):
+        running.append(step)
+        time.sleep(0.05)
+        made.append(running.pop())
+        return {"index": np.arange(first, last), "mask": np.ones(last - first)}
+
+    batch = next(batches := stream.batches(piece, piece(0, 0, 0), (0, 1000), 4, (0, 1)))
+    assert batch["index"].tolist() == [0, 1, 2, 3]
+    (end,) = (end for end in ends if end.__module__ == stream.__name__)
+    end()
+    number = len(made)
+    assert running == []
+    time.sleep(0.2)
+    assert len(made) == number < 1000
+    batches.close()
 
 
 def test_an_epoch_draws_every_example_of_a_group_before_any_twice():
@@ -245,7 +289,8 @@ def test_balanced_groups_get_equal_shares_of_an_epoch(tiny, data, balance):
 @pytest.mark.parametrize("hosts", [1, 2])
 def test_the_test_stream_shows_every_example_once_and_pads(tiny, data, hosts):
     shards = [
-        list(pipeline.test_batches(data, "dev", tiny.data, batch_size=20, shard=(host, hosts))) for host in range(hosts)
+        list(pipeline.test_batches(data, data.rows("dev"), tiny.data, batch_size=20, shard=(host, hosts)))
+        for host in range(hosts)
     ]
     assert {len(shard) for shard in shards} == {3}  # 48 examples, 20 a step: the same number of steps on every host
     rows = [batch for shard in shards for batch in shard]
@@ -253,6 +298,23 @@ def test_the_test_stream_shows_every_example_once_and_pads(tiny, data, hosts):
     assert all((batch["image"][batch["mask"] == 0] == 0).all() for batch in rows)
     seen = np.concatenate([batch["index"][batch["mask"] > 0] for batch in rows])
     np.testing.assert_array_equal(np.sort(seen), np.flatnonzero(data.has_face("dev")))
+
+
+def test_a_test_stream_is_of_the_rows_that_it_is_given(tiny, data):
+    """Of whatever role, in the order asked for."""
+    rows = np.concatenate([data.rows("test")[5:2:-1], data.rows("train")[:2]])
+    (batch,) = pipeline.test_batches(data, rows, tiny.data, batch_size=5, shard=(0, 1))
+    assert batch["index"].tolist() == rows.tolist()
+
+
+def test_rows_of_presentations_are_those_of_known_liveness(data):
+    dev = data.rows("dev")
+    data.table.loc[dev[:3], "label"] = -1
+    assert data.rows("dev", presentations=True).tolist() == dev[3:].tolist()
+    unseen = data._replace(table=data.table.assign(found=False))
+    videos = data.table.iloc[dev].groupby(["dataset", "video"])["label"].max()
+    assert unseen.non_responses("dev") == len(videos)
+    assert unseen.non_responses("dev", presentations=True) == (videos >= 0).sum()
 
 
 def test_a_video_without_a_face_is_a_non_response(data):
@@ -269,21 +331,21 @@ def test_missing_files_are_counted_by_the_role_that_they_would_have(tiny, data, 
     missing = data.table.iloc[lost].drop(columns="role").assign(reason=["absent", *["corrupt"] * 2, *["absent"] * 2])
     known = records.Prepared("", data.files, data.table.drop(columns="role"), "", missing)
     monkeypatch.setattr(pipeline, "_prepared", lambda _: [known])
-    found = pipeline.open_data(tiny.data)
+    found = pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     assert found.missing_files("test") == {"absent": 1, "corrupt": 2}
     assert found.missing_files("train") == {"absent": 2, "corrupt": 0}
     assert found.missing_files("dev") == {"absent": 0, "corrupt": 0}
     pd.testing.assert_series_equal(found.table["role"], data.table["role"])
     earlier = dataclasses.replace(known, missing=None)
     monkeypatch.setattr(pipeline, "_prepared", lambda _: [known, earlier])
-    assert pipeline.open_data(tiny.data).missing_files("test") == {}
+    assert pipeline.open_data(tiny.data, targets.get(tiny.data.target)).missing_files("test") == {}
 
 
 def test_several_sets_are_one_table(tiny, data, tmp_path):
     tiny.data.dataset = "folder+simulated"
     tiny.data.options = {"subject_level": 1, "users": (1, 2), "phones": (1,), "sessions": (1,), "size": 32}
     tiny.data.raw_dir = ""
-    both = pipeline.open_data(tiny.data)
+    both = pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     assert both.table["dataset"].value_counts().to_dict() == {"folder": 144, "simulated": 10}
     assert len(both.files) == len(data.files) + 1
     assert both.table["file"].max() == len(both.files) - 1
@@ -295,17 +357,17 @@ def test_several_sets_are_one_table(tiny, data, tmp_path):
     tiny.data.dataset = "folder+nuaa"
     tiny.data.raw_dir = "somewhere"
     with pytest.raises(ValueError, match=r"write \{dataset\} for the name of each set"):
-        pipeline.open_data(tiny.data)
+        pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     tiny.data.options = {"subject_lvl": 1}
     tiny.data.raw_dir = ""
     with pytest.raises(ValueError, match=r"folder\+nuaa has no option \['subject_lvl'\]"):
-        pipeline.open_data(tiny.data)
+        pipeline.open_data(tiny.data, targets.get(tiny.data.target))
 
 
 def test_training_may_be_kept_to_some_species(tiny, data):
     tiny.data.train_species = ("live",)
     tiny.data.attack.probability = 0.5
-    kept = pipeline.open_data(tiny.data)
+    kept = pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     assert kept.count("train") == data.count("train") // 2
     assert kept.table["label"][kept.table["role"] == "train"].eq(1).all()
     assert kept.count("dev") == data.count("dev")
@@ -316,16 +378,16 @@ def test_training_needs_live_faces_and_attacks(tiny, species, missing):
     """Attacks may be simulated of live faces while it trains; nothing makes a live face of an attack."""
     tiny.data.train_species = (species,)
     with pytest.raises(ValueError, match=rf"train_species=\('{species}',\) .* leave no {missing} to train on"):
-        pipeline.open_data(tiny.data)
+        pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     tiny.data.target = "domain"
-    assert pipeline.open_data(tiny.data).count("train")
+    assert pipeline.open_data(tiny.data, targets.get(tiny.data.target)).count("train")
 
 
 def test_a_protocol_that_selects_nothing_is_refused(tiny):
     tiny.data.protocol = "subjects"
     tiny.data.subjects = {"train": "1-2"}
     with pytest.raises(ValueError, match="subjects"):
-        pipeline.open_data(tiny.data)
+        pipeline.open_data(tiny.data, targets.get(tiny.data.target))
 
 
 def test_damaged_records_are_named(tiny, data, tmp_path):
@@ -347,11 +409,11 @@ def test_a_model_of_two_tasks_gets_recognition_images_attacks_and_live_faces_wit
     shown = pd.DataFrame(rows, columns=["subject", "label", "split"]).assign(dataset="folder", domain="folder", frame=0)
     shown["species"] = np.where(shown["label"] == 1, "live", "print")
     table = pd.concat([collected, shown], ignore_index=True).assign(lists="", video="", found=True, file=0)
-    everything = pipeline.Data(table, [], "", {})
+    everything = Data(table, [], "", {})
     monkeypatch.setattr(pipeline, "gather", lambda _: everything)
     tiny.data.target, tiny.data.dataset = "label+identity", "identity+folder"
 
-    data = pipeline.open_data(tiny.data)
+    data = pipeline.open_data(tiny.data, targets.get(tiny.data.target))
 
     roles = data.table["role"]
     assert (roles[data.table["dataset"] == "folder"] == shown["split"].to_numpy()).all()
@@ -360,16 +422,16 @@ def test_a_model_of_two_tasks_gets_recognition_images_attacks_and_live_faces_wit
         "test": 2,
         "train": 19,
     }
-    names, own = pipeline.classes(data, "identity")
+    names, own = identity_classes(data)
     assert len(names) == 19 + 3
-    pipeline.check_classes(data, tiny.data.target, 22)
+    targets.LABEL_IDENTITY.check_classes(data, 22)
     train = roles == "train"
     kinds = pd.DataFrame({"label": data.table["label"], "known": own >= 0})[train].value_counts().to_dict()
     assert kinds == {(-1, True): 38, (1, True): 3, (0, False): 3}
-    _, labels_of = pipeline.labels(data, tiny.data.target)
+    labels_of = targets.LABEL_IDENTITY.labels(data)
     np.testing.assert_array_equal(labels_of(np.array([0, 46, 47])), [[0, 0], [1, 0], [0, 1]])
 
     tiny.data.target = "identity"  # its recogniser learns the same people
-    assert pipeline.classes(pipeline.open_data(tiny.data), "identity")[0] == names
+    assert identity_classes(pipeline.open_data(tiny.data, targets.get(tiny.data.target)))[0] == names
     with pytest.raises(ValueError, match=r"mixes no people; set mixup and cutmix to 0"):
         batches(data, tiny, 0, 1)

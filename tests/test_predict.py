@@ -15,6 +15,7 @@ from input_pipeline import tables
 from input_pipeline.prepare import faces, parts
 from input_pipeline.sources import inputs, media
 from input_pipeline.stream import pipeline
+from kdfas_jax import targets
 from kdfas_jax.commands import evaluate
 from kdfas_jax.commands.predict import annotated, predict
 from kdfas_jax.runs import workdir
@@ -50,7 +51,7 @@ def run(tiny_config, tmp_path_factory):
     state = step.init(experiment.of_config(config, 48))
     rng = np.random.default_rng(0)
     state = state.replace(params=jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape), state.params))
-    workdir.claim(config, folder, pipeline.open_data(config.data).fingerprint)
+    workdir.claim(config, folder, pipeline.open_data(config.data, targets.get(config.data.target)).fingerprint)
     with checkpoint.Checkpoints(folder) as checkpoints:
         checkpoints.save(state.replace(step=jax.numpy.asarray(1)), 1.0, {})
     evaluate.evaluate(config, folder)

@@ -9,10 +9,12 @@ import pytest
 from configs.teachers import domains_demo
 from input_pipeline import datasets, schema
 from input_pipeline.select import protocols
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
+from kdfas_jax import targets
 from kdfas_jax.commands import folds, join, provenance, train
-from kdfas_jax.report import page as report
 from kdfas_jax.report import parts as report_parts
+from kdfas_jax.report import summary
 from kdfas_jax.runs import files, identity, workdir
 from kdfas_jax.training import teachers
 
@@ -33,7 +35,7 @@ def data_of(protocol, subjects=None, keep=None, **options):
     """Simulated presentations under a protocol, without a picture; `keep` chooses rows of the table."""
     table = schema.table(datasets.get("simulated").read(**(options or USERS))).assign(found=True)
     table = table[keep(table)] if keep else table
-    return pipeline.Data(table.assign(role=protocols.assign(table, protocol, subjects)), [], "", {})
+    return Data(table.assign(role=protocols.assign(table, protocol, subjects)), [], "", {})
 
 
 def met(teacher, student):
@@ -118,7 +120,7 @@ def given(tiny, tmp_path):
     """(config, home): the tiny student and a finished run, given as its teacher, that was trained on the test set."""
     home = str(tmp_path / "teacher")
     workdir.claim(tiny.teachers.spoof.config, home, "none")
-    data = pipeline.open_data(tiny.data)
+    data = pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     tested = data.table.assign(role=data.table["role"].map({"test": "train", "train": "", "dev": ""}))
     provenance.record(home, [provenance.examples(data._replace(table=tested))], {})
     results = {"config": identity.plain(tiny.teachers.spoof.config), "finished": True, "step": 7, "protocol": "mine"}
@@ -154,8 +156,8 @@ def test_an_overlap_that_is_allowed_is_named(given):
     assert (facts["parameters"], facts["training_only_parameters"]) == (3, 1)
     assert facts["config"] == identity.digest(config.teachers.spoof.config)
     results = {"test": {}, "dev": {}, "threshold": {}, "step": 1, "folds": [], "teachers": {"spoof": facts}}
-    assert report.how(results).endswith("of domain folder).")
-    assert "Teacher spoof may have seen what this run is judged on" in report.how(results)
+    assert summary.selection_note(results).endswith("of domain folder).")
+    assert "Teacher spoof may have seen what this run is judged on" in summary.selection_note(results)
     page = report_parts.taught({"spoof": facts})
     assert home in page
     assert facts["overlap"] in page
@@ -167,7 +169,7 @@ def test_a_teacher_of_which_nobody_knows_what_it_has_seen_is_refused(given, tmp_
     (tmp_path / "teacher" / "provenance.json").unlink()
     with pytest.raises(ValueError, match=r"nobody knows what it was trained on.*allow_overlap=True"):
         provenance.check(config, {"spoof": home})
-    data = pipeline.open_data(config.data)
+    data = pipeline.open_data(config.data, targets.get(config.data.target))
     note = workdir.read(home) | {"data_fingerprint": data.fingerprint}
     (tmp_path / "teacher" / "config.json").write_text(json.dumps(note))
     assert provenance.check(config, {"spoof": home})["spoof"]["overlap"] == "none"  # by the data of its config

@@ -15,9 +15,10 @@ from PIL import Image
 
 from input_pipeline.prepare import faces, parts, prepare, records
 from input_pipeline.stream import pipeline
+from kdfas_jax import targets
 from kdfas_jax.commands import confuse, edit, evaluate
 from kdfas_jax.runs import workdir
-from kdfas_jax.targets.tasks import TASKS, score_videos
+from kdfas_jax.targets.label import score_videos
 
 ROLES = ("dev", "test")
 FACE = faces.Face((4.0, 2.0, 10.0, 12.0), np.zeros((5, 2), np.float32), 0.99)
@@ -137,11 +138,11 @@ def test_an_unreadable_test_file_reaches_the_evaluation(tiny, faces_dir, tmp_pat
     shutil.copytree(faces_dir, raw)
     (raw / "test/live/test3/1.png").write_bytes(b"broken")
     tiny.data.update({"raw_dir": str(raw), "data_dir": str(tmp_path / "data")})
-    data = pipeline.open_data(tiny.data)
+    data = pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     assert data.missing_files("test") == {"absent": 0, "corrupt": 1}
     assert data.missing_files("dev") == {"absent": 0, "corrupt": 0}
     scored = {role: score_videos(pd.DataFrame({0: 0.5}, data.table.index[data.has_face(role)]), data) for role in ROLES}
-    results = TASKS["label"].results(scored, data)
+    results = targets.LABEL.results(scored, data)
     assert results["test"]["missing"] == {"absent": 0, "corrupt": 1}
     assert results["test"]["counts"]["videos"] == 47
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
-from kdfas_jax import models
+from kdfas_jax import models, targets
 from kdfas_jax.commands import evaluate
 from kdfas_jax.metrics import detection as metrics
 from kdfas_jax.parallel import sharding
@@ -18,8 +19,9 @@ from kdfas_jax.report import comparison as report_compare
 from kdfas_jax.report import page as report
 from kdfas_jax.report import plots as report_plots
 from kdfas_jax.report import runs as report_runs
-from kdfas_jax.report.parts import Evaluated, Looked, worst
-from kdfas_jax.targets.tasks import TASKS, VIDEO
+from kdfas_jax.report import summary
+from kdfas_jax.report.parts import Evaluated, Looked, Shown, worst
+from kdfas_jax.targets.label import VIDEO
 from kdfas_jax.training import step
 
 MODEL = {"name": "vit", "variant": "Ti/16", "width": 48, "depth": 2, "heads": 3}
@@ -49,12 +51,12 @@ def evaluated(name, seed, protocol="1", shift=0.3):
     table = table.assign(**blank, found=True, session=table["session"].astype(str))
     videos = {role: table.loc[table["role"] == role, [*VIDEO, "score", "frames"]] for role in videos}
     sources = {role: ["simulated"] for role in ("train", "dev", "test")} | {"extra": []}
-    data = pipeline.Data(table, [], "", sources)
+    data = Data(table, [], "", sources)
     results = {
         "config": {"name": name, "model": MODEL, "data": {"image_size": 32, "dataset": "simulated"}},
         "step": 160,
         "protocol": protocol,
-        **TASKS["label"].results(videos, data),
+        **targets.LABEL.results(videos, data),
         "sources": data.sources,
         "params": {"student": models.count(MODEL, 32), "teachers": {}},
         "folds": [],
@@ -110,7 +112,7 @@ def leaves(tree):
 
 
 def test_every_number_on_the_page_is_one_of_the_results(run, journal):
-    html = report.page(run.results, run.videos, journal=journal)
+    html = report.detection(run.results, Shown(run.videos, journal))
     test, literature = run.results["test"], run.results["literature"]
     shown = set(Page(html).values)
     scores = [
@@ -130,15 +132,17 @@ def test_every_number_on_the_page_is_one_of_the_results(run, journal):
 
 def test_the_page_says_how_many_files_of_the_test_could_not_be_read(run):
     assert run.results["test"]["missing"] == {}  # as of records of an earlier version
-    assert "whether files are absent or corrupt is not known" in report.page(run.results, run.videos)
+    assert "whether files are absent or corrupt is not known" in report.detection(run.results, Shown(run.videos))
     results = {**run.results, "test": run.results["test"] | {"missing": {"absent": 3, "corrupt": 2}}}
-    assert "Files of the test that are absent: 3, that cannot be read to their end: 2." in report.page(results)
+    assert "Files of the test that are absent: 3, that cannot be read to their end: 2." in report.detection(
+        results, Shown()
+    )
 
 
 def test_the_page_fetches_nothing_and_its_plots_are_well_formed(run, journal):
-    html = report.page(run.results, run.videos, journal=journal, seen=seen(run))
+    html = report.detection(run.results, Shown(run.videos, journal, seen=seen(run)))
     page = Page(html)
-    assert html == report.page(run.results, run.videos, journal=journal, seen=seen(run))
+    assert html == report.detection(run.results, Shown(run.videos, journal, seen=seen(run)))
     assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
     assert not re.search(r"https?:|@import|<script|<link|url\((?!#)", html)
     svgs = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
@@ -150,7 +154,7 @@ def test_the_page_fetches_nothing_and_its_plots_are_well_formed(run, journal):
 
 
 def test_the_page_says_in_words_what_it_is_about(run):
-    page = Page(report.page(run.results, run.videos))
+    page = Page(report.detection(run.results, Shown(run.videos)))
     test = run.results["test"]
     assert f"Of 100 attacks of the worst kind (print2), {round(100 * test['apcer_max'])} pass as live." in page.text
     assert "Score = P(live): 1 is a live face, 0 an attack" in page.text
@@ -193,7 +197,7 @@ def seen(run):
 
 
 def test_faces_are_in_the_page_only_where_they_are_given(run):
-    without, with_faces = (report.page(run.results, run.videos, seen=faces) for faces in (None, seen(run)))
+    without, with_faces = (report.detection(run.results, Shown(run.videos, seen=faces)) for faces in (None, seen(run)))
     assert "<img" not in without
     assert "--config.report.faces=true" in without
     assert with_faces.count("<img") == len(seen(run)) > 12
@@ -203,7 +207,7 @@ def test_faces_are_in_the_page_only_where_they_are_given(run):
 def test_names_from_outside_are_shown_and_not_run(run):
     videos = run.videos.assign(video="<script>alert(1)</script>")
     videos["species"] = videos["species"].replace("print1", "$\\print<b>")  # no mathematics, and no tag
-    html = report.page(run.results, videos)
+    html = report.detection(run.results, Shown(videos))
     assert "<script" not in html
     assert "<b>" not in html
     assert "$\\print&lt;b&gt;" in html
@@ -212,7 +216,7 @@ def test_names_from_outside_are_shown_and_not_run(run):
 
 def test_the_teacher_stands_beside_the_student(run):
     teacher = evaluated("teacher", 7)
-    page = Page(report.page(run.results, run.videos, teachers={"spoof": teacher}))
+    page = Page(report.detection(run.results, Shown(run.videos, teachers={"spoof": teacher})))
     assert set(page.values) >= {teacher.results["test"][name] for name in ("acer", "apcer_max", "bpcer", "auc", "eer")}
     assert "teacher spoof" in page.text
     assert f"{models.count(MODEL, 32):,}" in page.text
@@ -306,14 +310,14 @@ def test_a_run_is_read_back_as_it_was_scored(run, tmp_path):
 @pytest.mark.slow
 def test_a_look_is_at_the_middle_frame_of_each_error(tiny):
     """An untrained model; all test pictures of a class as one video: the stored pixels, and a map of their size."""
-    data, mesh = pipeline.open_data(tiny.data), sharding.make_mesh(tiny.mesh)
+    data, mesh = pipeline.open_data(tiny.data, targets.get(tiny.data.target)), sharding.make_mesh(tiny.mesh)
     data = data._replace(table=data.table.assign(video=data.table["label"].astype(str)))
     model = models.create(tiny.model)
     variables = step.init_variables(model, tiny.data.image_size, 0)
     wrong = pd.DataFrame({"dataset": "folder", "video": ["0", "1"]})
     found = evaluate.look(model, variables, data, tiny.data, mesh, wrong)
     assert set(found) == {("folder", "0"), ("folder", "1")}
-    (batch,) = pipeline.test_batches(data, "test", tiny.data, batch_size=48, shard=(0, 1))
+    (batch,) = pipeline.test_batches(data, data.rows("test"), tiny.data, batch_size=48, shard=(0, 1))
     for (_, video), looked in found.items():
         rows = data.table.index[(data.table["role"] == "test") & (data.table["video"] == video)]
         stored = batch["image"][batch["index"] == rows[12]]
@@ -332,9 +336,9 @@ def test_a_checkpoint_is_chosen_on_dev_or_the_last():
             "dev": dev,
             "test": {"apcer": {}},
         }
-        assert f"Checkpoint of step 7, {chosen}." in report.how(results)
+        assert f"Checkpoint of step 7, {chosen}." in summary.selection_note(results)
 
 
 def test_where_test_has_no_right_answer_the_row_is_of_dev():
     results = {"test": {"counts": {"scores": 0}}, "dev": {"accuracy": 0.9, "by_domain": {"a": 0.9}}}
-    assert report.row(results) == {"dev accuracy": "90.00"}
+    assert summary.row(results) == {"dev accuracy": "90.00"}

@@ -1,5 +1,6 @@
 """Recognition and domain classification as targets: what is scored, the figures, the report; a run of each."""
 
+import importlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,19 +15,17 @@ from jax.sharding import PartitionSpec
 from input_pipeline.prepare import faces as detection
 from input_pipeline.prepare import parts
 from input_pipeline.select import pairs
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
-from kdfas_jax import models
+from kdfas_jax import models, targets
 from kdfas_jax.commands import confuse, evaluate, train, verify
 from kdfas_jax.parallel import sharding
-from kdfas_jax.report import page as report
-from kdfas_jax.targets import tasks
-from kdfas_jax.targets.tasks import TASKS
+from kdfas_jax.report import summary
+from kdfas_jax.report.parts import Shown
+from kdfas_jax.targets import attributes, identity
+from kdfas_jax.training import validate
 
 RECOGNISER = {"name": "iresnet", "classes": 8, "width": 8, "blocks": (1, 1, 1, 1), "embedding": 16, "dtype": "float32"}
-
-
-def test_every_target_of_the_pipeline_has_its_task():
-    assert tuple(TASKS) == tuple(pipeline.TARGETS)
 
 
 def people(number, images):
@@ -34,13 +33,13 @@ def people(number, images):
     rows = [(f"p{i}", f"p{i}/{j}.jpg") for i in range(number) for j in range(images)]
     table = pd.DataFrame(rows, columns=["subject", "video"], index=range(100, 100 + len(rows)))
     table = table.assign(dataset="identity", domain="lfw", species="", label=-1, frame=0, found=True, role="dev")
-    return pipeline.Data(table, [], "", {})
+    return Data(table, [], "", {})
 
 
 def test_pairs_are_scored_by_the_cosine_of_their_embeddings():
     data = people(4, 3)
     vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 5)), index=data.table.index)
-    scored = TASKS["identity"].scored(vectors, data)
+    scored = targets.IDENTITY.scored(vectors, data)
     assert list(scored) == ["first", "second", "same", "fold", "score"]
     assert (len(scored), scored["same"].sum()) == (24, 12)
     of = dict(zip(data.table["video"], vectors.to_numpy(), strict=True))
@@ -56,7 +55,7 @@ def test_an_embedding_that_knows_people_is_ranked_first():
     rng = np.random.default_rng(0)
     right = pd.DataFrame(np.eye(5)[person] + rng.normal(0, 0.1, (15, 5)), index=data.table.index)
     noise = pd.DataFrame(rng.normal(size=(15, 5)), index=data.table.index)
-    good, bad = (TASKS["identity"].selection(TASKS["identity"].scored(vectors, data)) for vectors in (right, noise))
+    good, bad = (targets.IDENTITY.selection(targets.IDENTITY.scored(vectors, data)) for vectors in (right, noise))
     assert (good["auc"], good["eer"], good["accuracy"], good["selection"]) == (1, 0, 1, 1)
     assert bad["selection"] == bad["auc"] < 0.8
 
@@ -65,7 +64,7 @@ def test_listed_pairs_are_scored_as_they_are():
     data = people(3, 2)
     vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 4)), index=data.table.index)
     listed = [pairs.Pair("p0/0", "p0/1", True, 0), pairs.Pair("p2/0", "p1/1", False, 1)]
-    scored = tasks.score_pairs(vectors, data.table, listed)
+    scored = identity.score_pairs(vectors, data.table, listed)
     assert scored[["first", "second", "fold"]].to_numpy().tolist() == [
         ["p0/0.jpg", "p0/1.jpg", 0],
         ["p2/0.jpg", "p1/1.jpg", 1],
@@ -77,39 +76,39 @@ def domains(*rows):
     table = table.assign(
         dataset="x", video=[str(i) for i in range(len(rows))], frame=0, subject="", label=1, found=True
     )
-    return pipeline.Data(table, [], "", {})
+    return Data(table, [], "", {})
 
 
 def test_accuracy_is_over_the_domains_that_were_trained_on():
     data = domains(("b", "train"), ("a", "train"), ("a", "test"), ("b", "test"), ("b", "test"), ("c", "test"))
     predicted = pd.DataFrame([[0.0], [0.0], [1.0], [1.0]], index=[2, 3, 4, 5])  # a, a, b, b
-    scored = TASKS["domain"].scored(predicted, data)
+    scored = targets.DOMAIN.scored(predicted, data)
     assert scored[["domain", "predicted"]].to_numpy().tolist() == [["a", "a"], ["b", "a"], ["b", "b"]]
-    results = TASKS["domain"].results({"test": scored}, data)
+    results = targets.DOMAIN.results({"test": scored}, data)
     assert results["test"]["accuracy"] == pytest.approx(2 / 3)
     assert results["test"]["by_domain"] == {"a": 1.0, "b": 0.5}
     assert (results["test"]["counts"], results["test"]["non_response"], results["dev"]) == ({"scores": 3}, 0, {})
-    assert TASKS["domain"].selection(scored) == {"accuracy": 2 / 3, "selection": 2 / 3}
+    assert targets.DOMAIN.selection(scored) == {"accuracy": 2 / 3, "selection": 2 / 3}
 
 
 def test_a_target_domain_that_nobody_trained_on_has_no_accuracy():
     data = domains(("a", "train"), ("b", "train"), ("c", "test"))
-    scored = TASKS["domain"].scored(pd.DataFrame([[1.0]], index=[2]), data)
+    scored = targets.DOMAIN.scored(pd.DataFrame([[1.0]], index=[2]), data)
     assert len(scored) == 0
-    assert "accuracy" not in TASKS["domain"].results({"test": scored}, data)["test"]
+    assert "accuracy" not in targets.DOMAIN.results({"test": scored}, data)["test"]
 
 
 def faces(*said, attributes=("Young", "Male")):
     """Data of dev images of which the column `attributes` says these."""
     table = pd.DataFrame({"attributes": said}, index=range(len(said)))
     table = table.assign(dataset="x", video=[f"{i}.jpg" for i in range(len(said))], frame=0, found=True, role="dev")
-    return pipeline.Data(table, [], "", {}, attributes)
+    return Data(table, [], "", {}, attributes)
 
 
 def test_attributes_are_scored_by_image_and_attribute_where_the_data_know_them():
     data = faces("Male=1;Young=0", "Male=0;Young=1", "Young=1", "")
     logits = pd.DataFrame([[0.0, np.log(3)], [2.0, -1.0], [1.0, 9.0]], index=[0, 1, 2])
-    scored = TASKS["attributes"].scored(logits, data)
+    scored = targets.ATTRIBUTES.scored(logits, data)
     assert list(scored) == ["dataset", "video", "frame", "attribute", "label", "score"]
     assert scored[["video", "attribute", "label"]].to_numpy().tolist() == [
         ["0.jpg", "Young", 0],
@@ -126,31 +125,31 @@ def test_figures_of_attributes_are_means_over_them_of_accuracy_and_area():
     said = [f"Male={i % 2};Young={int(i < 2)};Bald=0" for i in range(4)]
     data = faces(*said, attributes=("Male", "Young", "Bald"))
     logits = pd.DataFrame([[1.0, 2.0, -9.0], [2.0, 1.0, -9.0], [-1.0, -1.0, 9.0], [3.0, -2.0, -9.0]])
-    figures = tasks.attribute_figures(TASKS["attributes"].scored(logits, data))
+    figures = attributes.attribute_figures(targets.ATTRIBUTES.scored(logits, data))
     assert figures["by_attribute"] == {
         "Male": {"accuracy": 0.75, "auc": 1.0},
         "Young": {"accuracy": 1.0, "auc": 1.0},
         "Bald": {"accuracy": 0.75},  # nobody is: no area
     }
     assert (figures["accuracy"], figures["auc"]) == (pytest.approx(2.5 / 3), 1.0)
-    worse = TASKS["attributes"].scored(logits.assign(**{"0": 0})[[0, "0", 2]], data)
-    assert TASKS["attributes"].selection(worse) == {
+    worse = targets.ATTRIBUTES.scored(logits.assign(**{"0": 0})[[0, "0", 2]], data)
+    assert targets.ATTRIBUTES.selection(worse) == {
         "auc": 0.75, "accuracy": pytest.approx(2 / 3), "selection": 0.75,
     }  # fmt: skip
-    results = TASKS["attributes"].results({"test": worse}, data._replace(table=data.table.assign(role="test")))
+    results = targets.ATTRIBUTES.results({"test": worse}, data._replace(table=data.table.assign(role="test")))
     assert (results["test"]["auc"], results["test"]["counts"]) == (0.75, {"scores": 12})
     with pytest.raises(ValueError, match="no attribute that dev shows with and without"):
-        TASKS["attributes"].selection(worse[worse["attribute"] == "Bald"])
+        targets.ATTRIBUTES.selection(worse[worse["attribute"] == "Bald"])
 
 
 def test_what_is_kept_of_an_example():
     logits, out = jnp.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]]), {"embedding": jnp.ones((2, 4))}
-    assert TASKS["domain"].read(logits, out).tolist() == [1, 0]
-    assert TASKS["identity"].read(logits, out).shape == (2, 4)
-    assert TASKS["attributes"].read(logits, out) is logits
-    np.testing.assert_allclose(TASKS["label"].read(jnp.array([[0.0, jnp.log(3.0)]]), out), [0.75], rtol=1e-6)
+    assert targets.DOMAIN.read(logits, out).tolist() == [1, 0]
+    assert targets.IDENTITY.read(logits, out).shape == (2, 4)
+    assert targets.ATTRIBUTES.read(logits, out) is logits
+    np.testing.assert_allclose(targets.LABEL.read(jnp.array([[0.0, jnp.log(3.0)]]), out), [0.75], rtol=1e-6)
     with pytest.raises(ValueError, match=r"needs a model with an embedding, such as iresnet; this has \['logits'\]"):
-        TASKS["identity"].read(logits, {"logits": logits})
+        targets.IDENTITY.read(logits, {"logits": logits})
 
 
 def results(**test):
@@ -170,20 +169,20 @@ def results(**test):
 
 def test_the_report_of_another_target_shows_its_headline():
     found = results(auc=0.91234, eer=0.1, accuracy=0.875, tar_at_far={"0.1": 0.5, "0.01": 0.25})
-    assert report.row(found) == {
+    assert summary.row(found) == {
         "auc": "0.9123", "eer": "10.00", "accuracy": "87.50", "tar@far=0.1": "50.00", "tar@far=0.01": "25.00",
     }  # fmt: skip
-    assert report.how(found) == "Checkpoint of step 7, the last."
-    assert report.how({**found, "dev": {"auc": 1.0}}) == "Checkpoint of step 7, chosen on dev."
-    page = report.page(found)
+    assert summary.selection_note(found) == "Checkpoint of step 7, the last."
+    assert summary.selection_note({**found, "dev": {"auc": 1.0}}) == "Checkpoint of step 7, chosen on dev."
+    page = targets.IDENTITY.page(found, Shown())
     assert "<td>87.50</td>" in page
     assert page.endswith("</body></html>\n")
     over_folds = {**results(accuracy=0.5, deviation={"accuracy": 0.1}), "folds": [{}, {}]}
-    assert report.row(over_folds) == {"accuracy": "50.00 ± 10.00"}
-    assert report.how(over_folds) == "Mean ± deviation over 2 folds."
+    assert summary.row(over_folds) == {"accuracy": "50.00 ± 10.00"}
+    assert summary.selection_note(over_folds) == "Mean ± deviation over 2 folds."
     nothing = results()
-    assert report.page(nothing)
-    assert report.markdown({"run": report.row(nothing)})
+    assert targets.DOMAIN.page(nothing, Shown())
+    assert summary.markdown({"run": summary.row(nothing)})
 
 
 def test_class_centres_are_made_for_classes_and_split_by_class():
@@ -262,7 +261,7 @@ def test_a_recogniser_is_trained_chosen_and_evaluated_by_pairs(run):
     rows = (folder / "metrics.csv").read_text()
     assert "dev_auc" in rows
     assert "arcface" in rows
-    assert "chosen on dev" in report.how(results)
+    assert "chosen on dev" in summary.selection_note(results)
 
 
 @pytest.mark.slow
@@ -301,7 +300,7 @@ def test_listed_pairs_that_cannot_be_scored_are_counted():
     vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 4)), index=data.table.index)
     names = (("p0/0", "p0/1"), ("p1/0", "p1/9"), ("p2/0", "p1/1"), ("p7/0", "p1/1"))
     listed = [pairs.Pair(one, other, one[:2] == other[:2], 0) for one, other in names]
-    scored = tasks.score_pairs(vectors, data.table, listed)
+    scored = identity.score_pairs(vectors, data.table, listed)
     assert verify._counts(scored, listed) == {"scores": 2, "left_out": 2}
     assert verify._counts(scored, None) == {"scores": 2, "left_out": 0}
 
@@ -312,3 +311,62 @@ def test_grey_pixels_are_less_their_mean():
     rows = verify._grey([batch])
     assert list(rows.index) == [7, 5]
     np.testing.assert_allclose(rows.loc[5], (images[1].mean(-1) - images[1].mean()).ravel())
+
+
+SPECIES = """
+import numpy as np
+
+from kdfas_jax.targets import domain
+from kdfas_jax.targets.target import Target, plain_results
+
+NAMES = ["live", "print"]
+
+
+def labels(data):
+    own = data.table["species"].to_numpy()
+    return lambda rows: np.float32(own[rows, None] == NAMES)
+
+
+def scored(kept, data):
+    rows = data.table.loc[kept.index, ["dataset", "video"]].assign(domain=data.table["species"])
+    return rows.assign(predicted=np.array(NAMES)[kept[0].astype(int)])
+
+
+TARGET = Target(
+    name="species",
+    classes=lambda data: NAMES,
+    labels=labels,
+    read=domain.DOMAIN.read,
+    scored=scored,
+    selection=domain.accuracy_selection,
+    results=plain_results(domain.accuracy),
+)
+"""
+
+
+def test_a_new_target_is_one_file_and_one_line(tiny, tmp_path, monkeypatch):
+    """Its run is accepted, trains on its labels and is judged by its own figures."""
+    (tmp_path / "species.py").write_text(SPECIES)
+    monkeypatch.syspath_prepend(tmp_path)
+    tiny = tiny.teachers.spoof.config
+    tiny.data.target = "species"
+    with pytest.raises(ValueError, match=r"target='species': expected one of label, identity"):
+        validate.check(tiny)
+    with pytest.raises(ValueError, match=r"target='species' is unknown; known: label, identity, .*, attributes"):
+        targets.get("species")
+    monkeypatch.setitem(targets.TARGETS, "species", importlib.import_module("species").TARGET)
+    validate.check(tiny)
+    target = targets.get("species")
+    data = pipeline.open_data(tiny.data, target)
+    tiny.data.augment.update({"mixup": 0.0, "cutmix": 0.0})
+    batch = next(pipeline.train_batches(data, tiny.data, target, batch_size=16, seed=0, start=0, steps=1))
+    assert set(batch) == {"image", "label", "index"}
+    np.testing.assert_array_equal(batch["label"][:, 1], data.table["species"][batch["index"]] == "print")
+    rows = data.rows("test")
+    scores = target.scored(pd.DataFrame(np.zeros(len(rows)), index=rows), data)  # "live", for every image
+    assert target.scored_roles(data) == ("dev", "test")
+    found = target.results({"dev": scores, "test": scores}, data)
+    assert found["test"]["by_domain"] == {"live": 1.0, "print": 0.0}
+    config = {"name": "run", "data": {"target": "species"}}
+    page = target.page({**found, "config": config, "protocol": "official"}, Shown())
+    assert "<td>50.00</td>" in page

@@ -1,5 +1,6 @@
 """A student's teachers: how large they are, which runs may be used, and what is recorded of them."""
 
+import dataclasses
 import json
 
 import jax
@@ -9,12 +10,12 @@ import pytest
 
 from configs import dtda_ocim
 from input_pipeline.stream import pipeline
-from kdfas_jax import models
+from kdfas_jax import models, targets
 from kdfas_jax.commands import evaluate, provenance, train
 from kdfas_jax.commands.export import export
 from kdfas_jax.commands.predict import predict
 from kdfas_jax.parallel import sharding
-from kdfas_jax.report import page as report
+from kdfas_jax.report import summary
 from kdfas_jax.runs import files, identity, workdir
 from kdfas_jax.training import checkpoint, step, teachers
 from tests import tiny as tiny_configs
@@ -63,12 +64,14 @@ def interrupted(tiny_config, tmp_path_factory):
     variables = jax.jit(lambda: step.init_variables(models.create(config.model), 16, 0))()
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: np.float32(leaf + rng.normal(0, 0.1, leaf.shape)), variables)
-    workdir.claim(config, folder, pipeline.open_data(config.data).fingerprint)
+    workdir.claim(config, folder, pipeline.open_data(config.data, targets.get(config.data.target)).fingerprint)
     provenance.record(folder, [], TAUGHT)
     with checkpoint.Checkpoints(folder) as checkpoints:
         checkpoints.save(step.TrainState(jax.numpy.int32(41), **variables, term_params={}, opt_state={}), 1.0, {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "page", lambda *_, **__: "")  # whose plots take seconds
+        patch.setitem(
+            targets.TARGETS, "label", dataclasses.replace(targets.LABEL, page=lambda *_: "")
+        )  # whose plots take seconds
         return config, folder, evaluate.evaluate(config, folder)
 
 
@@ -76,7 +79,7 @@ def test_an_interrupted_run_stays_unfinished_when_it_is_evaluated(interrupted):
     """results.json says where it stopped, and whoever looks for finished runs resumes it."""
     config, folder, results = interrupted
     assert (results["finished"], results["steps"]) == (False, {"trained": 41, "total": 180})
-    assert report.how(results).endswith("Training has stopped at step 41 of 180: this run is not finished.")
+    assert summary.selection_note(results).endswith("Training has stopped at step 41 of 180: this run is not finished.")
     assert not teachers.finished(folder)
     assert workdir.results(config, folder) is None
 
@@ -104,9 +107,9 @@ def test_every_verb_scores_a_bf16_run_with_the_same_parameters(interrupted):
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded.variables)} == {np.dtype("float32")}
     jax.tree.map(np.testing.assert_array_equal, loaded.variables, export._variables(folder, config))
 
-    data = pipeline.open_data(config.data)
+    data = pipeline.open_data(config.data, targets.get(config.data.target))
     size = config.eval.batch_size
-    batch = next(pipeline.test_batches(data, "test", config.data, batch_size=size, shard=(0, 1)))
+    batch = next(pipeline.test_batches(data, data.rows("test"), config.data, batch_size=size, shard=(0, 1)))
     found = np.concatenate(list(predict._scorer(folder, config, size)(batch["image"])))
     evaluated = pd.read_csv(f"{folder}/eval/scores.csv").query("split == 'test'").set_index("video")["score"]
     np.testing.assert_allclose(found, evaluated[data.table["video"][batch["index"]]], rtol=1e-7)

@@ -1,12 +1,13 @@
-"""The role of each example (train, dev, test or none) and its domain, as a config's protocol and target ask."""
+"""The role of each example (train, dev, test or none) and its domain, under a protocol and for a target."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
 from input_pipeline import schema
 from input_pipeline.select import protocols
-
-BOTH = "label+identity"  # the target of one model for two tasks
+from input_pipeline.select.target import Target
 
 
 def domains(table: pd.DataFrame, column: str) -> pd.Series:
@@ -17,26 +18,27 @@ def domains(table: pd.DataFrame, column: str) -> pd.Series:
     return table["domain"] if column == "domain" else table["dataset"] + "/" + table[column]
 
 
-def assigned(table: pd.DataFrame, config) -> pd.Series:
-    """The role of each row under the protocol of `config` (config.data), as its target and `train_species` need."""
-    roles = _roles_of_all_species(table, config)
-    if config.train_species:
-        roles = roles.mask((roles == "train") & ~table["species"].isin(config.train_species), "")
-    return roles
+def assigned(table: pd.DataFrame, config, target: Target) -> pd.Series:
+    """Returns the role of each row for `target` under the protocol of `config` (config.data).
 
-
-def _roles_of_all_species(table: pd.DataFrame, config) -> pd.Series:
-    """The roles before `train_species` takes training examples away."""
+    `config.train_species` takes the training examples of other species away.
+    """
 
     def by_protocol(rows: pd.DataFrame) -> pd.Series:
         extra, subjects = tuple(config.extra_sources), dict(config.subjects)
         return protocols.assign(rows, config.protocol, subjects, extra=extra, dev_share=config.dev_share)
 
-    collected = table["label"] < 0  # for recognition
-    if config.target in ("identity", BOTH) and not collected.all():
-        roles = by_protocol(table[~collected]).reindex(table.index).where(~collected, for_recognition(table)["split"])
-        return roles if config.target == BOTH else roles.mask(table["label"] == 0, "")
-    return by_protocol(for_recognition(table) if config.target in ("identity", "attributes") else table)
+    roles = target.roles(table, by_protocol)
+    if config.train_species:
+        roles = roles.mask((roles == "train") & ~table["species"].isin(config.train_species), "")
+    return roles
+
+
+def with_recognition(table: pd.DataFrame, by_protocol: Callable[[pd.DataFrame], pd.Series]) -> pd.Series:
+    """Returns roles by the protocol, but by `for_recognition` for rows whose liveness is unknown."""
+    collected = table["label"] < 0
+    roles = by_protocol(table[~collected]).reindex(table.index)
+    return roles.where(~collected, for_recognition(table)["split"])
 
 
 def for_recognition(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Batches made by plain Python functions, a piece of a batch a call, in the threads of tf.data."""
 
+import atexit
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -11,16 +12,17 @@ AHEAD = 2  # batches prepared while the device works
 
 
 def batches(
-    piece: Callable[[int, int, int], tuple[np.ndarray, np.ndarray, np.ndarray]],
+    piece: Callable[[int, int, int], dict[str, np.ndarray]],
+    empty: Mapping[str, np.ndarray],
     steps: tuple[int, int],
     batch_size: int,
     shard: tuple[int, int],
-    second: str,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """This host's rows of the batches of steps[0] .. steps[1]; `shard` = (host, hosts).
+    """Yields this host's rows of the batches of steps[0] .. steps[1]; `shard` = (host, hosts).
 
-    `piece(step, first, last)` makes the rows first .. last of a batch of all hosts: image uint8 [n, h, w, 3], what
-    `second` names ('label' [n, k] or 'mask' [n], float32), index int64 [n]. What it raises is raised here.
+    `piece(step, first, last)` makes the rows first .. last of a batch of all hosts, {name: array [n, ...]}, in a thread
+    of tf.data, up to `AHEAD` batches before they are read. `empty` is a piece without rows: its names, types and
+    shapes are those of all pieces. What `piece` raises is raised here.
     """
     host, hosts = shard
     rows = batch_size // hosts
@@ -31,26 +33,41 @@ def batches(
         step, part = divmod(int(number), pieces)
         first = host * rows + part * PIECE
         try:
-            return piece(step, first, min(first + PIECE, (host + 1) * rows))
+            made = piece(step, first, min(first + PIECE, (host + 1) * rows))
+            return tuple(made[name] for name in empty)
         except Exception as error:
             failures.append(error)  # TensorFlow passes on its text at most
             raise
 
     def named(number: tf.Tensor) -> dict[str, tf.Tensor]:
-        image, other, index = tf.numpy_function(make, [number], (tf.uint8, tf.float32, tf.int64), stateful=False)
-        image.set_shape((None, None, None, 3))
-        other.set_shape((None, None) if second == "label" else (None,))
-        index.set_shape((None,))
-        return {"image": image, second: other, "index": index}
+        found = tf.numpy_function(make, [number], [array.dtype for array in empty.values()], stateful=False)
+        for tensor, array in zip(found, empty.values(), strict=True):
+            tensor.set_shape((None, *array.shape[1:]))
+        return dict(zip(empty, found, strict=True))
 
     options = tf.data.Options()
     options.deterministic = True
     options.threading.private_threadpool_size = os.cpu_count()
     numbers = tf.data.Dataset.range(steps[0] * pieces, steps[1] * pieces)
     stream = numbers.map(named, num_parallel_calls=tf.data.AUTOTUNE).rebatch(rows).prefetch(AHEAD)
+    iterators = [stream.with_options(options).as_numpy_iterator()]
+
+    def stop() -> None:
+        iterators.clear()  # TensorFlow waits for the pieces that workers are at
+
+    atexit.register(stop)  # workers that need the interpreter after its end abort the process
     try:
-        yield from stream.with_options(options).as_numpy_iterator()
-    except tf.errors.OpError:
-        if failures:
-            raise failures[0] from None
-        raise
+        while True:
+            try:
+                batch = next(iterators[0])
+            except StopIteration:
+                return
+            except tf.errors.OpError:
+                if failures:
+                    raise failures[0] from None
+                raise
+            yield batch
+    finally:
+        if iterators:  # else the process ends, and `stop` was called
+            stop()
+            atexit.unregister(stop)

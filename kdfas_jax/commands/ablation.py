@@ -15,9 +15,10 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
+from kdfas_jax import targets
 from kdfas_jax.commands import evaluate, train
-from kdfas_jax.report import page as report
 from kdfas_jax.report import runs as report_runs
+from kdfas_jax.report import summary
 from kdfas_jax.runs import files, workdir
 from kdfas_jax.training import validate
 from kdfas_jax.training.journal import NonFiniteLossError
@@ -39,7 +40,7 @@ def ablate(config, folder: str, *, missing: bool = True) -> str:
     validate.check(config)
     for name in config.names:
         validate.check(variant(config.base, config.variants[name], config.seeds[0]), f"config.variants.{name}")
-    judged = [name for name, teacher in config.base.teachers.items() if teacher.config.data.target == "label"]
+    judged = [name for name, teacher in config.base.teachers.items() if targets.get(teacher.config.data.target).detects]
     rows = [*(f"teacher {name}" for name in judged), *config.names]
     figures: dict[str, dict[int, dict | None]] = {row: {} for row in rows}
     table, left_out = "", []
@@ -88,13 +89,13 @@ def _diverged(home: str) -> bool:
 def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:
     shown = _figures(figures)
     rows = {name: _summary(list(by_seed.values()), shown) for name, by_seed in figures.items() if by_seed}
-    table = report.markdown(rows, corner="test, % (AUC as a fraction)")
+    table = summary.markdown(rows, corner="test, % (AUC as a fraction)")
     if jax.process_index() == 0:
         runs = [
             {
                 "variant": name,
                 "seed": seed,
-                **{figure: report.headline(test or {}).get(figure, np.nan) for figure in shown},
+                **{figure: summary.headline(test or {}).get(figure, np.nan) for figure in shown},
             }
             for name, by_seed in figures.items()
             for seed, test in by_seed.items()
@@ -113,16 +114,16 @@ def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:
 def _figures(figures: dict[str, dict[int, dict | None]]) -> tuple[str, ...]:
     """Those that the table has: of detection, and of the second task where some run has one."""
     tests = [test for by_seed in figures.values() for test in by_seed.values() if test]
-    return FIGURES + tuple(name for name in report.BOTH if any(name in report.headline(test) for test in tests))
+    return FIGURES + tuple(name for name in summary.TWO_TASKS if any(name in summary.headline(test) for test in tests))
 
 
 def _summary(tests: list[dict | None], shown: tuple[str, ...]) -> dict[str, str]:
     """A row's cells: how many runs there are, how many diverged, and mean and deviation of each figure `shown`."""
-    finished = [report.headline(test) for test in tests if test]
+    finished = [summary.headline(test) for test in tests if test]
     cells = {"seeds": str(len(tests)), "diverged": str(len(tests) - len(finished))}
     for figure in shown:
         values = np.array([test[figure] for test in finished if figure in test])
-        values, digits = (values, 4) if report.is_area(figure) else (100 * values, 2)
+        values, digits = (values, 4) if summary.is_area(figure) else (100 * values, 2)
         spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
         cells[figure] = f"{values.mean():.{digits}f}{spread}" if len(values) else "-"
     return cells

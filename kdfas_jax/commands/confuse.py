@@ -14,11 +14,12 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
+from input_pipeline.select.examples import Data, domain_classes
 from input_pipeline.stream import pipeline
 from kdfas_jax.commands import evaluate
 from kdfas_jax.objective import perturb
 from kdfas_jax.parallel import sharding
-from kdfas_jax.report import page as report
+from kdfas_jax.report import summary
 from kdfas_jax.runs import workdir
 from kdfas_jax.training import step, teachers
 
@@ -70,14 +71,14 @@ def confuse(folder: str, *, steps: Sequence[int] = (1, 3, 5), eps: Sequence[floa
     return pd.DataFrame(rows, columns=["target", "steps", "eps", "accuracy", "changed", "images"])
 
 
-def _batches(data: pipeline.Data, config) -> Iterator[dict[str, np.ndarray]]:
+def _batches(data: Data, config) -> Iterator[dict[str, np.ndarray]]:
     """Test batches with the `domain` of each image, -1 where the classifier knows no such domain."""
-    own = pipeline.classes(data, "domain")[1].astype(np.int32)
-    known = {role: (own[data.has_face(role)] >= 0).any() for role in ("test", "dev")}
+    own = domain_classes(data)[1]
+    known = {role: (own[data.rows(role)] >= 0).any() for role in ("test", "dev")}
     if not any(known.values()):
         raise ValueError(f"config.data.protocol={config.data.protocol!r} has no dev or test image of a source domain")
-    role = "test" if known["test"] else "dev"
-    for batch in pipeline.test_batches(data, role, config.data, batch_size=config.eval.batch_size, shard=(0, 1)):
+    rows = data.rows("test" if known["test"] else "dev")
+    for batch in pipeline.test_batches(data, rows, config.data, batch_size=config.eval.batch_size, shard=(0, 1)):
         yield {**batch, "domain": np.where(batch["mask"] > 0, own[batch["index"]], -1)}
 
 
@@ -97,6 +98,6 @@ def table(found: pd.DataFrame) -> str:
         }
         for (target, steps), of in attacked.groupby(["target", "steps"], sort=False)
     }
-    return f"clean images: {100 * clean.accuracy:.1f} % of {clean.images}\n\n" + report.markdown(
+    return f"clean images: {100 * clean.accuracy:.1f} % of {clean.images}\n\n" + summary.markdown(
         rows, corner="accuracy, %"
     )

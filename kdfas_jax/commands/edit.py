@@ -14,8 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from input_pipeline.prepare.records import Reader
-from input_pipeline.stream import ops, pipeline
-from kdfas_jax import models
+from input_pipeline.select.examples import Data, attributes
+from input_pipeline.stream import ops
+from kdfas_jax import models, targets
 from kdfas_jax.commands import evaluate
 from kdfas_jax.parallel import sharding
 from kdfas_jax.runs import workdir
@@ -46,9 +47,8 @@ def edit(folder: str, faces: int = 8) -> Edits:
     if config.model.name != "stargan":
         raise ValueError(f"{folder} has config.model.name={config.model.name!r}; expected a run of 'stargan'")
     data = evaluate.open_data(config, folder)
-    names, labels = pipeline.labels(data, config.data.target)
-    rows = _spread(data, faces)
-    has = labels(rows)
+    target, rows = targets.get(config.data.target), _spread(data, faces)
+    names, has = target.classes(data), target.labels(data)(rows)
     encoded = Reader(data.files, data.table).images(rows)
     images = np.stack([ops.decode(image, config.data.image_size) for image in encoded]).astype(np.float32) / 255
     model = models.create(config.model)
@@ -73,9 +73,9 @@ def turned(has: np.ndarray, names: list[str], number: int) -> np.ndarray:
     return asked
 
 
-def _spread(data: pipeline.Data, faces: int) -> np.ndarray:
+def _spread(data: Data, faces: int) -> np.ndarray:
     """`faces` rows of the test examples whose attributes are known, evenly spaced; ValueError where there are fewer."""
-    known = ~np.isnan(pipeline.attributes(data)).any(axis=1)
+    known = ~np.isnan(attributes(data)).any(axis=1)
     rows = np.flatnonzero(data.has_face("test") & known)
     if not 1 <= faces <= len(rows):
         raise ValueError(f"--faces={faces}: expected 1 to {len(rows)}, as many test faces as there are")

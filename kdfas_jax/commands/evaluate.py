@@ -12,16 +12,16 @@ import pandas as pd
 
 from input_pipeline import tables
 from input_pipeline.select import protocols
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
+from kdfas_jax import targets
 from kdfas_jax.commands import folds, provenance
 from kdfas_jax.parallel import sharding
-from kdfas_jax.report import explain
-from kdfas_jax.report import page as report
+from kdfas_jax.report import explain, summary
 from kdfas_jax.report import runs as report_runs
-from kdfas_jax.report.parts import Looked, worst
+from kdfas_jax.report.parts import Looked, Shown, worst
 from kdfas_jax.report.spreadsheet import neutralised
 from kdfas_jax.runs import files, identity, lock, workdir
-from kdfas_jax.targets.tasks import TASKS
 from kdfas_jax.training import journal, optim, step, teachers
 
 
@@ -36,16 +36,16 @@ def score_examples(score, variables, batches: Iterable[dict[str, np.ndarray]], m
     return pd.DataFrame(np.array([found[row] for row in rows], float).reshape(len(rows), -1), index=rows)
 
 
-def score_role(score, variables, data: pipeline.Data, role: str, config, mesh) -> pd.DataFrame:
-    """The examples of one role ('train', 'dev', 'test') of `data`, scored as the run's task says."""
+def score_role(score, variables, data: Data, role: str, config, mesh) -> pd.DataFrame:
+    """Returns the examples of a role ('train', 'dev', 'test') of `data`, scored as the run's target says."""
     hosts = (jax.process_index(), jax.process_count())
-    batches = pipeline.test_batches(data, role, config.data, batch_size=config.eval.batch_size, shard=hosts)
-    return TASKS[config.data.target].scored(score_examples(score, variables, batches, mesh), data)
+    batches = pipeline.test_batches(data, data.rows(role), config.data, batch_size=config.eval.batch_size, shard=hosts)
+    return targets.get(config.data.target).scored(score_examples(score, variables, batches, mesh), data)
 
 
-def open_data(config, folder: str) -> pipeline.Data:
+def open_data(config, folder: str) -> Data:
     """The data of the run in `folder`; errors as of `pipeline.open_data` and `check_data`."""
-    data = pipeline.open_data(config.data)
+    data = pipeline.open_data(config.data, targets.get(config.data.target))
     check_data(folder, data.fingerprint)
     return data
 
@@ -63,13 +63,13 @@ def check_data(folder: str, fingerprint: str) -> None:
 
 def evaluate(config, folder: str) -> dict:
     """Evaluates the run in `folder` and writes eval/ and report/ there; -> what results.json holds."""
-    task = TASKS[config.data.target]
+    target = targets.get(config.data.target)
     data = open_data(config, folder)
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(mesh, {"config.eval.batch_size": config.eval.batch_size})
     loaded = teachers.load(folder, mesh)
-    score = step.make_score(loaded.module, mesh, task.read)
-    scored = {role: score_role(score, loaded.variables, data, role, config, mesh) for role in task.roles(data)}
+    score = step.make_score(loaded.module, mesh, target.read)
+    scored = {role: score_role(score, loaded.variables, data, role, config, mesh) for role in target.scored_roles(data)}
     total = optim.total_steps(config.train, data.count("train"))
     taught, counted = provenance.taught_by(folder), teachers.parameters(config)
     for name, facts in taught.items():
@@ -82,32 +82,32 @@ def evaluate(config, folder: str) -> dict:
         "finished": loaded.trained == total,
         "steps": {"trained": loaded.trained, "total": total},
         "protocol": config.data.protocol,
-        **task.results(scored, data),
+        **target.results(scored, data),
         "sources": data.sources,
         "params": counted,
         "teachers": taught,
         "folds": [],
     }
     seen = {}
-    if config.report.faces and report.detects(results):
-        wrong = pd.concat(worst(report.presentations(scored["test"]), results["threshold"]["value"]).values())
+    if config.report.faces and target.detects:
+        wrong = pd.concat(worst(summary.presentations(scored["test"]), results["threshold"]["value"]).values())
         seen = look(loaded.module, loaded.variables, data, config.data, mesh, wrong)
     if jax.process_index() == 0:
         _write(folder, results, scored, seen)
     return results
 
 
-def look(model, variables, data: pipeline.Data, config, mesh, wrong: pd.DataFrame) -> dict[tuple[str, str], Looked]:
+def look(model, variables, data: Data, config, mesh, wrong: pd.DataFrame) -> dict[tuple[str, str], Looked]:
     """The middle frame of each of the videos `wrong`, and where `model` looked on it -> {(dataset, video): Looked}.
 
     Grad-CAM asks for what speaks for the decision, which was wrong.
     """
     if wrong.empty:
         return {}
-    videos = data.table[data.has_face("test")].groupby(["dataset", "video"]).groups
+    videos = data.table.iloc[data.rows("test")].groupby(["dataset", "video"]).groups
     keys = {videos[key][len(videos[key]) // 2]: key for key in zip(wrong["dataset"], wrong["video"], strict=True)}
-    chosen = data._replace(table=data.table.assign(role=np.where(data.table.index.isin(keys), "test", "")))
-    batch = next(pipeline.test_batches(chosen, "test", config, batch_size=len(keys), shard=(0, 1)))
+    rows = np.array(sorted(keys))
+    batch = next(pipeline.test_batches(data, rows, config, batch_size=len(rows), shard=(0, 1)))
     labels = data.table["label"].to_numpy()[batch["index"]]
 
     def attention(variables, image, towards):
@@ -149,13 +149,13 @@ def scores_csv(scored: dict[str, pd.DataFrame]) -> str:
 
 def _write(folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: dict) -> None:
     files.write_atomically(os.path.join(folder, "eval", "scores.csv"), scores_csv(scored))
-    page = report.page(
-        results,
-        report.presentations(scored["test"]),
+    shown = Shown(
+        videos=summary.presentations(scored["test"]),
         journal=journal.read(folder),
         teachers=report_runs.teachers_of(results),
         seen=seen,
     )
+    page = targets.get(results["config"]["data"]["target"]).page(results, shown)
     files.write_atomically(os.path.join(folder, "report", "index.html"), page)
     # Last: where it says so, the run is finished.
     files.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(results, indent=2))

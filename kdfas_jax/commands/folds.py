@@ -10,8 +10,9 @@ import jax
 import ml_collections
 import numpy as np
 
-from kdfas_jax.report import page as report
+from kdfas_jax import targets
 from kdfas_jax.report import runs as report_runs
+from kdfas_jax.report.parts import Shown
 from kdfas_jax.runs import files, identity
 
 FIGURES = ("dev", "test", "literature")
@@ -112,7 +113,8 @@ def write(config, folder: str, results: Sequence[Mapping]) -> dict:
     """Combines the folds' results and writes FOLDER/report/index.html and FOLDER/eval/results.json -> its content."""
     combined = combine(config, results)
     if jax.process_index() == 0:
-        page = report.page(combined, teachers=report_runs.teachers_of(combined))
+        shown = Shown(teachers=report_runs.teachers_of(combined))
+        page = targets.get(config.data.target).page(combined, shown)
         files.write_atomically(os.path.join(folder, "report", "index.html"), page)
         # Last: where it says so, all folds are finished.
         files.write_atomically(os.path.join(folder, "eval", "results.json"), json.dumps(combined, indent=2))

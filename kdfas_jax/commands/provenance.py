@@ -16,7 +16,9 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
+from kdfas_jax import targets
 from kdfas_jax.runs import files, identity, workdir
 from kdfas_jax.training import teachers
 
@@ -29,7 +31,7 @@ PUBLISHED = "unknown: published weights"
 UNKNOWN = "nobody knows what it was trained on: it has no provenance.json and the data of its config cannot be opened"
 
 
-def examples(data: pipeline.Data) -> Examples:
+def examples(data: Data) -> Examples:
     """Hashes of the videos ('dataset/video') and people ('dataset/subject') that a run on `data` trains and selects on.
 
     They have 64 bits each: CelebA-Spoof has 600,000 videos. Rows without a face, and people without a name, are no part
@@ -76,10 +78,15 @@ def seen_by(home: str) -> Examples | None:
         }
     run = workdir.read(home)
     try:
-        data = pipeline.open_data(ml_collections.ConfigDict(run["config"]).data)
+        data = _opened(ml_collections.ConfigDict(run["config"]).data)
     except (OSError, ValueError):
         return None
     return examples(data) if data.fingerprint == run["data_fingerprint"] else None
+
+
+def _opened(config) -> Data:
+    """Returns the examples of `config` (config.data)."""
+    return pipeline.open_data(config, targets.get(config.target))
 
 
 def check(config, homes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -92,12 +99,12 @@ def check(config, homes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """
     if not homes:
         return {}
-    table = pipeline.open_data(config.data).table
+    table = _opened(config.data).table
     return {name: _facts(config, name, home, table) for name, home in homes.items()}
 
 
 def meetings(seen: Examples, table: pd.DataFrame) -> list[str]:
-    """Says where a teacher that has `seen` some examples meets what a student's `table` (`pipeline.Data`) keeps apart.
+    """Says where a teacher that has `seen` some examples meets what a student's `table` (`examples.Data`) keeps apart.
 
     A video that the teacher was trained on may be nothing but training data of the student: neither dev nor test nor
     withheld by the protocol. A video that chose the teacher's checkpoint may not be tested. A person whom the teacher

@@ -19,6 +19,7 @@ import numpy as np
 
 from input_pipeline.prepare import records
 from input_pipeline.stream import pipeline
+from kdfas_jax import targets
 from kdfas_jax.commands import train
 from kdfas_jax.commands.predict import predict
 from kdfas_jax.runs import identity
@@ -72,11 +73,12 @@ def _fit_to_data(config) -> None:
     """Sets the length of the run to `STEPS`, and the number of people to recognise to that of the reduced data."""
     for teacher in config.teachers.values():
         _fit_to_data(teacher.config)
-    data = pipeline.open_data(config.data)
+    target = targets.get(config.data.target)
+    data = pipeline.open_data(config.data, target)
     config.train.epochs = STEPS / (data.count("train") // BATCH)
     config.train.eval_epochs = config.train.epochs
-    if "identity" in config.data.target:
-        config.model.classes = len(pipeline.classes(data, "identity")[0])
+    if target.recognises:
+        config.model.classes = len(target.classes(data))
 
 
 def rehearse(name: str, folder: str) -> None:
@@ -89,7 +91,7 @@ def rehearse(name: str, folder: str) -> None:
     _fit_to_data(config)
     run = os.path.join(folder, name.replace("/", "-"))
     train.train(config, run)
-    if config.data.target in predict.TARGETS:
+    if targets.get(config.data.target).detects:
         picture = os.path.join(run, "picture.png")
         cv2.imwrite(picture, _picture(config.data)[..., ::-1])
         predicted = predict.predict(run, [picture], os.path.join(run, "scores.csv"), cropped=True)
@@ -98,8 +100,8 @@ def rehearse(name: str, folder: str) -> None:
 
 def _picture(data) -> np.ndarray:
     """A test picture of `data` (config.data) as RGB uint8 [h, w, 3]."""
-    opened = pipeline.open_data(data)
-    row = int(np.flatnonzero(opened.has_face("test") & (opened.table["label"] >= 0))[0])
+    opened = pipeline.open_data(data, targets.get(data.target))
+    row = int(opened.rows("test", presentations=True)[0])
     (encoded,) = records.Reader(opened.files, opened.table).images([row])
     return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 

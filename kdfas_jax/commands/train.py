@@ -9,12 +9,13 @@ import numpy as np
 from clu import parameter_overview
 
 from input_pipeline.select import protocols
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
+from kdfas_jax import targets
 from kdfas_jax.commands import evaluate, folds, provenance
 from kdfas_jax.models.published import weights
 from kdfas_jax.parallel import preemption, sharding
 from kdfas_jax.runs import files, lock, workdir
-from kdfas_jax.targets.tasks import TASKS
 from kdfas_jax.training import experiment, loop, step, teachers, validate
 from kdfas_jax.training.checkpoint import Checkpoints
 from kdfas_jax.training.experiment import Experiment
@@ -72,7 +73,7 @@ def _train_teacher(name: str, config, home: str) -> None:
 def _train_folds(config, folder: str, homes: Mapping[str, str], names: tuple[str, ...]) -> dict:
     """Trains and evaluates the folds that are not finished, each with its own fold of the teachers."""
     runs = {name: folds.config_of(config, name) for name in names}
-    fingerprint = pipeline.open_data(runs[names[0]].data).fingerprint
+    fingerprint = pipeline.open_data(runs[names[0]].data, targets.get(config.data.target)).fingerprint
     workdir.claim(config, folder, fingerprint)
     results = []
     for name, run in runs.items():
@@ -103,14 +104,15 @@ def fit(config, folder: str, homes: Mapping[str, str], taught: Mapping | None = 
     records. NonFiniteLossError (journal) for a NaN; ValueError for a batch larger than the training set, or a model
     with another number of classes than the target has.
     """
-    data = pipeline.open_data(config.data)
+    target = targets.get(config.data.target)
+    data = pipeline.open_data(config.data, target)
     workdir.claim(config, folder, data.fingerprint)
     provenance.record(folder, [provenance.examples(data)], taught or {})
     mesh = sharding.make_mesh(config.mesh)
     made = experiment.of_config(config, data.count("train"))
     sizes = {"config.train.batch_size": made.batch_size / made.accumulate}
     sharding.check_batch(mesh, sizes | {"config.eval.batch_size": config.eval.batch_size})
-    pipeline.check_classes(data, config.data.target, made.model.classes)
+    target.check_classes(data, made.model.classes)
     with preemption.watch() as stopping, Checkpoints(folder) as checkpoints:
         if checkpoints.latest() == made.steps:
             return
@@ -129,11 +131,12 @@ def fit(config, folder: str, homes: Mapping[str, str], taught: Mapping | None = 
             loop.run(made, mesh, state, variables, _batches(config, data, made, start), around)
 
 
-def _batches(config, data: pipeline.Data, made: Experiment, start: int) -> Iterator[dict[str, np.ndarray]]:
+def _batches(config, data: Data, made: Experiment, start: int) -> Iterator[dict[str, np.ndarray]]:
     """This host's training batches from step `start` on."""
     return pipeline.train_batches(
         data,
         config.data,
+        targets.get(config.data.target),
         batch_size=made.batch_size,
         seed=config.seed,
         start=start,
@@ -142,29 +145,29 @@ def _batches(config, data: pipeline.Data, made: Experiment, start: int) -> Itera
     )
 
 
-def _judge(config, data: pipeline.Data, made: Experiment, mesh) -> Callable[[step.TrainState], dict[str, float]]:
+def _judge(config, data: Data, made: Experiment, mesh) -> Callable[[step.TrainState], dict[str, float]]:
     """Returns judge(state) -> the figures of dev by which checkpoints are ranked; {} where there is no dev set."""
-    task = TASKS[config.data.target]
-    score = step.make_score(made.model, mesh, task.read)
+    target = targets.get(config.data.target)
+    score = step.make_score(made.model, mesh, target.read)
 
     def judge(state: step.TrainState) -> dict[str, float]:
         if not data.count("dev"):
             return {}
-        return task.selection(evaluate.score_role(score, state.deployed, data, "dev", config, mesh))
+        return target.selection(evaluate.score_role(score, state.deployed, data, "dev", config, mesh))
 
     return judge
 
 
-def _check_domains(config, data: pipeline.Data, made: Experiment) -> None:
+def _check_domains(config, data: Data, made: Experiment) -> None:
     """ValueError where E_d or a domain adversary tells apart another number of domains than are trained on."""
     if made.attack:
         key = f"config.teachers.{made.attack.classifier}.config.model.classes"
-        pipeline.check_classes(data, "domain", made.teachers[made.attack.classifier].module.classes, key)
+        targets.DOMAIN.check_classes(data, made.teachers[made.attack.classifier].module.classes, key)
     for name, term in config.terms.items():
         if term.weight and "domains" in term:
             if config.data.target != "label":
                 raise ValueError(f"config.terms.{name} reads domains: expected config.data.target='label'")
-            pipeline.check_classes(data, "domain", term.domains, f"config.terms.{name}.domains")
+            targets.DOMAIN.check_classes(data, term.domains, f"config.terms.{name}.domains")
 
 
 def _restore(config, checkpoints: Checkpoints, made: Experiment, mesh) -> step.TrainState:

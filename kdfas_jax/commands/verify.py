@@ -16,12 +16,14 @@ import pandas as pd
 
 from input_pipeline import datasets
 from input_pipeline.select import pairs
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
+from kdfas_jax import targets
 from kdfas_jax.commands.evaluate import score_examples
 from kdfas_jax.parallel import sharding
-from kdfas_jax.report import page as report
+from kdfas_jax.report import summary
 from kdfas_jax.runs import workdir
-from kdfas_jax.targets import tasks
+from kdfas_jax.targets import identity
 from kdfas_jax.training import step, teachers
 
 
@@ -33,25 +35,25 @@ def verify(
     `listed` is the path of a list of pairs, '' to draw them. ValueError where the run learned no recognition.
     """
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
-    if "identity" not in config.data.target:
-        raise ValueError(
-            f"{folder} has config.data.target={config.data.target!r}; expected a run of 'identity' or 'label+identity'"
-        )
+    if not targets.get(config.data.target).recognises:
+        known = " or ".join(repr(name) for name, target in targets.TARGETS.items() if target.recognises)
+        raise ValueError(f"{folder} has config.data.target={config.data.target!r}; expected a run of {known}")
     data = _everyone(config.data, dataset, raw_dir, options or {})
+    found = np.flatnonzero(data.table["found"])
     wanted = pairs.read(listed) if listed else None
     mesh = sharding.make_mesh(config.mesh)
     recogniser = teachers.load(folder, mesh)
-    score = step.make_score(recogniser.module, mesh, tasks.embedding)
+    score = step.make_score(recogniser.module, mesh, identity.embedding)
 
     def batches():
-        return pipeline.test_batches(data, "test", config.data, batch_size=config.eval.batch_size, shard=(0, 1))
+        return pipeline.test_batches(data, found, config.data, batch_size=config.eval.batch_size, shard=(0, 1))
 
     vectors = {
         "embedding": score_examples(score, recogniser.variables, batches(), mesh),
         "raw pixels": _grey(batches()),
     }
-    scored = {name: tasks.score_pairs(of, data.table, wanted) for name, of in vectors.items()}
-    return {name: tasks.pair_figures(rows) | {"counts": _counts(rows, wanted)} for name, rows in scored.items()}
+    scored = {name: identity.score_pairs(of, data.table, wanted) for name, of in vectors.items()}
+    return {name: identity.pair_figures(rows) | {"counts": _counts(rows, wanted)} for name, rows in scored.items()}
 
 
 def _counts(scored: pd.DataFrame, listed: list[pairs.Pair] | None) -> dict[str, int]:
@@ -59,8 +61,8 @@ def _counts(scored: pd.DataFrame, listed: list[pairs.Pair] | None) -> dict[str, 
     return {"scores": len(scored), "left_out": len(listed) - len(scored) if listed else 0}
 
 
-def _everyone(config, dataset: str, raw_dir: str, options: dict) -> pipeline.Data:
-    """All of another data set as test, cropped as `config` (the run's data) says.
+def _everyone(config, dataset: str, raw_dir: str, options: dict) -> Data:
+    """Returns all of another data set, cropped as `config` (the run's data) says; ValueError where no face is found.
 
     A set of one's own gets the name of its folder where it is given none, so that two of them are not taken for one.
     """
@@ -70,8 +72,7 @@ def _everyone(config, dataset: str, raw_dir: str, options: dict) -> pipeline.Dat
     other.update({"dataset": dataset, "raw_dir": raw_dir})
     other.options = ml_collections.ConfigDict(options)
     data = pipeline.gather(other)
-    data = data._replace(table=data.table.assign(role="test"))
-    if not data.count("test"):
+    if not data.table["found"].any():
         raise ValueError(f"{dataset} of {raw_dir}: a face was found in none of the {len(data.table)} images")
     return data
 
@@ -88,9 +89,9 @@ def _grey(batches) -> pd.DataFrame:
 
 def table(figures: dict[str, dict]) -> str:
     """`verify`'s result for people: a row each for embeddings and raw pixels, and how many pairs there were."""
-    rows = {name: report.row({"test": of}) for name, of in figures.items()}
+    rows = {name: summary.row({"test": of}) for name, of in figures.items()}
     counts = figures["embedding"]["counts"]
     return (
-        report.markdown(rows, corner="% (AUC as a fraction)")
+        summary.markdown(rows, corner="% (AUC as a fraction)")
         + f"\n{counts['scores']} pairs scored, {counts['left_out']} left out: an image is absent or shows no face"
     )

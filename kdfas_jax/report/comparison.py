@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 
-from kdfas_jax.report import page as report
+from kdfas_jax.report import page, summary
 from kdfas_jax.report import plots as report_plots
 from kdfas_jax.report import runs as report_runs
 from kdfas_jax.report.html import Html, bar, document, escaped, figures, section, table
@@ -27,13 +27,13 @@ def compare(folders: Sequence[str], output: str) -> str:
     found = [report_runs.read(folder) for folder in folders]
     runs = dict(zip(_names(folders), found, strict=True))
     for folder, run in zip(folders, found, strict=True):
-        if not report.detects(run.results):
+        if not summary.detects(run.results):
             raise ValueError(f"{folder} has no APCER; expected runs with config.data.target='label'")
     differing = _differing(runs)
     files.write_atomically(os.path.join(output, "index.html"), _page(runs, differing))
-    both = tuple(name for name in report.BOTH if all(name in report.row(run.results) for run in found))
+    both = tuple(name for name in summary.TWO_TASKS if all(name in summary.row(run.results) for run in found))
     rows = {name: _row(run.results, SHOWN + both) for name, run in runs.items()}
-    shown = report.markdown(rows, corner="test, % (AUC as a fraction)")
+    shown = summary.markdown(rows, corner="test, % (AUC as a fraction)")
     return f"warning: {differing}\n{shown}" if differing else shown
 
 
@@ -58,18 +58,18 @@ def _tested(results: dict) -> str:
 
 
 def _row(results: dict, names: Sequence[str]) -> dict[str, str]:
-    shown = report.row(results)
-    return {name: shown[name] for name in names} | dict(zip(report.COSTS, report.cost(results), strict=True))
+    shown = summary.row(results)
+    return {name: shown[name] for name in names} | dict(zip(page.COSTS, page.cost(results), strict=True))
 
 
 def _page(runs: Mapping[str, Evaluated], differing: str) -> str:
     warning = Html(f'<p class="warn">Warning: {escaped(differing)}.</p>') if differing else ""
-    figures_of = report.side_by_side({name: run.results for name, run in runs.items()}, SHOWN)
+    figures_of = page.side_by_side({name: run.results for name, run in runs.items()}, SHOWN)
     species = sorted({name for run in runs.values() for name in run.results["test"]["apcer"]})
     by_species = [(kind, *(bar(run.results["test"]["apcer"].get(kind)) for run in runs.values())) for kind in species]
     drawn = {name: run.videos for name, run in runs.items() if run.videos is not None}
     curves = figures(("ROC on test, all attacks pooled, on normal deviates.", report_plots.roc(drawn))) if drawn else ""
-    how = [(name, escaped(report.how(run.results))) for name, run in runs.items()]
+    how = [(name, escaped(summary.selection_note(run.results))) for name, run in runs.items()]
     return document(
         "Comparison of runs",
         "\n".join(

@@ -1,23 +1,18 @@
-"""What a run's figures look like: the table on screen and the self-contained HTML page.
+"""The self-contained HTML page of a run: of presentation attack detection, or a table of the headline figures.
 
-Of recognition and of domain classification the page shows the headline alone.
+`config.data.target` decides which (`Target.page`).
 """
 
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
 from matplotlib.ticker import EngFormatter
 
 from kdfas_jax import models
 from kdfas_jax.report import parts as report_parts
-from kdfas_jax.report import system as report_system
 from kdfas_jax.report.html import Html, area, bar, beside, document, escaped, named, section, share, table
-from kdfas_jax.report.parts import Evaluated, Looked
+from kdfas_jax.report.parts import Evaluated, Shown
+from kdfas_jax.report.summary import HEADLINE, row, selection_note
 
-HEADLINE = ("auc", "eer", "apcer_max", "bpcer", "acer", "hter", "bpcer10", "tpr_at_fpr1")
-FIGURES = (*HEADLINE, "accuracy")  # those of recognition and of domain classification, too
-BOTH = ("match_accuracy", "match_auc", "match_tar@far=0.01", "frr", "riapar_max")  # of a model of two tasks, beside
-SYSTEM = ("frr", "far", "iapar_max", "riapar_max")  # of a model of two tasks, whole
 WORDS = {
     "acer": ("ACER", "mean of the two error rates below, at the threshold"),
     "apcer_max": ("APCER, worst species", "attacks that are taken for live, of the kind that fares best"),
@@ -45,133 +40,47 @@ LITERATURE = {
 }
 
 
-def row(results: dict) -> dict[str, str]:
-    """The headline figures of results.json's content, in per cent (area: a fraction), over folds mean ± deviation.
+def headline(results: dict, *sections: Html) -> str:
+    """Returns a page with the headline figures of results.json's content (`summary.row`), and then `sections`."""
+    title, cells = _title(results), row(results)
+    shown = f"<h1>{escaped(title)}</h1>{table(tuple(cells), [tuple(cells.values())])}"
+    return document(title, shown + "".join(sections))
 
-    Those of dev, named so, where test has no right answer (the domains that a classifier never saw).
+
+def detection(results: dict, shown: Shown, *sections: Html) -> str:
+    """Returns the page of presentation attack detection, of a run or of a protocol's folds.
+
+    `results` is results.json's content, of this version or an earlier one; `shown` has what else there is to show.
+    `sections` follow the key figures.
     """
-    test, deviation = (headline(part) for part in (results["test"], results["test"].get("deviation", {})))
-    if not test:
-        dev = row({"test": results["dev"]}) if headline(results.get("dev", {})) else {}
-        return {f"dev {name}": cell for name, cell in dev.items()}
-
-    def cell(name: str) -> str:
-        values = [figures[name] for figures in (test, deviation) if name in figures]
-        return " ± ".join(f"{value:.4f}" if is_area(name) else f"{100 * value:.2f}" for value in values)
-
-    return {name: cell(name) for name in test}
-
-
-def headline(figures: dict) -> dict[str, float]:
-    """The figures of a split that tables show; those of verification beside detection as match_auc, ..."""
-    rates = {f"tar@far={far}": share for far, share in figures.get("tar_at_far", {}).items()}
-    match = headline(figures["verification"]) if "verification" in figures else {}
-    system = {name: figures["system"][name] for name in SYSTEM if "system" in figures}
-    match = {f"match_{name}": value for name, value in match.items()}
-    return {name: figures[name] for name in FIGURES if name in figures} | rates | match | system
-
-
-def is_area(name: str) -> bool:
-    """Whether the figure `name` is an area under a curve, shown as a fraction."""
-    return name.endswith("auc")
-
-
-def markdown(rows: dict[str, dict[str, str]], corner: str = "") -> str:
-    """{row name: {column: text}} -> an aligned Markdown table."""
-    columns = list(next(iter(rows.values())))
-    lines = [[corner, *columns], *([name, *cells.values()] for name, cells in rows.items())]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns) + 1)]
-
-    def joined(line: list[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([joined(lines[0]), rule, *map(joined, lines[1:])])
-
-
-def presentations(scores: pd.DataFrame) -> pd.DataFrame:
-    """The videos among the rows of scores.csv; those of a model of two tasks hold pairs and attempts, too."""
-    return scores[scores["kind"] == "presentation"] if "kind" in scores else scores
-
-
-def detects(results: dict) -> bool:
-    """Whether the figures are of presentation attack detection, and not of another target."""
-    return "apcer" in results["test"]
-
-
-def how(results: dict) -> str:
-    """Where threshold and checkpoint of results.json's content come from, and what speaks against its figures."""
-    return " ".join([_chosen(results), *_reservations(results)])
-
-
-def _reservations(results: dict) -> list[str]:
-    """A sentence for each reason why the figures are not those of a whole and independent run."""
-    found = []
-    if not results.get("finished", True):
-        steps = results.get("steps")
-        where = "in one of its folds" if steps is None else f"at step {steps['trained']} of {steps['total']}"
-        found.append(f"Training has stopped {where}: this run is not finished.")
-    return found + [
-        f"Teacher {name} may have seen what this run is judged on, which config.teachers.{name}.allow_overlap allowed: "
-        f"{facts['overlap']}."
-        for name, facts in results.get("teachers", {}).items()
-        if "allowed: " in facts["overlap"]
-    ]
-
-
-def _chosen(results: dict) -> str:
-    """Where threshold and checkpoint come from, in a sentence or two."""
-    threshold, step, folds = results["threshold"], results["step"], results["folds"]
-    chosen = "chosen on dev" if results["dev"] else "the last"
-    if not detects(results):
-        return f"Mean ± deviation over {len(folds)} folds." if folds else f"Checkpoint of step {step}, {chosen}."
-    if folds:
-        return f"Mean and population standard deviation over {len(folds)} folds. Threshold: {threshold['source']}."
-    return (
-        f"Threshold {threshold['value']:.6g} ({threshold['source']}), applied unchanged to test. "
-        f"Checkpoint of step {step}, {chosen}."
-    )
-
-
-def page(
-    results: dict,
-    videos: pd.DataFrame | None = None,
-    *,
-    journal: pd.DataFrame | None = None,
-    teachers: Mapping[str, Evaluated] | None = None,
-    seen: Mapping[tuple[str, str], Looked] | None = None,
-) -> str:
-    """One HTML page of a run, or of a protocol's folds.
-
-    videos: the test rows of scores.csv, with `threshold` and plots; None for folds. journal: the rows of metrics.csv.
-    teachers: those that were evaluated on the same protocol. seen: {(dataset, video): Looked} of the worst errors.
-    """
-    title = f"{results['config']['name']}, protocol {results['protocol']}"
-    if not detects(results):
-        cells, match = row(results), report_system.verification(results["test"])
-        return document(title, f"<h1>{escaped(title)}</h1>{table(tuple(cells), [tuple(cells.values())])}{match}")
-    teachers, test = teachers or {}, results["test"]
-    threshold, name = results["threshold"], results["config"]["name"]
+    test, threshold, name = results["test"], results["threshold"], results["config"]["name"]
+    videos, teachers = shown.videos, shown.teachers or {}
     species_and_points = _by_species(test) + _operating_points(test, threshold.get("operating_points", {}))
-    parts = [_lead(title, results), beside(_key_figures(results), species_and_points), _by_fold(results["folds"])]
-    if "system" in test:
-        match = report_system.verification(test["verification"])
-        parts += [beside(report_system.system(test["system"], threshold.get("match")), match)]
+    parts = [
+        _lead(_title(results), results),
+        beside(_key_figures(results), species_and_points),
+        _by_fold(results["folds"]),
+        *sections,
+    ]
     if videos is not None:
         parts += [report_parts.distributions(name, videos, threshold["value"], teachers)]
     parts += [_breakdown(test), beside(_models(results, teachers), _literature(results["literature"]))]
     parts += [report_parts.taught(results.get("teachers", {}))]
     if "calibration" in test:
         parts += [report_parts.calibration(test["calibration"], threshold.get("temperature"), videos)]
-    if journal is not None:
-        parts += [report_parts.training(journal, results["step"])]
+    if shown.journal is not None:
+        parts += [report_parts.training(shown.journal, results["step"])]
     if videos is not None:
-        parts += [report_parts.errors(videos, threshold["value"], seen or {})]
-    return document(title, "\n".join(parts))
+        parts += [report_parts.errors(videos, threshold["value"], shown.seen or {})]
+    return document(_title(results), "\n".join(parts))
+
+
+def _title(results: dict) -> str:
+    return f"{results['config']['name']}, protocol {results['protocol']}"
 
 
 def _lead(title: str, results: dict) -> Html:
-    test, sources = results["test"], results["sources"]
+    test, sources, note = results["test"], results["sources"], selection_note(results)
     worst = "each fold's worst kind" if results["folds"] else f"the worst kind ({_worst_species(test)})"
     extra = f", of them beyond the protocol: {', '.join(sources['extra'])}" if sources["extra"] else ""
     passing = _in_words(test["apcer_max"], f"attacks of {worst}", ("passes", "pass"))
@@ -180,7 +89,7 @@ def _lead(title: str, results: dict) -> Html:
     return Html(
         f'<h1>{escaped(title)}</h1><p class="lead">{escaped(f"{passing} as live. {refused} turned away.")}</p>'
         "<p>Score = P(live): 1 is a live face, 0 an attack; a video is accepted when its score is at or above the "
-        f"threshold. {escaped(how(results))} Videos without a face, which get no score: {test['non_response']}. "
+        f"threshold. {escaped(note)} Videos without a face, which get no score: {test['non_response']}. "
         f"{_missing(test)}</p>"
         f'<p class="dim">{escaped(data)}: {test["counts"]["videos"]} videos of {test["counts"]["subjects"]} people'
         f"{', each counted in every fold' if results['folds'] else ''}.</p>"

@@ -26,6 +26,19 @@ class Looked(NamedTuple):
     heat: np.ndarray
 
 
+class Shown(NamedTuple):
+    """What a page shows beside results.json.
+
+    videos: the test rows of scores.csv, with plots; None for folds. journal: the rows of metrics.csv. teachers: those
+    that were evaluated on the same protocol. seen: {(dataset, video): Looked} of the worst errors.
+    """
+
+    videos: pd.DataFrame | None = None
+    journal: pd.DataFrame | None = None
+    teachers: Mapping[str, Evaluated] | None = None
+    seen: Mapping[tuple[str, str], Looked] | None = None
+
+
 def worst(videos: pd.DataFrame, threshold: float) -> dict[str, pd.DataFrame]:
     """The most wrong videos: {'attack': highest scores accepted, 'live': lowest rejected}, `WORST` of each at most."""
     accepted, live = videos["score"] >= threshold, videos["label"] == 1

@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdfas_jax.report import page as report
-from kdfas_jax.report import spreadsheet
+from kdfas_jax.report import spreadsheet, summary
 from kdfas_jax.report.parts import Evaluated
 from kdfas_jax.runs import files, workdir
 
@@ -31,7 +30,7 @@ def read(folder: str) -> Evaluated:
     with files.local(scores) as path:  # opened as bytes: text mode would turn a carriage return in a name into \n
         rows = pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values={name: [""] for name in NUMBERS})
     rows = spreadsheet.exact(rows)
-    return Evaluated(results, report.presentations(rows[rows["split"] == "test"]))
+    return Evaluated(results, summary.presentations(rows[rows["split"] == "test"]))
 
 
 def teachers_of(results: Mapping[str, Any]) -> dict[str, Evaluated]:
@@ -45,5 +44,5 @@ def teachers_of(results: Mapping[str, Any]) -> dict[str, Evaluated]:
     return {
         name: run
         for name, run in found.items()
-        if report.detects(run.results) and (run.results["protocol"], run.results["config"]["data"]["dataset"]) == same
+        if summary.detects(run.results) and (run.results["protocol"], run.results["config"]["data"]["dataset"]) == same
     }

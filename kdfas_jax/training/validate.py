@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from kdfas_jax import models
+from kdfas_jax import models, targets
 from kdfas_jax.objective import perturb
 from kdfas_jax.objective.weighted_sum import Objective
 
@@ -39,8 +39,6 @@ BELOW_ONE = _number(lambda x: 0 <= x < 1, "a number in [0, 1)")
 ABOVE_ZERO = _number(lambda x: 0 < x <= 1, "a number in (0, 1]")
 COUNT = _whole(lambda x: x >= 1, "a whole number, 1 or more")
 WHOLE = _whole(lambda x: x >= 0, "a whole number, 0 or more")
-
-TARGETS = ("label", "identity", "label+identity", "domain", "attributes")  # as in the input pipeline
 
 # (key, condition); `*` stands for every key at its level. A key that a config lacks is skipped.
 RULES: tuple[tuple[str, Expected], ...] = (
@@ -81,7 +79,7 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ("daa.step_size", POSITIVE),
     ("daa.decay", ABOVE_ZERO),
     ("daa.target", Expected(perturb.TARGETS.__contains__, f"one of {', '.join(perturb.TARGETS)}")),
-    ("data.target", Expected(TARGETS.__contains__, f"one of {', '.join(TARGETS)}")),
+    ("data.target", Expected(targets.TARGETS.__contains__, f"one of {', '.join(targets.TARGETS)}")),
     ("data.record_size", COUNT),
     ("data.image_size", COUNT),
     ("data.scale", POSITIVE),

@@ -176,8 +176,9 @@ def simulate_attack(images: np.ndarray, keys: np.ndarray, kinds: np.ndarray | No
     or types, or a side below 32.
     """
     keys = _checked(images, keys)
-    kinds = np.asarray(species(keys) if kinds is None else kinds, np.uint32)
-    return _in_chunks(_attacks, images, keys, kinds)
+    if kinds is None:  # chunk by chunk: each size of an array is a compilation
+        return _in_chunks(lambda crops, chunk: _attacks(crops, chunk, species(chunk)), images, keys)
+    return _in_chunks(_attacks, images, keys, np.asarray(kinds, np.uint32))
 
 
 def recapture(images: np.ndarray, keys: np.ndarray) -> np.ndarray:

@@ -10,8 +10,10 @@ import pandas as pd
 import tensorflow as tf
 
 from input_pipeline.prepare import records
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import ops, pipeline
 from input_pipeline.stream.pieces import AHEAD, PIECE
+from kdfas_jax import targets
 
 ROUNDS, SECONDS = 5, 3.0  # each stream is timed for so many seconds, in turn with the others, so many times
 DECODED = 1024  # images that bare decoding takes turns with
@@ -24,14 +26,15 @@ def measure(config) -> dict:
     -> {cores, image_bytes, images_per_second: {decode, test, train}, ratio: {test, train} (to decoding, the median of
     `ROUNDS` ratios), milliseconds: {read, decode, augment, mix} of one image of the training stream on one core}.
     """
-    data, batch = pipeline.open_data(config.data), config.train.batch_size
-    encoded = records.Reader(data.files, data.table).images(np.flatnonzero(data.has_face("train"))[:DECODED])
-    many = _repeated(data, ROWS)
+    target, batch = targets.get(config.data.target), config.train.batch_size
+    data = pipeline.open_data(config.data, target)
+    encoded = records.Reader(data.files, data.table).images(data.rows("train")[:DECODED])
+    many = np.resize(data.rows("train"), ROWS)  # over and over, so that the test stream lasts
     streams = {
         "decode": lambda: _decoding(encoded, batch),
-        "test": lambda: pipeline.test_batches(many, "train", config.data, batch_size=batch, shard=(0, 1)),
+        "test": lambda: pipeline.test_batches(data, many, config.data, batch_size=batch, shard=(0, 1)),
         "train": lambda: pipeline.train_batches(
-            data, config.data, batch_size=batch, seed=config.seed, start=0, steps=ROWS // batch
+            data, config.data, target, batch_size=batch, seed=config.seed, start=0, steps=ROWS // batch
         ),
     }
     rounds = pd.DataFrame([{name: _rate(make(), batch) for name, make in streams.items()} for _ in range(ROUNDS)])
@@ -57,12 +60,6 @@ def lines(result: dict) -> list[str]:
     return [*shown, f"  one training image on one core, ms: {stages}"]
 
 
-def _repeated(data: pipeline.Data, rows: int) -> pipeline.Data:
-    """`data` with its training rows over and over, so that a test stream of them lasts."""
-    wanted = np.flatnonzero(data.has_face("train"))
-    return data._replace(table=data.table.iloc[np.resize(wanted, rows)].reset_index(drop=True))
-
-
 def _decoding(encoded: list[bytes], batch: int) -> Iterator[dict[str, np.ndarray]]:
     """Nothing but `tf.io.decode_jpeg` on all cores."""
     images = tf.data.Dataset.from_tensor_slices(encoded).repeat()
@@ -84,13 +81,13 @@ def _rate(stream: Iterable[dict[str, np.ndarray]], batch: int) -> float:
     return count / elapsed
 
 
-def _stages(data: pipeline.Data, config, encoded: list[bytes]) -> dict[str, float]:
+def _stages(data: Data, config, encoded: list[bytes]) -> dict[str, float]:
     """Milliseconds an image of each stage of the training stream, on one core."""
     reader, augmentation = records.Reader(data.files, data.table), ops.Augmentation(config.data.augment)
-    rows = np.flatnonzero(data.has_face("train"))[: len(encoded)]
+    rows = data.rows("train")[: len(encoded)]
     images = [ops.decode(image, config.data.image_size) for image in encoded]
     pieces = np.stack(images[:PIECE])
-    labels = pipeline.labels(data, config.data.target)[1](rows[: len(pieces)])
+    labels = targets.get(config.data.target).labels(data)(rows[: len(pieces)])
 
     def per_image(work, count: int) -> float:
         started = time.perf_counter()

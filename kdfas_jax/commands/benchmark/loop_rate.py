@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from input_pipeline.stream import pipeline
+from kdfas_jax import targets
 from kdfas_jax.commands import train
 from kdfas_jax.performance import speed
 from kdfas_jax.performance.step_rate import Step
@@ -80,7 +81,9 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 def _shortened(config, steps: int) -> tuple[ConfigDict, int]:
     """-> (`config` for a run of `steps` with `SAVES` evaluations, the steps between two of its own evaluations)."""
-    per_epoch = pipeline.open_data(config.data).count("train") // config.train.batch_size
+    per_epoch = (
+        pipeline.open_data(config.data, targets.get(config.data.target)).count("train") // config.train.batch_size
+    )
     run = ConfigDict(config.to_dict())
     if per_epoch:  # else `train.fit` says what is wrong
         run.train.epochs, run.train.eval_epochs = steps / per_epoch, steps / SAVES / per_epoch

@@ -219,10 +219,10 @@ def _leave_at_sigterm() -> None:
 
 
 def _print_results(folder: str, results: Mapping[str, Any]) -> None:
-    from kdfas_jax.report import page as report
+    from kdfas_jax.report import summary
 
-    print(f"{folder}: {report.how(results)}")
-    print(report.markdown({results["config"]["name"]: report.row(results)}, corner="test, % (AUC as a fraction)"))
+    print(f"{folder}: {summary.selection_note(results)}")
+    print(summary.markdown({results["config"]["name"]: summary.row(results)}, corner="test, % (AUC as a fraction)"))
 
 
 def _write_json(result: Mapping[str, Any]) -> None:

@@ -23,8 +23,9 @@ import numpy as np
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
-from kdfas_jax import models
+from kdfas_jax import models, targets
 from kdfas_jax.commands import evaluate
 from kdfas_jax.commands.export import formats as export_formats
 from kdfas_jax.commands.export.formats import FORMATS, Run
@@ -33,7 +34,6 @@ from kdfas_jax.metrics.verification import cosine
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import runs as report_runs
 from kdfas_jax.runs import files, identity, workdir
-from kdfas_jax.targets import tasks
 from kdfas_jax.training import experiment, teachers
 
 CROPS, CROPS_INT8 = 200, 1000  # most crops that a file is compared on; an AUC needs more [C]
@@ -77,7 +77,7 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
     predict.threshold_of(folder, config)  # refuses what has none
     results = report_runs.read(folder).results
     data = evaluate.open_data(config, folder)
-    role = tasks.TASKS[config.data.target].roles(data)[0]  # that the threshold is from
+    role = targets.get(config.data.target).scored_roles(data)[0]  # that the threshold is from
     with jax.default_device(jax.devices("cpu")[0]):
         bundle = _describe(config, results, role)
         variables = _variables(folder, config)
@@ -138,7 +138,7 @@ def _write(
     crops(most) -> at most so many images and labels, as of `_crops`.
     """
     fields, size = {**config.model, "dtype": "float32"}, config.data.image_size
-    recognises = config.data.target == pipeline.BOTH
+    recognises = targets.get(config.data.target).recognises
     exported = models.create({**fields, **EXPORTED.get(config.model.name, {})})
     network = export_formats.trace(exported, variables, size, recognises=recognises)
     model = jax.jit(export_formats.forward(models.create(fields), recognises=recognises))
@@ -166,13 +166,11 @@ def _write(
     return files
 
 
-def _crops(data: pipeline.Data, role: str, config, most: int) -> tuple[np.ndarray, np.ndarray]:
+def _crops(data: Data, role: str, config, most: int) -> tuple[np.ndarray, np.ndarray]:
     """At most `most` crops of `role`, evenly spaced, known to be live or not -> fp32 [n, s, s, 3], labels [n]."""
-    rows = np.flatnonzero(data.has_face(role) & (data.table["label"] >= 0))
+    rows = data.rows(role, presentations=True)
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
-    chosen = np.isin(np.arange(len(data.table)), rows)
-    data = data._replace(table=data.table.assign(role=np.where(chosen, "dev", "")))
-    batch = next(pipeline.test_batches(data, "dev", config, batch_size=len(rows), shard=(0, 1)))
+    batch = next(pipeline.test_batches(data, rows, config, batch_size=len(rows), shard=(0, 1)))
     return np.asarray(batch["image"], np.float32) / 255, data.table["label"].to_numpy()[batch["index"]]
 
 
@@ -243,7 +241,7 @@ def _describe(config, results: dict, role: str) -> dict:
         "score": {"shape": ["batch"], "meaning": "P(live), not calibrated; live at or above threshold.value"},
         "logits": {"shape": ["batch", 2], "meaning": "attack, live"},
     }
-    if config.data.target == pipeline.BOTH:
+    if targets.get(config.data.target).recognises:
         length = experiment.outputs(models.create(config.model), size)["embedding"].shape[-1]
         outputs["embedding"] = {"shape": ["batch", length], "meaning": ACCEPT}
     return {

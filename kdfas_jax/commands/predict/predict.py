@@ -9,7 +9,7 @@ reference, a picture of a person, a run of two tasks also says which of the face
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,19 +23,18 @@ from input_pipeline.prepare import faces
 from input_pipeline.schema import Frame
 from input_pipeline.select import protocols
 from input_pipeline.sources import inputs, media
-from input_pipeline.stream import ops, pipeline
+from input_pipeline.stream import ops
+from kdfas_jax import targets
 from kdfas_jax.commands import folds
 from kdfas_jax.commands.predict import annotated
 from kdfas_jax.metrics.verification import cosine
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import spreadsheet
 from kdfas_jax.runs import files, workdir
-from kdfas_jax.targets.tasks import TASKS
 from kdfas_jax.training import step, teachers
 
 COLUMNS = ("input", "frame", "x", "y", "w", "h", "score", "decision", "error")
 COMPARED = ("similarity", "match", "accepted")  # with a reference
-TARGETS = ("label", pipeline.BOTH)  # of runs that tell live from attack
 NO_FACE = "no face found"
 NOT_COPIED = "annotated copy not written"
 PIXELS = 50_000_000  # of the frames held at once: 150 MB, where they are large photographs [C]
@@ -135,10 +134,11 @@ def predict(
     """
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     threshold = threshold_of(folder, config)
-    if reference and config.data.target != pipeline.BOTH:
+    if reference and not targets.get(config.data.target).recognises:
+        known = _named(lambda target: target.detects and target.recognises)
         raise ValueError(
             f"--reference={reference}: {folder} has config.data.target={config.data.target!r} and recognises nobody; "
-            f"expected a run of {pipeline.BOTH!r}"
+            f"expected a run of {known}"
         )
     found, pictures = inputs.find(paths, frames), inputs.find([reference], 1)  # before anything is written below them
     if annotate:
@@ -176,8 +176,8 @@ def threshold_of(folder: str, config) -> dict[str, Any]:
 
     Its `value` and `source`; those of `match`, too, where the run recognises.
     """
-    if config.data.target not in TARGETS:
-        known = " or ".join(map(repr, TARGETS))
+    if not targets.get(config.data.target).detects:
+        known = _named(lambda target: target.detects)
         raise ValueError(f"{folder} has config.data.target={config.data.target!r}; expected a run of {known}")
     names = protocols.folds(config.data.protocol)
     if len(names) > 1:
@@ -191,14 +191,19 @@ def threshold_of(folder: str, config) -> dict[str, Any]:
     return workdir.evaluated(folder)["threshold"]
 
 
+def _named(fits: Callable[[targets.Target], bool]) -> str:
+    """Returns the names of the targets that fit, joined by 'or'."""
+    return " or ".join(repr(name) for name, target in targets.TARGETS.items() if fits(target))
+
+
 def _scorer(folder: str, config, batch: int):
-    """-> score(crops uint8 [s, s, 3]) -> what the run's task reads of each, P(live) first, [1] or [1 + d].
+    """-> score(crops uint8 [s, s, 3]) -> what the run's target reads of each, P(live) first, [1] or [1 + d].
 
     Batches are padded, so that one size is compiled.
     """
     mesh = sharding.make_mesh(config.mesh)
     model = teachers.load(folder, mesh)
-    compiled = step.make_score(model.module, mesh, TASKS[config.data.target].read)
+    compiled = step.make_score(model.module, mesh, targets.get(config.data.target).read)
     parts = sharding.batch_parts(mesh)
     size = -(-batch // parts) * parts
 
