@@ -112,6 +112,8 @@ def test_overrides_that_a_mode_would_ignore_are_refused(tiny, tmp_path):
         overrides.check(folder, "eval", None, {"data.dataset": "nuaa"})
     with pytest.raises(ValueError, match=r"--config\.report\.faces=True: --mode=predict .*override: none"):
         overrides.check(folder, "predict", None, {"report.faces": True})
+    with pytest.raises(ValueError, match=r"--config\.eval\.batch_size=5: --mode=verify .*override: none"):
+        overrides.check(folder, "verify", None, {"eval.batch_size": 5})
     tiny.data.raw_dir = "/elsewhere"
     overrides.check(folder, "eval", tiny, {})
     tiny.data.protocol = "1"

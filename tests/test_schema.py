@@ -4,6 +4,7 @@ tests/golden/old_run.tar.gz is such a run (its make.py says how it was made): of
 allow_overlap, digests of checkpoints and provenance.json existed.
 """
 
+import dataclasses
 import json
 import os
 import tarfile
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from configs import common
-from kdfas_jax.report import page as report
+from kdfas_jax import targets
 from kdfas_jax.runs import identity, schema, workdir
 from kdfas_jax.training import teachers
 
@@ -122,7 +123,8 @@ def test_old_runs_are_evaluated_predict_export_teach_and_are_resumed(old, monkey
     from kdfas_jax.commands.export import export
     from kdfas_jax.commands.predict import predict
 
-    monkeypatch.setattr(report, "page", lambda *_, **__: "")  # whose plots take seconds
+    without_plots = dataclasses.replace(targets.LABEL, page=lambda *_: "")  # which take seconds
+    monkeypatch.setitem(targets.TARGETS, "label", without_plots)
     results = evaluate.evaluate_run(TEACHER)
     assert (results["finished"], results["config"]["optim"]["ema"]) == (True, 0.0)
     Image.fromarray(np.full((16, 16, 3), 150, np.uint8)).save("picture.png")

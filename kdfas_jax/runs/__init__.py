@@ -1,1 +1,1 @@
-"""The folder of a run: its files and config, its lock, and overrides. The modules import nothing else of kdfas_jax."""
+"""A run's folder: its files, config, identity and lock. Imports no other folder of kdfas_jax."""
