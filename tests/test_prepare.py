@@ -265,7 +265,7 @@ def test_interrupted_preparation_goes_on_where_it_was(raw, tmp_path, small_parts
 
 KILLED = """
 import sys, time
-from input_pipeline import faces, parts, prepare
+from input_pipeline.prepare import faces, parts, prepare
 from tests.test_prepare import BOX, LANDMARKS
 def detect(images):
     time.sleep(0.02)
