@@ -27,16 +27,13 @@ from input_pipeline.stream import ops
 from kdfas_jax import targets
 from kdfas_jax.commands import folds
 from kdfas_jax.commands.predict import annotated
+from kdfas_jax.commands.predict.result import COLUMNS, COMPARED, NO_FACE, NOT_COPIED, Predicted, Reference, text
 from kdfas_jax.metrics.verification import cosine
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import spreadsheet
 from kdfas_jax.runs import files, workdir
 from kdfas_jax.training import step, teachers
 
-COLUMNS = ("input", "frame", "x", "y", "w", "h", "score", "decision", "error")
-COMPARED = ("similarity", "match", "accepted")  # with a reference
-NO_FACE = "no face found"
-NOT_COPIED = "annotated copy not written"
 PIXELS = 50_000_000  # of the frames held at once: 150 MB, where they are large photographs [C]
 
 
@@ -47,62 +44,6 @@ class Looked(NamedTuple):
     frame: Frame | None
     error: str
     found: Sequence[faces.Face] = ()
-
-
-class Reference(NamedTuple):
-    """Whom faces are compared with: the largest of the `faces` in the picture `path`, its P(live) `score` and its
-    `embedding` [d]."""
-
-    path: str
-    faces: int
-    score: float
-    embedding: np.ndarray
-
-
-class Predicted(NamedTuple):
-    """What was found: `table` has `COLUMNS`, and `COMPARED` where there was a `reference`, decided at the run's
-    `threshold`; `inputs` were read in `seconds`, of which `detecting` seconds went into finding faces; `frames` of them
-    could be read."""
-
-    table: pd.DataFrame
-    threshold: Mapping[str, Any]
-    reference: Reference | None
-    inputs: int
-    frames: int
-    seconds: float
-    detecting: float
-
-    @property
-    def scored(self) -> int:
-        """How many faces have a score."""
-        return int(self.table["score"].notna().sum())
-
-    def summary(self) -> str:
-        """Two lines for the screen, and two more of a reference."""
-        decisions, errors = self.table["decision"], self.table["error"]
-        without, uncopied = (errors == NO_FACE).sum(), errors.str.startswith(NOT_COPIED).sum()
-        lines = [
-            f"{self.scored} faces in {self.inputs} inputs: {(decisions == 'live').sum()} live, "
-            f"{(decisions == 'attack').sum()} attack at the threshold {_at(self.threshold)}; "
-            f"{without} images or frames without a face, {(errors != '').sum() - without - uncopied} unreadable inputs"
-            + (f", {uncopied} annotated copies not written" if uncopied else ""),
-            f"{self.frames / self.seconds:.1f} images a second end to end, "
-            f"{self.detecting / self.seconds:.0%} of the time face detection",
-        ]
-        return "\n".join([*lines, *self._compared()])
-
-    def _compared(self) -> Iterator[str]:
-        if not self.reference:
-            return
-        path, number, score, _ = self.reference
-        match, accepted = ((self.table[name] == "yes").sum() for name in ("match", "accepted"))
-        yield (
-            f"{match} match the reference at the cosine {_at(self.threshold['match'])}; "
-            f"accepted (live and matching): {accepted}"
-        )
-        largest = f", the largest of {number} faces" if number > 1 else ""
-        warning = "; warning: it looks like an attack, take another" if score < self.threshold["value"] else ""
-        yield f"reference {_text(path)}{largest}: P(live) {score:.4f}{warning}"
 
 
 def predict(
@@ -301,7 +242,7 @@ class _Judge:
         score, embedding = float(read[0]), read[1:]
         live = score >= self._threshold["value"]
         decision = {"score": score, "decision": "live" if live else "attack", "error": ""}
-        row = {"input": _text(of.name), "frame": of.frame.number, **box, **decision}
+        row = {"input": text(of.name), "frame": of.frame.number, **box, **decision}
         if not self.reference:
             return row
         similarity = float(cosine(embedding[None], self.reference.embedding[None])[0])
@@ -336,10 +277,10 @@ def _reason(error: Exception) -> str:
 
 def _failure(of: Looked, error: str) -> dict:
     return {
-        "input": _text(of.name),
+        "input": text(of.name),
         "frame": of.frame.number if of.frame else None,
         "decision": "",
-        "error": _text(error),
+        "error": text(error),
         "match": "",
         "accepted": "",
     }
@@ -347,12 +288,3 @@ def _failure(of: Looked, error: str) -> dict:
 
 def _yes(is_so: bool) -> str:
     return "yes" if is_so else "no"
-
-
-def _at(threshold: Mapping[str, Any]) -> str:
-    return f"{threshold['value']:.4f} ({threshold['source']})"
-
-
-def _text(text: str) -> str:
-    """`text` with the bytes that are no UTF-8, which names of files may have, written out: \\xe9."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

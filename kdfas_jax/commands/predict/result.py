@@ -1,0 +1,77 @@
+"""What a prediction returns: the table of faces, and its summary for the screen."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = ("input", "frame", "x", "y", "w", "h", "score", "decision", "error")
+COMPARED = ("similarity", "match", "accepted")  # with a reference
+NO_FACE = "no face found"
+NOT_COPIED = "annotated copy not written"
+
+
+class Reference(NamedTuple):
+    """Whom faces are compared with: the largest of the `faces` in the picture `path`, its P(live) `score` and its
+    `embedding` [d]."""
+
+    path: str
+    faces: int
+    score: float
+    embedding: np.ndarray
+
+
+class Predicted(NamedTuple):
+    """What was found: `table` has `COLUMNS`, and `COMPARED` where there was a `reference`, decided at the run's
+    `threshold`; `inputs` were read in `seconds`, of which `detecting` seconds went into finding faces; `frames` of them
+    could be read."""
+
+    table: pd.DataFrame
+    threshold: Mapping[str, Any]
+    reference: Reference | None
+    inputs: int
+    frames: int
+    seconds: float
+    detecting: float
+
+    @property
+    def scored(self) -> int:
+        """How many faces have a score."""
+        return int(self.table["score"].notna().sum())
+
+    def summary(self) -> str:
+        """Two lines for the screen, and two more of a reference."""
+        decisions, errors = self.table["decision"], self.table["error"]
+        without, uncopied = (errors == NO_FACE).sum(), errors.str.startswith(NOT_COPIED).sum()
+        lines = [
+            f"{self.scored} faces in {self.inputs} inputs: {(decisions == 'live').sum()} live, "
+            f"{(decisions == 'attack').sum()} attack at the threshold {_at(self.threshold)}; "
+            f"{without} images or frames without a face, {(errors != '').sum() - without - uncopied} unreadable inputs"
+            + (f", {uncopied} annotated copies not written" if uncopied else ""),
+            f"{self.frames / self.seconds:.1f} images a second end to end, "
+            f"{self.detecting / self.seconds:.0%} of the time face detection",
+        ]
+        return "\n".join([*lines, *self._compared()])
+
+    def _compared(self) -> Iterator[str]:
+        if not self.reference:
+            return
+        path, number, score, _ = self.reference
+        match, accepted = ((self.table[name] == "yes").sum() for name in ("match", "accepted"))
+        yield (
+            f"{match} match the reference at the cosine {_at(self.threshold['match'])}; "
+            f"accepted (live and matching): {accepted}"
+        )
+        largest = f", the largest of {number} faces" if number > 1 else ""
+        warning = "; warning: it looks like an attack, take another" if score < self.threshold["value"] else ""
+        yield f"reference {text(path)}{largest}: P(live) {score:.4f}{warning}"
+
+
+def _at(threshold: Mapping[str, Any]) -> str:
+    return f"{threshold['value']:.4f} ({threshold['source']})"
+
+
+def text(name: str) -> str:
+    """Returns `name` with bytes that are not UTF-8, which names of files may have, written out: \\xe9."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
