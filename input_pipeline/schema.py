@@ -13,7 +13,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
-import pandas as pd
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 
@@ -99,11 +98,6 @@ class Presentation:
         """Returns the columns of the metadata table that all its frames share."""
         shared = {name: getattr(self, name) for name in COLUMNS if hasattr(self, name)}
         return shared | {"domain": self.domain or self.dataset}
-
-
-def table(presentations: Iterable[Presentation]) -> pd.DataFrame:
-    """Returns a table with one row per presentation, enough to apply a protocol before any video is opened."""
-    return pd.DataFrame([presentation.columns() for presentation in presentations])
 
 
 def lists(splits: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ if OWN_CACHE:
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import numpy as np  # noqa: E402  (JAX reads the environment when it is imported)
+import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -83,3 +84,15 @@ def run_main():
         return done
 
     return run
+
+
+def listed_table(presentations):
+    """One row a presentation with its columns: what protocols need, before any video is opened."""
+    return pd.DataFrame([presentation.columns() for presentation in presentations])
+
+
+def prepared_at(dataset, *, data_dir, raw_dir="", options=None, **crop):
+    """The finished records of these settings; None where there are none."""
+    from input_pipeline.prepare import parts, prepare, records
+
+    return records.load(prepare.builder_dir(dataset, data_dir, parts.Crop(**crop), options or {}), raw_dir)

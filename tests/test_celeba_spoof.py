@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from input_pipeline import schema
 from input_pipeline.datasets import celeba_spoof
 from input_pipeline.prepare import faces, prepare, records
 from input_pipeline.select import protocols
+from tests.conftest import listed_table
 
 FACE = faces.Face((10.0, 10.0, 40.0, 40.0), np.zeros((5, 2), np.float32), 0.99)
 SIZE = (112, 448)  # width, height: boxes are to be halved across and doubled down
@@ -151,7 +151,7 @@ def test_without_lists_the_folders_decide(raw):
 
 
 def test_lists_of_every_protocol_are_kept(listed):
-    table = schema.table(read(listed).values())
+    table = listed_table(read(listed).values())
     lists = table.set_index("video")["lists"].to_dict()
     assert lists["train/1001/live/000001.jpg"] == (
         "intra_test=train;protocol1=train;protocol2.test_on_high_quality_device=test"

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pandas as pd
 import pytest
 
-from input_pipeline import datasets, schema
+from input_pipeline import datasets
 from input_pipeline.select import protocols, roles
 from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
@@ -20,6 +20,7 @@ from kdfas_jax.commands.export import export
 from kdfas_jax.objective import passes, perturb
 from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.training import experiment, step, teachers
+from tests.conftest import listed_table
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = ("kdfas_demo", "kdfas_nuaa", "kdfas_oulu", "kdfas_pod", "kdfas_huge")
@@ -242,7 +243,7 @@ def test_terms_of_the_configs_give_finite_gradients():
 def test_the_classes_of_a_demo_are_those_of_its_training_data(name):
     """From the readers' tables alone: nothing is rendered."""
     config = load(name)
-    table = schema.table(datasets.get(config.data.dataset).read(**config.data.options)).assign(found=True)
+    table = listed_table(datasets.get(config.data.dataset).read(**config.data.options)).assign(found=True)
     selectable = table if config.data.target == "domain" else roles.for_recognition(table)
     assigned = protocols.assign(selectable, config.data.protocol)
     data = Data(table.assign(role=assigned), [], "", {}, tuple(config.data.attributes))
@@ -256,7 +257,7 @@ def test_student_and_recogniser_of_mtkd_learn_the_same_people(role, monkeypatch)
     sets = config.data.dataset.split("+")
     known = {name: datasets.options(datasets.get(name)) for name in sets}
     options = {name: {key: value for key, value in config.data.options.items() if key in known[name]} for name in sets}
-    read = [schema.table(datasets.get(name).read(**options[name])).assign(found=True) for name in sets]
+    read = [listed_table(datasets.get(name).read(**options[name])).assign(found=True) for name in sets]
     everything = Data(pd.concat(read, ignore_index=True), [], "", {})
     monkeypatch.setattr(pipeline, "gather", lambda _: everything)
     taught = config if role == "student" else config.teachers.recognition.config
@@ -316,7 +317,7 @@ def test_a_bundle_states_what_is_deployed_and_what_only_training_used():
 def test_the_domain_classifier_of_a_fold_learns_its_sources(name, argument):
     config = load(name, argument)
     classifier = config.teachers.domains.config if config.teachers else config
-    table = schema.table(datasets.get("simulated").read(**config.data.options)).assign(found=True)
+    table = listed_table(datasets.get("simulated").read(**config.data.options)).assign(found=True)
     roles = protocols.assign(table, config.data.protocol)
     targets.DOMAIN.check_classes(Data(table.assign(role=roles), [], "", {}), classifier.model.classes)
 

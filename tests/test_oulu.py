@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline import datasets, schema
+from input_pipeline import datasets
 from input_pipeline.prepare import faces, prepare, records
+from tests.conftest import listed_table
 from tests.video_files import cut_before, oulu_tree, shown, write_video
 
 oulu = datasets.get("oulu")
@@ -221,7 +222,7 @@ def test_wrong_trees_and_names_are_refused(raw):
 
 
 def test_all_4950_videos_are_read_by_their_names(tmp_path):
-    table = schema.table(oulu.read(str(oulu_tree(tmp_path))))
+    table = listed_table(oulu.read(str(oulu_tree(tmp_path))))
     counts = table.groupby(["split", "label"]).size().to_dict()
     assert counts == {  # 6 phones x 3 sessions x 20, 15, 20 users, once live and four attacks
         ("train", 1): 360,

@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from input_pipeline import schema
 from input_pipeline.datasets import identity
 from input_pipeline.select import pairs
 from input_pipeline.select.pairs import Pair
+from tests.conftest import listed_table
 
 LINES = [
     "2\t2",
@@ -119,7 +119,7 @@ def test_pairs_fit_the_table_of_the_identity_reader(tmp_path):
     for name in ("Zico/Zico_0001.jpg", "Zico/Zico_0003.jpg", "Dean_Barker/Dean_Barker_0001.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    table = schema.table(identity.read(str(tmp_path))).assign(found=True)
+    table = listed_table(identity.read(str(tmp_path))).assign(found=True)
     found, left_out = pairs.indices(pairs.read(write(tmp_path, LINES)), table)
     assert table["video"][found["first"]].tolist() == ["Zico/Zico_0001.jpg"]
     assert table["video"][found["second"]].tolist() == ["Zico/Zico_0003.jpg"]

@@ -22,6 +22,7 @@ from PIL import Image
 
 from input_pipeline import datasets, schema
 from input_pipeline.prepare import faces, parts, prepare, records
+from tests.conftest import prepared_at
 from tests.video_files import write_video
 
 BOX = (4.0, 2.0, 10.0, 12.0)
@@ -149,17 +150,17 @@ def test_table_and_summary(raw, tmp_path):
 
 def test_load_finds_exactly_these_settings(raw, tmp_path):
     where = {"data_dir": str(tmp_path / "data"), "size": 32}
-    assert prepare.load("folder", **where) is None
+    assert prepared_at("folder", **where) is None
     prepared = run(raw, tmp_path)
-    for found in (prepare.load("folder", **where), prepare.load("folder", raw_dir=str(raw), **where)):
+    for found in (prepared_at("folder", **where), prepared_at("folder", raw_dir=str(raw), **where)):
         assert (found.files, found.fingerprint) == (prepared.files, prepared.fingerprint)
         pd.testing.assert_frame_equal(found.table, prepared.table)
     for other in ({"scale": 1.5}, {"align": True}, {"boxes": "mtcnn"}, {"options": {"name": "office"}}, {"size": 224}):
-        assert prepare.load("folder", **where | other) is None
+        assert prepared_at("folder", **where | other) is None
     with pytest.raises(ValueError, match=r"were made from .*raw, not from elsewhere"):
-        prepare.load("folder", raw_dir="elsewhere", **where)
+        prepared_at("folder", raw_dir="elsewhere", **where)
     with pytest.raises(ValueError, match="unknown data set"):
-        prepare.load("foldr", **where)
+        prepared_at("foldr", **where)
 
 
 def test_finished_records_are_not_made_again(raw, tmp_path, monkeypatch):
@@ -256,7 +257,7 @@ def test_interrupted_preparation_goes_on_where_it_was(raw, tmp_path, small_parts
     monkeypatch.setattr(faces, "detect", detect)
     with pytest.raises(KeyboardInterrupt):
         run(raw, tmp_path)
-    assert prepare.load("folder", data_dir=str(tmp_path / "data"), size=32) is None
+    assert prepared_at("folder", data_dir=str(tmp_path / "data"), size=32) is None
     seen.clear()
     monkeypatch.setattr(faces, "detect", functools.partial(detect, stop=None))
     assert contents(run(raw, tmp_path)) == whole
@@ -287,7 +288,7 @@ def test_a_killed_preparation_doubles_and_loses_nothing(raw, tmp_path, small_par
                 assert process.poll() is None
                 time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
-    assert prepare.load("folder", data_dir=str(data), size=32) is None
+    assert prepared_at("folder", data_dir=str(data), size=32) is None
     assert contents(run(raw, tmp_path)) == whole
 
 
@@ -334,7 +335,7 @@ def test_damage_to_finished_records_is_located(raw, tmp_path, small_parts):
         records.Reader(prepared.files, prepared.table).images([row])
     file.unlink()
     with pytest.raises(ValueError, match="only 13 of its 14 record files exist; delete it and prepare again"):
-        prepare.load("folder", data_dir=str(tmp_path / "data"), size=32)
+        prepared_at("folder", data_dir=str(tmp_path / "data"), size=32)
 
 
 def test_where_boxes_come_from(reader, tmp_path):
@@ -404,7 +405,7 @@ def test_command_line(raw, tmp_path, capsys):
     assert out.startswith("120 records in ")
     assert "faces not found  2" in out
     options = {"name": "office", "subject_level": 0}
-    assert prepare.load("folder", data_dir=str(tmp_path / "data"), size=32, options=options)
+    assert prepared_at("folder", data_dir=str(tmp_path / "data"), size=32, options=options)
 
 
 @pytest.mark.parametrize(

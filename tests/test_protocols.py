@@ -8,6 +8,7 @@ import pytest
 from input_pipeline import datasets, schema
 from input_pipeline.select import protocols
 from tests import video_files
+from tests.conftest import listed_table
 
 OULU = {  # (live, attack) videos of train, dev, test: the table of OULU-NPU's README
     "1": ((240, 960), (180, 720), (120, 480)),
@@ -19,7 +20,7 @@ USERS = {"train": range(1, 21), "dev": range(21, 36), "test": range(36, 56)}
 
 
 def read(name, root):
-    return schema.table(datasets.get(name).read(str(root)))
+    return listed_table(datasets.get(name).read(str(root)))
 
 
 def counts(table, roles):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs.teachers import domains_demo
-from input_pipeline import datasets, schema
+from input_pipeline import datasets
 from input_pipeline.select import protocols
 from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
@@ -17,6 +17,7 @@ from kdfas_jax.report import parts as report_parts
 from kdfas_jax.report import summary
 from kdfas_jax.runs import files, identity, workdir
 from kdfas_jax.training import teachers
+from tests.conftest import listed_table
 
 USERS = {"users": (1, 2, 21, 36)}
 FACTS = {
@@ -33,7 +34,7 @@ FACTS = {
 
 def data_of(protocol, subjects=None, keep=None, **options):
     """Simulated presentations under a protocol, without a picture; `keep` chooses rows of the table."""
-    table = schema.table(datasets.get("simulated").read(**(options or USERS))).assign(found=True)
+    table = listed_table(datasets.get("simulated").read(**(options or USERS))).assign(found=True)
     table = table[keep(table)] if keep else table
     return Data(table.assign(role=protocols.assign(table, protocol, subjects)), [], "", {})
 

@@ -8,12 +8,13 @@ import pytest
 from input_pipeline import datasets, schema
 from input_pipeline.datasets import simulated, simulated_identity
 from input_pipeline.simulate import scene
+from tests.conftest import listed_table
 
 READER = datasets.get("simulated_identity")
 
 
 def table(**options):
-    return schema.table(READER.read(**options))
+    return listed_table(READER.read(**options))
 
 
 def image(presentation):

@@ -18,6 +18,7 @@ from input_pipeline.prepare import prepare, records
 from kdfas_jax.runs import files
 from kdfas_jax.training.checkpoint import Checkpoints
 from tests import object_storage
+from tests.conftest import prepared_at
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {"size": 24, "options": {"subject_level": 1}}  # of the records of `tiny_config`
@@ -110,7 +111,7 @@ def test_a_folder_is_listed_beyond_the_first_page(bucket):
 
 
 def test_records_are_read_as_on_a_disk_and_copied_once(bucket, copied, tiny):
-    here = prepare.load("folder", data_dir=tiny.data.data_dir, **SETTINGS)
+    here = prepared_at("folder", data_dir=tiny.data.data_dir, **SETTINGS)
     there = prepare.prepare("folder", raw_dir=tiny.data.raw_dir, data_dir=copied, **SETTINGS)
     assert there.fingerprint == here.fingerprint
     pd.testing.assert_frame_equal(there.table, here.table)

@@ -4,9 +4,10 @@ import pickle
 
 import pytest
 
-from input_pipeline import datasets, schema
+from input_pipeline import datasets
 from input_pipeline.sources import annotations
 from tests import video_files
+from tests.conftest import listed_table
 from tests.video_files import REPLAY, cut_before, shown, write_video
 
 
@@ -358,7 +359,7 @@ def test_frames_is_the_only_option(tmp_path, name):
 )
 def test_all_videos_of_a_set_are_read_by_their_names(tmp_path, name, counts, subjects, species):
     tree = getattr(video_files, f"{name}_tree")(tmp_path)
-    table = schema.table(datasets.get(name).read(str(tree)))
+    table = listed_table(datasets.get(name).read(str(tree)))
     assert split_and_label(table) == counts
     assert table["video"].nunique() == len(table) == sum(counts.values())
     assert table["subject"].nunique() == subjects

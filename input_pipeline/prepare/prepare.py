@@ -121,18 +121,6 @@ def prepare(
     return records.load(directory)
 
 
-def load(
-    dataset: str, *, raw_dir: str = "", data_dir: str = "data", options: Mapping = {}, **crop
-) -> records.Prepared | None:
-    """Returns the finished records of these settings, or None.
-
-    Raises ValueError where `raw_dir` is given and the records were made from another folder or from other files.
-    """
-    crop = parts.Crop(**crop)
-    directory, command = builder_dir(dataset, data_dir, crop, options), _command(dataset, data_dir, crop, options)
-    return _finished(directory, datasets.get(dataset), raw_dir, "error", command)
-
-
 def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) -> epath.Path:
     """Returns the folder of the records of these settings."""
     config = f"{dataset}-{crop.size}px-{crop.scale:g}x"
