@@ -42,7 +42,7 @@ def planned(moved, **axes):
         "config": "c",
         "topology": "v5e:2x2",
         "devices": 4,
-        "mesh": {"data": 1, "fsdp": 1, "tensor": 1} | axes,
+        "mesh": {"data": 1, "fsdp": 1} | axes,
         "batch_size": 8,
         "params": {"student": 1, "teachers": {}},
         "per_device": {"argument_bytes": 0, "temp_bytes": 0, "flops": 1.0},
@@ -64,9 +64,6 @@ def test_collectives_beyond_the_gradients_are_noted(moved, noted):
 
 def test_a_smaller_fsdp_is_advised_only_where_there_is_one():
     assert "fsdp" not in plan.table(planned(130, data=4))
-    split = plan.table(planned(130, data=2, tensor=2))
-    assert "layers split over tensor are summed" in split
-    assert "fsdp" not in split
 
 
 def test_the_sweep_says_what_fits():

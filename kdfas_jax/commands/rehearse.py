@@ -49,7 +49,7 @@ def reduced(config, data_dir: str) -> ml_collections.ConfigDict:
         teacher.config, teacher.checkpoint = reduced(teacher.config, data_dir), ""
     config.data.update(_simulated(config.data) | {"raw_dir": "", "data_dir": data_dir, "subjects": {}})
     config.train.batch_size, config.eval.batch_size = BATCH, BATCH
-    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+    config.mesh = {"data": -1, "fsdp": 1}
     config.optim.warmup_epochs = 0.0
     return config
 

@@ -1,15 +1,12 @@
 """The device mesh, and the (pattern, spec) rules that place arrays on it.
 
-Axes: `data` shards the batch; `fsdp` shards the batch, the parameters, the gradients and the optimiser state; `tensor`
-splits the work on one example by a transformer's heads and hidden units (Shoeybi et al., Megatron-LM, arXiv
-1909.08053). The devices of one `tensor` group hold the same examples and belong to one host, which reads them once.
+Axes: `data` shards the batch; `fsdp` shards the batch, the parameters, the gradients and the optimiser state.
 Axis types are Auto: the compiler inserts the collectives (Explicit axes refuse contractions over a sharded batch).
 """
 
 import contextvars
 import functools
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 
 import jax
@@ -18,30 +15,24 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 _PLATFORM: contextvars.ContextVar[str] = contextvars.ContextVar("platform", default="")
 
-BATCH = ("data", "fsdp")
-AXES = (*BATCH, "tensor")
+AXES = ("data", "fsdp")
 
 # The first match decides. Arrays without a match are replicated, and so is a dimension whose size the axis does not
 # divide. Specs apply to the last dimensions, so the stack of blocks [depth, ...] is never split.
-# In a block, the expanding layers (qkv, fc1) are split by head or hidden unit on their output, and the contracting
-# layers (out, fc2) on their input, so that attention and MLP each need one sum over `tensor`. Other kernels [in, out]
-# are split along `in`. The class centres [k, d] of many identities are larger than the rest of a model: they are split
-# by class, so that no device holds all logits.
+# Kernels [in, out] are split along `in`, those of a block that contract (out, fc2) along `out`. The class centres [k, d]
+# of many identities are larger than the rest of a model: they are split by class, so that no device holds all logits.
 RULES: tuple[tuple[str, tuple], ...] = (
-    (r"blocks/qkv/kernel$", ("fsdp", None, "tensor", None)),
-    (r"blocks/qkv/bias$", ("tensor", None)),
-    (r"blocks/fc1/kernel$", ("fsdp", "tensor")),
-    (r"blocks/fc1/bias$", ("tensor",)),
-    (r"blocks/(out|fc2)/kernel$", ("tensor", "fsdp")),
+    (r"blocks/qkv/kernel$", ("fsdp", None, None, None)),
+    (r"blocks/(out|fc2)/kernel$", (None, "fsdp")),
     (r"(kernel|centres)$", ("fsdp", None)),
 )
 
 
 def make_mesh(axes: Mapping[str, int], devices=None) -> Mesh:
-    """Returns a mesh with `axes` = {'data': n, 'fsdp': m, 'tensor': t} over `devices`, by default all.
+    """Returns a mesh with `axes` = {'data': n, 'fsdp': m} over `devices`, by default all.
 
     One size may be -1 and takes the remaining devices; an axis that is not named has size 1.
-    Raises ValueError where the sizes do not multiply to the number of devices, or a `tensor` group spans hosts.
+    Raises ValueError where the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [axes.get(name, 1) for name in AXES]
@@ -50,30 +41,16 @@ def make_mesh(axes: Mapping[str, int], devices=None) -> Mesh:
         sizes[sizes.index(-1)] = max(1, len(devices) // known)
     if int(np.prod(sizes)) != len(devices):
         raise ValueError(f"config.mesh {dict(axes)} makes {int(np.prod(sizes))} devices; there are {len(devices)}")
-    types = (AxisType.Auto,) * len(AXES)
-    if sizes[-1] == 1:
-        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
-    hosts = Counter(device.process_index for device in devices)
-    if any(count % sizes[-1] for count in hosts.values()):
-        raise ValueError(
-            f"config.mesh.tensor={sizes[-1]}: expected a divisor of the devices of every host, {min(hosts.values())}"
-        )
-    by_host = sorted(devices, key=lambda device: (device.process_index, device.id))
-    return Mesh(np.reshape(np.array(by_host, dtype=object), sizes), AXES, axis_types=types)
-
-
-def batch_parts(mesh: Mesh) -> int:
-    """Returns the number of parts that a batch is split into; devices of one `tensor` group share a part."""
-    return int(np.prod([mesh.shape[name] for name in BATCH]))
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def check_batch(mesh: Mesh, sizes: Mapping[str, float]) -> None:
     """Raises ValueError where one of the batch sizes {config key: examples} cannot be split into equal parts."""
-    parts = batch_parts(mesh)
     for key, size in sizes.items():
-        if size < 1 or size % parts:
-            shared = "the devices" if parts == mesh.size else "the devices but for config.mesh.tensor"
-            raise ValueError(f"{key} makes {size:g} examples at once; expected a multiple of {parts}, {shared}")
+        if size < 1 or size % mesh.size:
+            raise ValueError(
+                f"{key} makes {size:g} examples at once; expected a multiple of {mesh.size}, the number of devices"
+            )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -83,7 +60,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch(mesh: Mesh) -> NamedSharding:
     """Sharding that splits the first dimension over `data` and `fsdp`."""
-    return NamedSharding(mesh, PartitionSpec(BATCH))
+    return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def on(mesh: Mesh, function: Callable) -> Callable:
@@ -118,7 +95,7 @@ def by_example(x: jax.Array) -> jax.Array:
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(AXES))
 
 
 def tree(mesh: Mesh, shapes):
@@ -137,19 +114,6 @@ def _spec(mesh: Mesh, path, leaf) -> PartitionSpec:
             ]
             return PartitionSpec(*whole, *split)
     return PartitionSpec()
-
-
-def check_tensor(mesh: Mesh, placed) -> None:
-    """Raises ValueError where `mesh` has a `tensor` axis and none of the parameters `placed` is split over it.
-
-    Such a mesh repeats the work, and XLA (jax 0.10) then computes wrong gradients of depthwise convolutions: it adds
-    them once per device of a group (tests/test_sharding.py tests what is allowed).
-    """
-    size = mesh.shape["tensor"]
-    if size > 1 and not any("tensor" in leaf.spec for leaf in jax.tree.leaves(placed)):
-        raise ValueError(
-            f"config.mesh.tensor={size}: the model has no heads to split; expected 1, or a ViT whose heads it divides"
-        )
 
 
 def place_batch(mesh: Mesh, local: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -48,9 +48,7 @@ def plan(config, topology: str) -> dict:
     validate.check(config)
     devices = _devices(topology)
     mesh = sharding.make_mesh(config.mesh, devices)
-    config = _with_batch(
-        config, -(-config.train.batch_size // (sharding.batch_parts(mesh) * config.optim.accumulate)), mesh
-    )
+    config = _with_batch(config, -(-config.train.batch_size // (mesh.size * config.optim.accumulate)), mesh)
     lowered, made, state = of_config(config, mesh)
     limit, peak = _memory_bytes(devices[0]), _peak(devices[0])
     compiled, arguments, temporaries = _compile(lowered, limit)
@@ -135,7 +133,7 @@ def _compile(lowered, limit: float):
 def _with_batch(config, per_device: int, mesh):
     """A copy of `config` whose batch gives every device so many examples at a time."""
     own = copy.deepcopy(config)
-    own.train.batch_size = per_device * sharding.batch_parts(mesh) * config.optim.accumulate
+    own.train.batch_size = per_device * mesh.size * config.optim.accumulate
     return own
 
 
@@ -259,7 +257,6 @@ def table(result: dict) -> str:
 def _why_more(mesh: dict[str, int]) -> str:
     """What else than gradients moves on `mesh` {axis: devices}, and what would lessen it."""
     split = ["parameters split over fsdp are gathered"] if mesh["fsdp"] > 1 else []
-    split += ["layers split over tensor are summed"] if mesh["tensor"] > 1 else []
     advice = "; a smaller config.mesh.fsdp moves less and needs more memory" if mesh["fsdp"] > 1 else ""
     return ", ".join([*split, "terms that see the whole batch add theirs"]) + advice
 

@@ -36,7 +36,6 @@ CHANGES = (
     Change(1, "data.target", "label"),
     Change(1, "data.domain_by", "domain"),
     Change(1, "data.attributes", []),
-    Change(1, "mesh.tensor", 1),
     Change(1, "daa", {"classifier": "", "steps": 5, "eps": 8 / 255, "step_size": 6 / 255, "target": "uniform"}),
     Change(1, "daa.decay", 1.0),
     Change(1, "optim.accumulate", 1),
@@ -44,6 +43,7 @@ CHANGES = (
     Change(1, "optim.ema", 0.0),
     Change(1, "report", {"faces": False}),
     Change(1, "teachers.*.allow_overlap", False),
+    Change(1, "mesh.tensor", 1, removed=True),
     Change(1, "daa.random_start", False, removed=True),
     Change(1, "daa.unroll", ANY, removed=True),
 )

@@ -161,10 +161,9 @@ def _parts(rows: jax.Array, number: int) -> jax.Array:
 def compiled(experiment: Experiment, mesh, state: TrainState):
     """The step of `make` jitted for `mesh`: batch split over every device, state placed by the rules and donated.
 
-    `state` may be abstract (shapes only). ValueError for a `tensor` axis that the model has no use for.
+    `state` may be abstract (shapes only).
     """
     state_shardings = sharding.tree(mesh, state)
-    sharding.check_tensor(mesh, state_shardings.params)
     everywhere = sharding.replicated(mesh)
     return jax.jit(
         sharding.on(mesh, make(experiment)),

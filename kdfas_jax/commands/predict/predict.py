@@ -145,8 +145,7 @@ def _scorer(folder: str, config, batch: int):
     mesh = sharding.make_mesh(config.mesh)
     model = teachers.load(folder, mesh)
     compiled = step.make_score(model.module, mesh, targets.get(config.data.target).read)
-    parts = sharding.batch_parts(mesh)
-    size = -(-batch // parts) * parts
+    size = -(-batch // mesh.size) * mesh.size
 
     def score(crops: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         for start in range(0, len(crops), size):
