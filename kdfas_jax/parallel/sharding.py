@@ -19,9 +19,9 @@ AXES = ("data", "fsdp")
 
 # The first match decides. Arrays without a match are replicated, and so is a dimension whose size the axis does not
 # divide. Specs apply to the last dimensions, so the stack of blocks [depth, ...] is never split.
-# Kernels [in, out] are split along `in`, those of a block's contracting layers (out, fc2) along `out`. The class
-# centres [k, d] of many identities are larger than the rest of a model: they are split by class, so that no device holds
-# all logits.
+# Kernels [in, out] are split along `in`, and those of a block's contracting layers (out, fc2) along `out`. The
+# class centres [k, d] of many identities are larger than the rest of a model: they are split by class, so that no
+# device holds all logits.
 RULES: tuple[tuple[str, tuple], ...] = (
     (r"blocks/qkv/kernel$", ("fsdp", None, None, None)),
     (r"blocks/(out|fc2)/kernel$", (None, "fsdp")),
