@@ -16,7 +16,6 @@ from kdfas_jax.objective import losses
 from kdfas_jax.parallel import sharding
 
 WORKER = Path(__file__).with_name("sharded_step.py")
-QUICK = "--xla_backend_optimization_level=0"  # the steps are compiled for a minute and run once
 
 
 def abstract_mesh(*sizes):
@@ -27,7 +26,7 @@ def run_workers(out, processes, *meshes):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": str(WORKER.parents[1]), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK}
+    environment = {**os.environ, "PYTHONPATH": str(WORKER.parents[1]), "JAX_PLATFORMS": "cpu"}
     workers = [
         subprocess.Popen(
             [sys.executable, WORKER, out, str(processes), str(process), str(port), *meshes],
