@@ -1,5 +1,5 @@
-"""A protocol of several folds ('3' is 3.1 to 3.6): each fold is a run of its own in FOLDER/<fold>, and FOLDER has the
-mean and the population standard deviation over folds of every figure (EVALUATION in docs/methods.md)."""
+"""A protocol of several folds (3 is 3.1 to 3.6): each fold is a run in FOLDER/<fold>, and FOLDER has the mean and the
+population standard deviation of every figure over the folds (docs/evaluation.md)."""
 
 import copy
 import json

@@ -40,7 +40,7 @@ MEGACORE = ("v4", "v5p")  # two cores a chip, which jax uses as one device
 
 
 def plan(config, topology: str) -> dict:
-    """The plan of `config`'s train step on `topology` ('cpu:8', 'v5e:16x16'), see DESIGN's contract for its keys.
+    """The plan of `config`'s train step on `topology` ('cpu:8', 'v5e:16x16').
 
     A batch that the devices cannot share evenly is planned as the next larger one that they can; training refuses it.
     For cpu:N the process must have been given N devices. ValueError names a topology that the compiler refuses.
