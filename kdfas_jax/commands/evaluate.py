@@ -22,6 +22,7 @@ from kdfas_jax.report import runs as report_runs
 from kdfas_jax.report.parts import Looked, Shown, worst
 from kdfas_jax.report.spreadsheet import neutralised
 from kdfas_jax.runs import files, identity, lock, workdir
+from kdfas_jax.runs.results import Results
 from kdfas_jax.training import journal, optim, step, teachers
 
 
@@ -61,7 +62,7 @@ def check_data(folder: str, fingerprint: str) -> None:
         )
 
 
-def evaluate(config, folder: str) -> dict:
+def evaluate(config, folder: str) -> Results:
     """Evaluates the run in `folder` and writes eval/ and report/ there; -> what results.json holds."""
     target = targets.get(config.data.target)
     data = open_data(config, folder)
@@ -76,18 +77,18 @@ def evaluate(config, folder: str) -> dict:
         if facts["parameters"] is not None:  # those of the run that was used
             counted["teachers"][name] = facts["parameters"]
             counted["training_only"]["teachers"][name] = facts["training_only_parameters"]
-    results = {
-        "config": identity.plain(config),
-        "step": loaded.step,
-        "finished": loaded.trained == total,
-        "steps": {"trained": loaded.trained, "total": total},
-        "protocol": config.data.protocol,
+    results = Results(
+        config=identity.plain(config),
+        step=loaded.step,
+        finished=loaded.trained == total,
+        steps={"trained": loaded.trained, "total": total},
+        protocol=config.data.protocol,
         **target.results(scored, data),
-        "sources": data.sources,
-        "params": counted,
-        "teachers": taught,
-        "folds": [],
-    }
+        sources=data.sources,
+        params=counted,
+        teachers=taught,
+        folds=[],
+    )
     seen = {}
     if config.report.faces and target.detects:
         wrong = pd.concat(worst(summary.presentations(scored["test"]), results["threshold"]["value"]).values())
@@ -118,7 +119,7 @@ def look(model, variables, data: Data, config, mesh, wrong: pd.DataFrame) -> dic
     return {keys[row]: Looked(image, where) for row, image, where in found}
 
 
-def evaluate_run(folder: str, changes: Mapping[str, Any] | None = None) -> dict:
+def evaluate_run(folder: str, changes: Mapping[str, Any] | None = None) -> Results:
     """`evaluate` with the config that the run itself was made by, each fold of a protocol of several.
 
     changes: {'report.faces': True}, values for keys of place and runtime in place of the run's own (`overrides`).

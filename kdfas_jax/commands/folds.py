@@ -14,6 +14,7 @@ from kdfas_jax import targets
 from kdfas_jax.report import runs as report_runs
 from kdfas_jax.report.parts import Shown
 from kdfas_jax.runs import files, identity
+from kdfas_jax.runs.results import Results
 
 FIGURES = ("dev", "test", "literature")
 OF_A_FOLD = ("protocol", "step", "finished", "threshold", "teachers", *FIGURES)
@@ -44,7 +45,7 @@ def _replace(config, protocol: str, fold: str) -> None:
         _replace(teacher.config, protocol, fold)
 
 
-def combine(config, results: Sequence[Mapping]) -> dict:
+def combine(config, results: Sequence[Mapping]) -> Results:
     """The contents of the folds' results.json -> that of the whole, under the `config` of the whole.
 
     Figures of `dev`, `test` and `literature` are means over folds, those of a species over the folds that have it;
@@ -109,7 +110,7 @@ def _total(values: Sequence[int | Mapping[str, int]]) -> int | dict[str, int]:
     return {name: sum(value.get(name, 0) for value in values) for name in dict.fromkeys(n for v in values for n in v)}
 
 
-def write(config, folder: str, results: Sequence[Mapping]) -> dict:
+def write(config, folder: str, results: Sequence[Mapping]) -> Results:
     """Combines the folds' results and writes FOLDER/report/index.html and FOLDER/eval/results.json -> its content."""
     combined = combine(config, results)
     if jax.process_index() == 0:

@@ -13,13 +13,14 @@ import ml_collections
 from kdfas_jax.commands import evaluate, provenance
 from kdfas_jax.parallel import sharding
 from kdfas_jax.runs import files, lock, workdir
+from kdfas_jax.runs.results import Results
 from kdfas_jax.training import step, teachers
 from kdfas_jax.training.checkpoint import Checkpoints
 
 NETWORKS = ("spoof", "recognition")
 
 
-def join(folder: str, output: str) -> dict:
+def join(folder: str, output: str) -> Results:
     """Writes the teachers of the run in `folder` as a run in `output`, and evaluates it -> results.json's content.
 
     ValueError where the run in `folder` has no such teachers, or `output` holds another run.

@@ -16,6 +16,7 @@ from kdfas_jax.commands import evaluate, folds, provenance
 from kdfas_jax.models.published import weights
 from kdfas_jax.parallel import preemption, sharding
 from kdfas_jax.runs import files, lock, workdir
+from kdfas_jax.runs.results import Results
 from kdfas_jax.training import experiment, loop, step, teachers, validate
 from kdfas_jax.training.checkpoint import Checkpoints
 from kdfas_jax.training.experiment import Experiment
@@ -24,7 +25,7 @@ from kdfas_jax.training.journal import Journal
 logger = logging.getLogger(__name__)
 
 
-def train(config, folder: str) -> dict:
+def train(config, folder: str) -> Results:
     """Trains the teachers that are not finished, then the student, and evaluates it -> results.json's content.
 
     A protocol of several folds trains all of them (`folds`). The same call on the same folder resumes where it stopped,
@@ -36,7 +37,7 @@ def train(config, folder: str) -> dict:
         return _train(config, folder)
 
 
-def _train(config, folder: str) -> dict:
+def _train(config, folder: str) -> Results:
     names = protocols.folds(config.data.protocol)
     homes = {name: teachers.home(config.teachers[name], folder) for name in experiment.used(config)}
     given = {name: home for name, home in homes.items() if config.teachers[name].checkpoint}
@@ -70,7 +71,7 @@ def _train_teacher(name: str, config, home: str) -> None:
     evaluate.check_data(home, data.fingerprint)
 
 
-def _train_folds(config, folder: str, homes: Mapping[str, str], names: tuple[str, ...]) -> dict:
+def _train_folds(config, folder: str, homes: Mapping[str, str], names: tuple[str, ...]) -> Results:
     """Trains and evaluates the folds that are not finished, each with its own fold of the teachers."""
     runs = {name: folds.config_of(config, name) for name in names}
     fingerprint = pipeline.open_data(runs[names[0]].data, targets.get(config.data.target)).fingerprint

@@ -13,6 +13,7 @@ import jax
 from kdfas_jax.runs import schema
 from kdfas_jax.runs.files import exists, names, read_text, write_atomically
 from kdfas_jax.runs.identity import differences, digest, identity, plain
+from kdfas_jax.runs.results import Results
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-cpu", "tensorflow-datasets")
 
@@ -104,7 +105,7 @@ def find(folder: str, config) -> str:
     return max(same, key=lambda run: bool(evaluated(run).get("finished")), default=home)
 
 
-def results(config, workdir: str) -> dict[str, Any] | None:
+def results(config, workdir: str) -> Results | None:
     """What WORKDIR/eval/results.json holds where the run of `config` was trained to its last step there, else None.
 
     ValueError where it is that of another config.

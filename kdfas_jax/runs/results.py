@@ -1,0 +1,42 @@
+"""The content of RUN/eval/results.json as a typed record; docs/evaluation.md explains its figures."""
+
+from typing import Any, NotRequired, TypedDict
+
+
+class Threshold(TypedDict):
+    """The decision threshold: `value`, None for targets without decisions, and the data that set it.
+
+    operating_points: {name: threshold} at fixed error rates of the same data. temperature: of the calibrated score.
+    match: the threshold of the cosine of two embeddings, where the target recognises people.
+    """
+
+    value: float | None
+    source: str
+    operating_points: NotRequired[dict[str, float]]
+    temperature: NotRequired[float]
+    match: NotRequired[dict[str, Any]]
+
+
+class Results(TypedDict):
+    """An evaluated run. Rates and areas are fractions.
+
+    config: the resolved config. step: the evaluated checkpoint, chosen on dev; None for several folds. finished:
+    whether the run was trained to its last step. steps: {trained, total}; absent for several folds. dev, test,
+    literature: figures by the target, {} where there are none. sources: domains by role. params: numbers of
+    parameters of student and teachers, those that only training uses apart. teachers: the facts of each teacher.
+    folds: the figures of each fold, [] for a single run.
+    """
+
+    config: dict[str, Any]
+    step: int | None
+    finished: bool
+    steps: NotRequired[dict[str, int]]
+    protocol: str
+    threshold: Threshold
+    dev: dict[str, Any]
+    test: dict[str, Any]
+    literature: dict[str, Any]
+    sources: dict[str, list[str]]
+    params: dict[str, Any]
+    teachers: dict[str, dict[str, Any]]
+    folds: list[dict[str, Any]]
