@@ -19,6 +19,7 @@ import pytest
 from kdfas_jax import models
 from kdfas_jax.commands import train
 from kdfas_jax.parallel import sharding
+from kdfas_jax.runs.results import Results
 from kdfas_jax.training import experiment, step, teachers
 from kdfas_jax.training.checkpoint import Checkpoints
 from tests.test_weights import as_timm, initialise, save
