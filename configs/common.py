@@ -125,7 +125,7 @@ def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigD
 def _same_data(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigDict) -> None:
     """Lets `teacher` read the same images as `config`, for another target: an override applies to both."""
     crop = ("record_size", "scale", "align", "image_size")
-    for key in ("dataset", "raw_dir", "protocol", "dev_share", "domain_by", *crop):
+    for key in ("dataset", "raw_dir", "protocol", "extra_sources", "train_species", "dev_share", "domain_by", *crop):
         teacher.data[key] = config.data.get_ref(key)
     teacher.data.options, teacher.data.subjects = config.data.options, config.data.subjects
 

@@ -350,3 +350,12 @@ def test_a_domain_adversary_is_for_runs_that_tell_live_from_attack():
     config.daa.classifier, config.terms.adversary.weight, config.data.target = "", 1.0, "identity"
     with pytest.raises(ValueError, match=r"config\.terms\.adversary reads domains: expected config\.data\.target"):
         train._check_domains(config, None, experiment.of_config(config))
+
+
+@pytest.mark.parametrize(("name", "teacher"), [("kdfas_daa_demo", "domains"), ("mtkd_demo", "spoof")])
+def test_a_teacher_of_the_same_images_follows_the_students_choice_of_them(name, teacher):
+    """Else it would train on what the student leaves out, which may be what the student is judged on."""
+    config = load(name)
+    config.data.extra_sources, config.data.train_species = ("celeba_spoof",), ("live", "print")
+    own = config.teachers[teacher].config.data
+    assert (own.extra_sources, own.train_species) == (("celeba_spoof",), ("live", "print"))
