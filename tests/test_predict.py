@@ -283,7 +283,7 @@ HOSTILE = {
     "ten.png": (saved(height=100), 10, 0, ""),
     "pixel.png": (lambda path: Image.new("RGB", (1, 1), (9, 9, 9)).save(path), 1, 0, ""),
     "dangling.jpg": (lambda path: path.symlink_to("nowhere"), 0, 1, "no such file"),
-    "pipe.jpg": (os.mkfifo, 0, 1, "not a file"),
+    "pipe.jpg": (os.mkfifo, 0, 1, "not a regular file"),
     ODD: (named("plain.jpg", saved()), 1, 0, ""),
 }
 

@@ -16,7 +16,7 @@ from kdfas_jax.models.published import weights
 from kdfas_jax.objective import perturb
 from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import sharding
-from kdfas_jax.targets import tasks
+from kdfas_jax.targets import label
 from kdfas_jax.training import step, teachers
 from kdfas_jax.training.checkpoint import Checkpoints
 from kdfas_jax.training.experiment import Experiment, Frozen
@@ -225,7 +225,7 @@ def test_scores_use_the_running_statistics_whatever_else_is_in_the_batch():
     start, _, batch = student()
     moved = jax.tree.map(lambda leaf: leaf + np.float32(0.1), start.batch_stats)
     variables = {**start.variables, "batch_stats": moved}
-    score = step.make_score(resnet.create(**TINY), MESH, tasks.live_probability)
+    score = step.make_score(resnet.create(**TINY), MESH, label.live_probability)
     rest = {"index": np.arange(16), "mask": np.ones(16, np.float32)}
     first, *_ = score(variables, {**batch, **rest})
     again, *_ = score(variables, {**batch, **rest})

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from input_pipeline.datasets import simulated
-from input_pipeline.schema import LIVE, table
+from input_pipeline.schema import LIVE
 from input_pipeline.select import protocols
 from input_pipeline.simulate import noise, render, scene
 from input_pipeline.simulate.capture import camera, instruments
+from tests.conftest import listed_table
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_options_choose_videos_and_their_length():
 
 def test_further_people_train():
     """More of them than OULU-NPU has: users from 56 on, in the reader and in its protocols."""
-    videos = table(list(simulated.read(users=(20, 21, 36, 56, 300), phones=(1,), sessions=(1, 3))))
+    videos = listed_table(list(simulated.read(users=(20, 21, 36, 56, 300), phones=(1,), sessions=(1, 3))))
     for protocol in ("1", "official"):
         roles = videos["subject"].groupby(protocols.assign(videos, protocol)).unique()
         assert set(roles["train"]) == {"20", "56", "300"}
@@ -167,7 +168,7 @@ def test_domains_have_people_of_their_own_and_fit_the_protocol():
     presentations = list(simulated.read(users=(1, 21, 36), phones=(1,), sessions=(1,), domains=names))
     assert len({p.video for p in presentations}) == len(presentations) == 4 * 15
     assert len({p.subject for p in presentations}) == 12
-    rows = table(presentations).assign(frame=0)
+    rows = listed_table(presentations).assign(frame=0)
     assert set(rows["species"][rows["domain"] == "simulated-casia"]) == {LIVE, "print1", "cut", "replay1", "replay2"}
     roles = protocols.assign(rows, "ocim:OCI-M")
     assert set(rows["domain"][roles == "train"]) == set(names) - {"simulated-msu"}

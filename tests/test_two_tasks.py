@@ -251,7 +251,9 @@ def test_a_reference_that_cannot_be_one_is_refused(run, tiny, detector, tmp_path
     other = str(tmp_path / "other")
     workdir.claim(tiny, other, "none")
     (tmp_path / "other" / "eval").mkdir()
-    (tmp_path / "other" / "eval" / "results.json").write_text('{"threshold": {"value": 0.5, "source": "dev"}}')
+    (tmp_path / "other" / "eval" / "results.json").write_text(
+        '{"config": {}, "threshold": {"value": 0.5, "source": "dev"}}'
+    )
     with pytest.raises(ValueError, match=r"target='label' and recognises nobody; expected a run of 'label\+identity'"):
         predict.predict(other, ["x.jpg"], output, reference=str(tmp_path / "black.png"))
     assert not [name for name in os.listdir(tmp_path) if name.startswith("scores")]

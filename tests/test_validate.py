@@ -80,7 +80,7 @@ def test_a_wrong_value_is_named_in_one_line(key, value, words):
 
 
 def test_two_axes_cannot_both_take_what_is_left():
-    with pytest.raises(ValueError, match=r"config\.mesh=\{'data': -1, 'fsdp': -1, .*\}: expected -1 for one axis"):
+    with pytest.raises(ValueError, match=r"config\.mesh=\{'data': -1, 'fsdp': -1\}: expected -1 for one axis"):
         validate.check(changed(load("kdfas_demo"), "mesh.fsdp", -1))
 
 

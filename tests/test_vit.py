@@ -258,7 +258,7 @@ def test_images_that_are_no_square_of_patches_are_refused(shape):
 
 
 def test_models_import_without_tensorflow_clu_or_ml_collections():
-    code = "import sys; from kdfas_jax.models import weights; print(*sys.modules)"
+    code = "import sys; from kdfas_jax.models.published import weights; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"tensorflow", "clu", "ml_collections", "torch"}.isdisjoint(loaded)
     assert "kdfas_jax.models.vit" in loaded

@@ -78,7 +78,10 @@ def evaluated(workdir: str) -> dict[str, Any]:
     path = os.path.join(workdir, "eval", "results.json")
     if not exists(path):
         return {}
-    found = _read_json(path, f"make it again by: python main.py --mode=eval --workdir={workdir}")
+    mend = f"make it again by: python main.py --mode=eval --workdir={workdir}"
+    found = _read_json(path, mend)
+    if "config" not in found:
+        raise ValueError(f"{path} has no config; {mend}")
     return {**found, "config": schema.upgrade(found["config"])}
 
 
