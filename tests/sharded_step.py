@@ -70,6 +70,9 @@ ATTACK.teachers.domains.config.data.target = "domain"
 ATTACK.daa.update({"classifier": "domains", "steps": 2, "target": "confuse", "random_start": True, "unroll": False})
 
 
+made = {}  # model -> its variables or its train state
+
+
 def run(mesh, student, teacher, terms, attacked):
     objective = Objective({name: TERMS[name] for name in terms}, {"spoof": None})
     readers = {"spoof": step.reader(teacher, SIZE), "domains": step.reader(DOMAINS, SIZE // 2)}
@@ -77,13 +80,13 @@ def run(mesh, student, teacher, terms, attacked):
     optimiser = optax.sgd(1.0)
 
     def create():
-        state = step.init(student, SIZE, optimiser, 1, objective, {"spoof": step.outputs(teacher, SIZE)})
-        return state.replace(step=jnp.int32(5))  # of 10: the reversed gradient is on its way
+        return step.init(student, SIZE, optimiser, 1, objective, {"spoof": step.outputs(teacher, SIZE)})
 
-    state = jax.jit(create, out_shardings=sharding.tree(mesh, jax.eval_shape(create)))()
-    before = gather(state.trained, mesh)
-    frozen = jax.jit(lambda: step.init_variables(teacher, SIZE, 1))()
-    domains = jax.jit(lambda: step.init_variables(DOMAINS, SIZE // 2, 2))()
+    started = fresh(student, create).replace(step=np.int32(5))  # of 10: the reversed gradient is on its way
+    state = jax.tree.map(placed, started, sharding.tree(mesh, started))
+    before = started.trained
+    frozen = fresh(teacher, lambda: step.init_variables(teacher, SIZE, 1))
+    domains = fresh(DOMAINS, lambda: step.init_variables(DOMAINS, SIZE // 2, 2))
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8),
@@ -107,6 +110,17 @@ def run(mesh, student, teacher, terms, attacked):
     named |= {f"metric/{name}": np.asarray(jax.device_get(value)) for name, value in metrics.items()}
     facts = {"sharded_leaves": sharded, "flops": train_step.cost_analysis()["flops"]}
     return named | {name: np.asarray(value) for name, value in facts.items()}
+
+
+def fresh(model, create):
+    """What `create` makes for `model`, NumPy arrays: compiling it takes as long as a step, and no mesh changes it."""
+    if model not in made:
+        made[model] = jax.device_get(jax.jit(create)())
+    return made[model]
+
+
+def placed(array, place):
+    return jax.make_array_from_callback(array.shape, place, lambda index: array[index])
 
 
 def gather(tree, mesh):
