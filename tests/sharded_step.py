@@ -73,20 +73,23 @@ ATTACK.teachers.domains.config.data.target = "domain"
 ATTACK.daa.update({"classifier": "domains", "steps": 2, "target": "confuse"})
 
 
+made = {}  # model -> its variables or its train state
+
+
 def run(mesh, student, teacher, terms, attacked):
     objective = Objective({name: TERMS[name] for name in terms}, {"spoof": None})
     teachers = {"spoof": Frozen(teacher, SIZE), "domains": Frozen(DOMAINS, SIZE // 2)}
     attack = perturb.of_config(ATTACK) if attacked else None
-    made = Experiment(student, SIZE, objective, optax.sgd(1.0), 0, teachers, attack, steps=10)
+    experiment = Experiment(student, SIZE, objective, optax.sgd(1.0), 0, teachers, attack, steps=10)
 
     def create():
-        state = step.init(dataclasses.replace(made, seed=1))
-        return state.replace(step=jnp.int32(5))  # of 10: the reversed gradient is on its way
+        return step.init(dataclasses.replace(experiment, seed=1))
 
-    state = jax.jit(create, out_shardings=sharding.tree(mesh, jax.eval_shape(create)))()
-    before = gather(state.trained, mesh)
-    frozen = jax.jit(lambda: step.init_variables(teacher, SIZE, 1))()
-    domains = jax.jit(lambda: step.init_variables(DOMAINS, SIZE // 2, 2))()
+    started = fresh(student, create).replace(step=np.int32(5))  # of 10: the reversed gradient is on its way
+    state = jax.tree.map(placed, started, sharding.tree(mesh, started))
+    before = started.trained
+    frozen = fresh(teacher, lambda: step.init_variables(teacher, SIZE, 1))
+    domains = fresh(DOMAINS, lambda: step.init_variables(DOMAINS, SIZE // 2, 2))
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8),
@@ -100,7 +103,7 @@ def run(mesh, student, teacher, terms, attacked):
         jax.process_index() * BATCH // jax.process_count(), (jax.process_index() + 1) * BATCH // jax.process_count()
     )
     local = sharding.place_batch(mesh, {name: array[rows] for name, array in batch.items()})
-    train_step = step.compiled(made, mesh, state)
+    train_step = step.compiled(experiment, mesh, state)
     sharded = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.trained))
     train_step = train_step.lower(state, {"spoof": frozen, "domains": domains}, local).compile()
     state, metrics = train_step(state, {"spoof": frozen, "domains": domains}, local)
@@ -110,6 +113,17 @@ def run(mesh, student, teacher, terms, attacked):
     named |= {f"metric/{name}": np.asarray(jax.device_get(value)) for name, value in metrics.items()}
     facts = {"sharded_leaves": sharded, "flops": train_step.cost_analysis()["flops"]}
     return named | {name: np.asarray(value) for name, value in facts.items()}
+
+
+def fresh(model, create):
+    """What `create` makes for `model`, NumPy arrays: compiling it takes as long as a step, and no mesh changes it."""
+    if model not in made:
+        made[model] = jax.device_get(jax.jit(create)())
+    return made[model]
+
+
+def placed(array, place):
+    return jax.make_array_from_callback(array.shape, place, lambda index: array[index])
 
 
 def gather(tree, mesh):

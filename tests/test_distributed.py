@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from kdfas_jax.commands import train
 from kdfas_jax.parallel import distributed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,13 +124,15 @@ def losses(folder):
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_others_and_the_job_goes_on(tmp_path, run_main, tiny_config):
+def test_a_process_that_dies_ends_the_others_and_the_job_goes_on(tmp_path, tiny_config, tiny):
     """Killed after the first checkpoint and started again, it follows the loss of an undisturbed single process."""
-    student, teacher = "--config.train", "--config.teachers.spoof.config.train"
-    flags = [f"{student}.epochs=20", f"{teacher}.epochs=10", "--config.optim.lr=4e-3"]
-    flags += [f"{who}.eval_epochs=10" for who in (student, teacher)]  # every 30 steps
+    student, teacher = "train", "teachers.spoof.config.train"
+    changes = {f"{student}.epochs": 20.0, f"{teacher}.epochs": 10.0, "optim.lr": 4e-3}
+    changes |= {f"{who}.eval_epochs": 10.0 for who in (student, teacher)}  # every 30 steps
+    flags = [f"--config.{key}={value}" for key, value in changes.items()]
+    tiny.update_from_flattened_dict(changes)
     one, two = tmp_path / "one", tmp_path / "two"
-    run_main(f"--config={tiny_config}", f"--workdir={one / 'run'}", *flags)
+    train.train(tiny, str(one / "run"))
     two.mkdir()
     shutil.copytree(one / "teachers", two / "teachers")
 

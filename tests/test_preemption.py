@@ -22,7 +22,7 @@ def test_a_signal_after_the_last_save_waits_until_the_checkpoints_are_closed(tin
             os.kill(os.getpid(), signal.SIGTERM)
             closed.append(True)
 
-    monkeypatch.setattr(train, "Checkpoints", lambda _: Checkpoints(latest=lambda: 180))
+    monkeypatch.setattr(train, "Checkpoints", lambda _: Checkpoints(latest=lambda: 120))
     before = signal.getsignal(signal.SIGTERM)
     try:
         preemption.install()

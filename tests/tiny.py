@@ -22,7 +22,7 @@ def alone(args, name: str, width: int):
     config.data.protocol = "official"
     config.data.augment.update({"colour": 0.2})
     config.data.augment.randaugment.ops = 1
-    config.train = {"batch_size": 16, "epochs": 60.0, "eval_epochs": 5.0}
+    config.train = {"batch_size": 16, "epochs": 40.0, "eval_epochs": 5.0}
     config.optim.update({"lr": 4e-2})
     config.eval.batch_size = 20
     return config
