@@ -105,8 +105,8 @@ def run(mesh, student, teacher, terms, attacked):
     local = sharding.place_batch(mesh, {name: array[rows] for name, array in batch.items()})
     train_step = step.compiled(experiment, mesh, state)
     sharded = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.trained))
-    train_step = train_step.lower(state, {"spoof": frozen, "domains": domains}, local).compile()
-    state, metrics = train_step(state, {"spoof": frozen, "domains": domains}, local)
+    train_step = train_step.lower(state, {"spoof": frozen, "domains": domains}, local, np.uint32(0)).compile()
+    state, metrics = train_step(state, {"spoof": frozen, "domains": domains}, local, np.uint32(0))
     after = gather(state.trained, mesh)
     result = {"grads": jax.tree.map(lambda a, b: a - b, before, after), "stats": gather(state.batch_stats, mesh)}
     named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(result)}

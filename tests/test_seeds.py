@@ -8,8 +8,10 @@ import pytest
 from flax import linen as nn
 
 from kdfas_jax.commands import ablation, train
+from kdfas_jax.models import vit
 from kdfas_jax.objective import passes
 from kdfas_jax.objective.weighted_sum import Objective
+from kdfas_jax.parallel import sharding
 from kdfas_jax.training import step
 from kdfas_jax.training.experiment import Experiment
 
@@ -18,7 +20,7 @@ from kdfas_jax.training.experiment import Experiment
 def initial_seed(monkeypatch, tmp_path):
     """initial_seed(config) -> what a run of `config` seeds its initial state with; the run ends there."""
 
-    def stop(experiment):
+    def stop(experiment, seed=None):
         raise RuntimeError(f"seed {experiment.seed}")
 
     def start(config):
@@ -95,3 +97,19 @@ def test_another_seed_draws_other_parameters():
     one, again, *others = (step.init_variables(Noting(), 4, seed)["params"]["Dense_0"]["kernel"] for seed in seeds)
     assert (one == again).all()
     assert all((one != other).all() for other in others)
+
+
+def test_the_runs_of_all_seeds_share_one_program():
+    """Else each seed of a study compiles its step again; and a traced seed draws what a known one does."""
+    programs = []
+    for seed in (3, 2**32 - 1):
+        objective = Objective({"ce": {"kind": "cross_entropy", "weight": 1.0}}, {})
+        made = Experiment(vit.create(patch=8, width=8, depth=1, heads=2), 8, objective, optax.sgd(1.0), seed)
+        state = jax.eval_shape(lambda made=made: step.init(made))
+        mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
+        shapes = state, {}, made.batch(mesh), jax.ShapeDtypeStruct((), jnp.uint32)
+        programs.append(step.compiled(made, mesh, state).lower(*shapes).as_text())
+        fresh = jax.jit(lambda made=made: step.init(made))()
+        again = jax.jit(lambda seed, made=made: step.init(made, seed))(np.uint32(seed))
+        jax.tree.map(np.testing.assert_array_equal, fresh.params, again.params)
+    assert programs[0] == programs[1]

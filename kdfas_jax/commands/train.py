@@ -180,7 +180,7 @@ def _restore(config, checkpoints: Checkpoints, made: Experiment, mesh) -> step.T
         logger.info("resuming at step %d of %d in %s", latest, made.steps, checkpoints.directory)
         abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings)
         return checkpoints.restore(latest, abstract)
-    state = jax.jit(lambda: step.init(made), out_shardings=shardings)()
+    state = jax.jit(lambda seed: step.init(made, seed), out_shardings=shardings)(np.uint32(made.seed))
     if config.init:
         fresh = jax.jit(lambda: step.init(made).variables)()  # those of `state` may lie on other hosts
         with files.local(config.init) as path:

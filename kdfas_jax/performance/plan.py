@@ -17,6 +17,7 @@ from kdfas_jax.training.experiment import Experiment, Frozen
 
 logger = logging.getLogger(__name__)
 
+SEED = jax.ShapeDtypeStruct((), jnp.uint32)
 START = 8  # examples a device that a search for the largest batch begins with
 
 UTILISATION = 0.4  # share of the peak that images a second are promised at: what large ViTs are said to reach [C]
@@ -174,7 +175,7 @@ def lower(made: Experiment, mesh) -> Lowered:
     placed = sharding.tree(mesh, state)
     abstract = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, placed)
     variables = {name: _frozen(of, mesh) for name, of in made.teachers.items()}
-    return Lowered(step.compiled(made, mesh, state).lower(abstract, variables, made.batch(mesh)), made, state)
+    return Lowered(step.compiled(made, mesh, state).lower(abstract, variables, made.batch(mesh), SEED), made, state)
 
 
 def _frozen(of: Frozen, mesh):

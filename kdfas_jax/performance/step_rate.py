@@ -27,7 +27,7 @@ class Step:
         lowered, made, _ = plan.of_config(config, mesh)
         self._step = lowered.compile()
         seconds = time.perf_counter() - started
-        (state, variables, batch), _ = lowered.in_avals
+        (state, variables, batch, _), _ = lowered.in_avals
 
         def create():
             student = _zeros(state).replace(**step.init_variables(made.model, made.image_size, made.seed))
@@ -35,9 +35,10 @@ class Step:
             teachers = jax.tree.map(lambda leaf, wanted: leaf.astype(wanted.dtype), teachers, variables)
             image = jax.random.randint(jax.random.key(0), batch["image"].shape, 0, 256, jnp.uint8)
             label = jnp.full(batch["label"].shape, 1 / made.model.classes)
-            return student, teachers, {**_zeros(batch), "image": image, "label": label}
+            return student, teachers, {**_zeros(batch), "image": image, "label": label}, jnp.uint32(made.seed)
 
-        self._state, self._variables, self._batch = jax.jit(create, out_shardings=self._step.input_shardings[0])()
+        arguments = jax.jit(create, out_shardings=self._step.input_shardings[0])()
+        self._state, self._rest = arguments[0], arguments[1:]
         self.batch_size = config.train.batch_size
         self.facts = {
             "compile_seconds": seconds,
@@ -47,7 +48,7 @@ class Step:
 
     def run(self) -> dict[str, jax.Array]:
         """One training step -> its metrics."""
-        self._state, metrics = self._step(self._state, self._variables, self._batch)
+        self._state, metrics = self._step(self._state, *self._rest)
         return metrics
 
 

@@ -42,7 +42,7 @@ def run(
     """
     checkpoints, journal, judge, every, stopping = around
     train_step = step.compiled(experiment, mesh, state)
-    start, steps = int(state.step), experiment.steps
+    start, steps, seed = int(state.step), experiment.steps, np.uint32(experiment.seed)
     for number in range(start, steps + 1):
         due = number == steps or (number % every == 0 and number > start)
         stop = number < steps and stopping(number)
@@ -60,5 +60,5 @@ def run(
             return
         local = dict(next(batches))
         index = local.pop("index")
-        state, metrics = train_step(state, teachers, sharding.place_batch(mesh, local))
+        state, metrics = train_step(state, teachers, sharding.place_batch(mesh, local), seed)
         journal.step(number, metrics, index)

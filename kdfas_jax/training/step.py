@@ -54,25 +54,29 @@ class TrainState:
         return {"params": self.params, "term_params": self.term_params}
 
 
-def init(experiment: Experiment) -> TrainState:
-    """The state before step 0, a pure function of the experiment's seed."""
-    variables = init_variables(experiment.model, experiment.image_size, experiment.seed)
-    term_params = experiment.objective.init(_key(experiment.seed, TERMS), experiment.outputs(), experiment.taught())
+def init(experiment: Experiment, seed: jax.Array | None = None) -> TrainState:
+    """Returns the state before step 0, a pure function of the seed, by default the experiment's.
+
+    A traced seed, uint32 [], gives all seeds of an experiment one program to compile; so it does in `make`.
+    """
+    seed = experiment.seed if seed is None else seed
+    variables = init_variables(experiment.model, experiment.image_size, seed)
+    term_params = experiment.objective.init(_key(seed, TERMS), experiment.outputs(), experiment.taught())
     state = TrainState(jnp.zeros((), jnp.int32), **variables, term_params=term_params, opt_state=None)
     return state.replace(opt_state=experiment.optimiser.init(state.trained)).averaged_from_here(experiment.ema)
 
 
-def init_variables(model, image_size: int, seed: int) -> dict[str, Any]:
+def init_variables(model, image_size: int, seed: int | jax.Array) -> dict[str, Any]:
     """Fresh variables of a model that reads images of `image_size` px: {'params', 'batch_stats'}."""
     return {"batch_stats": {}, **model.init(_key(seed, MODEL), jnp.zeros((1, image_size, image_size, 3)))}
 
 
-def step_key(seed: int, number: jax.Array | int) -> jax.Array:
+def step_key(seed: int | jax.Array, number: jax.Array | int) -> jax.Array:
     """The key of training step `number`, counted from 0."""
     return jax.random.fold_in(_key(seed, STEPS), number)
 
 
-def _key(seed: int, use: int) -> jax.Array:
+def _key(seed: int | jax.Array, use: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), use)
 
 
@@ -82,7 +86,7 @@ def images_of(batch: Batch) -> jax.Array:
 
 
 def make(experiment: Experiment) -> Callable:
-    """Returns train_step(state, {teacher: variables}, batch) -> (state, metrics), which `compiled` jits.
+    """Returns train_step(state, {teacher: variables}, batch, seed) -> (state, metrics), which `compiled` jits.
 
     Student and teachers see the attacked images where the experiment has an attack. The teachers' forward lies outside
     the differentiated function, and their batch norms use the running statistics. Gradient accumulation cuts the batch
@@ -93,8 +97,8 @@ def make(experiment: Experiment) -> Callable:
     if experiment.accumulate > 1:
         gradients = _accumulated(gradients, experiment.accumulate)
 
-    def train_step(state: TrainState, teacher_variables: Mapping[str, Any], batch: Batch):
-        key = step_key(experiment.seed, state.step)
+    def train_step(state: TrainState, teacher_variables, batch: Batch, seed: int | jax.Array = experiment.seed):
+        key = step_key(seed, state.step)
         (loss, terms), batch_stats, grads = gradients(state, teacher_variables, batch, key)
         updates, opt_state = experiment.optimiser.update(grads, state.opt_state, state.trained)
         trained = optax.apply_updates(state.trained, updates)
@@ -167,7 +171,7 @@ def compiled(experiment: Experiment, mesh, state: TrainState):
     everywhere = sharding.replicated(mesh)
     return jax.jit(
         sharding.on(mesh, make(experiment)),
-        in_shardings=(state_shardings, None, sharding.batch(mesh)),
+        in_shardings=(state_shardings, None, sharding.batch(mesh), everywhere),
         out_shardings=(state_shardings, everywhere),
         donate_argnums=0,
     )
