@@ -1,6 +1,7 @@
 """Shared by the tests: a tiny data set of real files, and a tiny config that trains on it in seconds."""
 
 import collections
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -72,6 +73,15 @@ def tiny(tiny_config):
     from tests import tiny as module
 
     return module.get_config(tiny_config.partition(":")[2])
+
+
+@pytest.fixture
+def without_pages(monkeypatch):
+    """Runs with an empty page: its plots take seconds, and other tests look at them."""
+    from kdfas_jax import targets
+
+    for name, target in targets.TARGETS.items():
+        monkeypatch.setitem(targets.TARGETS, name, dataclasses.replace(target, page=lambda results, shown: ""))
 
 
 @pytest.fixture(scope="session")

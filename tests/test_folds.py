@@ -229,15 +229,15 @@ def rehearsal(data_dir):
 
 
 @pytest.mark.slow
-def test_protocol_3_runs_six_folds_once(tmp_path, monkeypatch):
+def test_protocol_3_runs_six_folds_once(tmp_path, monkeypatch, without_pages):
     """With the folds of the teacher; called again only what is not finished; a missing fold cannot be evaluated."""
     whole, folder = rehearsal(tmp_path / "data"), tmp_path / "run"
     names = ["3.1", "3.2", "3.3", "3.4", "3.5", "3.6"]
     fits, real = [], train.fit
 
-    def fit(run, home, objective, homes, taught):
+    def fit(run, home, homes, taught):
         fits.append((run.name, run.data.protocol, homes))
-        real(run, home, objective, homes, taught)
+        real(run, home, homes, taught)
 
     monkeypatch.setattr(train, "fit", fit)
     results = train.train(whole, str(folder))

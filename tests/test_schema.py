@@ -4,7 +4,6 @@ tests/golden/old_run.tar.gz is such a run (its make.py says how it was made): of
 allow_overlap, digests of checkpoints and provenance.json existed.
 """
 
-import dataclasses
 import json
 import os
 import tarfile
@@ -15,7 +14,6 @@ import pytest
 from PIL import Image
 
 from configs import common
-from kdfas_jax import targets
 from kdfas_jax.runs import identity, schema, workdir
 from kdfas_jax.training import teachers
 
@@ -118,13 +116,11 @@ def test_a_config_of_today_is_upgraded_to_itself():
 
 
 @pytest.mark.slow
-def test_old_runs_are_evaluated_predict_export_teach_and_are_resumed(old, monkeypatch):
+def test_old_runs_are_evaluated_predict_export_teach_and_are_resumed(old, without_pages):
     from kdfas_jax.commands import evaluate, train
     from kdfas_jax.commands.export import export
     from kdfas_jax.commands.predict import predict
 
-    without_plots = dataclasses.replace(targets.LABEL, page=lambda *_: "")  # which take seconds
-    monkeypatch.setitem(targets.TARGETS, "label", without_plots)
     results = evaluate.evaluate_run(TEACHER)
     assert (results["finished"], results["config"]["optim"]["ema"]) == (True, 0.0)
     Image.fromarray(np.full((16, 16, 3), 150, np.uint8)).save("picture.png")
