@@ -57,7 +57,7 @@ TAUGHT["face"] |= {
 
 @pytest.fixture(scope="module")
 def interrupted(tiny_config, tmp_path_factory):
-    """(config, folder, results) of a spoof teacher in bf16 that stopped at step 41 of 180 and was evaluated."""
+    """(config, folder, results) of a spoof teacher in bf16 that stopped at step 41 of 120 and was evaluated."""
     args = tiny_configs.common.parse(tiny_config.partition(":")[2], raw_dir="", data_dir="")
     config, folder = tiny_configs.alone(args, "tiny_teacher", 32), str(tmp_path_factory.mktemp("runs") / "teacher")
     config.model.dtype = "bfloat16"
@@ -78,8 +78,8 @@ def interrupted(tiny_config, tmp_path_factory):
 def test_an_interrupted_run_stays_unfinished_when_it_is_evaluated(interrupted):
     """results.json says where it stopped, and whoever looks for finished runs resumes it."""
     config, folder, results = interrupted
-    assert (results["finished"], results["steps"]) == (False, {"trained": 41, "total": 180})
-    assert summary.selection_note(results).endswith("Training has stopped at step 41 of 180: this run is not finished.")
+    assert (results["finished"], results["steps"]) == (False, {"trained": 41, "total": 120})
+    assert summary.selection_note(results).endswith("Training has stopped at step 41 of 120: this run is not finished.")
     assert not teachers.finished(folder)
     assert workdir.results(config, folder) is None
 
@@ -94,7 +94,7 @@ def test_results_state_the_teacher_that_was_used(interrupted):
 def test_a_given_teacher_that_is_not_finished_is_refused(interrupted, tiny, tmp_path):
     """The message has the command that completes it; nothing of the student is written."""
     tiny.teachers.spoof.checkpoint = interrupted[1]
-    with pytest.raises(ValueError, match=r"checkpoint=.* stopped at step 41 of 180; complete it with: python .*"):
+    with pytest.raises(ValueError, match=r"checkpoint=.* stopped at step 41 of 120; complete it with: python .*"):
         train.train(tiny, str(tmp_path / "student"))
     assert not (tmp_path / "student").exists()
 
