@@ -138,7 +138,7 @@ def test_the_report_shows_mean_and_deviation_and_every_fold(results, tmp_path):
     assert '<data value="0.8">0.8000</data></td><td>± 0.1000</td>' in page
     assert f"{summary.selection_note(combined)} Videos without a face, which get no score: 4." in page
     assert '<td>siw:3.2</td><td>7</td><td>0.25</td><td><data value="0.7">0.7000</data></td>' in page
-    assert "scaled, each fold by its own" in page
+    assert "scaled, one temperature per fold" in page
     assert "± 10.00</td><td>2</td>" in page  # the APCER of replay, 0.2 and 0.4
     assert "<svg" not in page
 

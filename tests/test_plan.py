@@ -32,7 +32,7 @@ def test_not_one_example_fits():
 
 
 def test_a_host_has_no_memory_of_a_device(tiny):
-    with pytest.raises(ValueError, match=r"--topology=cpu:\d+ has no memory of its own; expected a TPU's"):
+    with pytest.raises(ValueError, match=r"--topology=cpu:\d+ shares the host's memory; expected a TPU"):
         plan.largest_batch(tiny, f"cpu:{len(jax.devices())}")
 
 

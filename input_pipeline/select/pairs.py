@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 
 def read(path: str | Path) -> list[Pair]:
-    """The pairs of a list file, in its order: for each fold those of the same person, then the others.
+    """Returns the pairs of a list file in its order: for each fold the pairs of one person, then the others.
 
     The first line is `folds<TAB>pairs` (pairs.txt), or `pairs` for a single fold (pairsDevTrain.txt); then come, for
     each fold, `pairs` lines `name n1 n2` and `pairs` lines `name1 n1 name2 n2`, with tabs or spaces between.

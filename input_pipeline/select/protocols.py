@@ -52,7 +52,7 @@ def assign(
     subjects: the disjoint ranges of protocol 'subjects': {'train': '1-5', 'dev': '6', 'test': '7-8,10'}.
     extra: further domains of a protocol across domains: what they have to train on joins train, and nothing else [C].
     dev_share: where the protocol has no dev, this share, in [0, 1), of the training subjects of each domain becomes
-        dev, at least one and at most all but one, evenly spaced over the sorted subjects [C]; never those of `extra`.
+        dev, at least one and at most all but one, evenly spaced over the sorted subjects [C], without `extra`'s.
     ValueError for an unknown protocol, one that does not fit the data, bad ranges, or a domain that is not there.
     """
     if not 0.0 <= dev_share < 1.0:
@@ -71,7 +71,7 @@ def assign(
 
 
 def folds(protocol: str) -> tuple[str, ...]:
-    """The protocols whose figures are averaged under this name: '3' -> '3.1' .. '3.6'; any other names itself."""
+    """Returns the protocols whose figures are averaged under this name, '3.1' to '3.6' for '3'; else the name."""
     if protocol not in FOLDS:
         _find(protocol)
     return FOLDS.get(protocol, (protocol,))
@@ -219,7 +219,7 @@ def _domains(table: pd.DataFrame, needed: Sequence[str]) -> pd.Series:
 
 
 def _held_out(table: pd.DataFrame, roles: pd.Series, share: float) -> pd.Series:
-    """Which training rows are those of the subjects that become dev."""
+    """Returns which training rows belong to the subjects that become dev."""
     training = roles == "train"
     held_out = pd.Series(False, index=table.index)
     for domain, subject in table["subject"][training].groupby(table["domain"][training]):

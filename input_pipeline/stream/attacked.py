@@ -13,7 +13,7 @@ Rows = dict[str, np.ndarray]  # part of a batch: image uint8 [n, s, s, 3], label
 
 
 def simulator(config, seed: int) -> Callable[[Rows, int, int], Rows]:
-    """Returns a function (rows, step, first) -> rows that makes the attacks which `config` (config.data) asks for.
+    """Returns a function of (rows, step, first) that makes the attacks of `config` (config.data) in the rows.
 
     - `attack.probability`: of a live crop to be printed or displayed, and photographed again; its label becomes attack,
       and its identity, if it has one, unknown. Rows that mixup or cutmix have mixed are not live crops.

@@ -1,7 +1,7 @@
 """Decoding and augmentation of face crops, on OpenCV: uint8 from the file to the device.
 
 Every random choice is drawn from a generator that the caller seeds (`generator`): the same seed gives the same pixels,
-so a stream that is rebuilt goes on identically. Images are RGB uint8 [h, w, 3], square. All that moves pixels (crop,
+so a stream that is rebuilt continues identically. Images are RGB uint8 [h, w, 3], square. All that moves pixels (crop,
 flip, shear, shift, rotation) is done at once, so that a view is interpolated once.
 """
 
@@ -26,7 +26,7 @@ def generator(*seed: int) -> np.random.Generator:
 
 
 def decode(encoded: bytes, size: int) -> np.ndarray:
-    """JPEG bytes of a square crop -> RGB uint8 [size, size, 3], averaged where it shrinks. ValueError for no JPEG."""
+    """Decodes the JPEG of a square crop to RGB uint8 [size, size, 3], averaged where it shrinks; else ValueError."""
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise ValueError("not a JPEG image")
@@ -81,7 +81,7 @@ class Augmentation:
         return _erase(image, rng) if self._erasing and rng.random() < self._erasing else image
 
     def mix(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Mixup or cutmix of neighbours, in place, by a fair coin where both are on (the DeiT recipe) -> the labels.
+        """Mixes neighbours by mixup or cutmix, in place, and returns the labels; a fair coin where both are on (DeiT).
 
         images: uint8 [n, h, w, 3]; rows 2 k and 2 k + 1 are mixed with each other, a last odd one stays. labels:
         float32 [n, classes]. One draw holds for all rows, so with the same `rng` a batch may come in pieces.
@@ -113,7 +113,7 @@ def _cut(image: np.ndarray, box: Box, mirrored: bool) -> np.ndarray:
 
 
 def _to_box(box: Box, mirrored: bool, size: int) -> np.ndarray:
-    """The affine map [3, 3] from the pixels of the resized box to those of the image."""
+    """Returns the affine map [3, 3] from the pixels of the resized box to the pixels of the image."""
     left, top, width, height = box
     x, y = width / size, height / size
     matrix = np.array([[x, 0, left + x / 2 - 0.5], [0, y, top + y / 2 - 0.5], [0, 0, 1]])

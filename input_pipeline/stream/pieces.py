@@ -22,7 +22,7 @@ def batches(
 
     `piece(step, first, last)` makes the rows first .. last of a batch of all hosts, {name: array [n, ...]}, in a thread
     of tf.data, up to `AHEAD` batches before they are read. `empty` is a piece without rows: its names, types and
-    shapes are those of all pieces. What `piece` raises is raised here.
+    shapes hold for all pieces. What `piece` raises is raised here.
     """
     host, hosts = shard
     rows = batch_size // hosts

@@ -1,8 +1,8 @@
 """Streams of batches from prepared records, on tf.data.
 
 A batch is a pure function of (seed, step): records are read by their place in the files, so any step is reached at
-once, in any order of examples, and a host reads and decodes only its own rows. Training runs as long as it is asked
-to; a test shows every example once, padded and masked so that every host runs the same number of steps.
+once, in any order of examples, and a host reads and decodes only its own rows. Training runs for any number of
+steps; a test shows every example once, padded and masked so that every host runs the same number of steps.
 """
 
 import functools

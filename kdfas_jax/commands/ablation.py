@@ -29,7 +29,7 @@ FIGURES = ("auc", "eer", "acer", "apcer_max", "bpcer", "hter")
 
 
 def ablate(config, folder: str, *, missing: bool = True) -> str:
-    """Runs `config` = {base, names, variants, seeds} in `folder` -> the Markdown table, also written there.
+    """Runs `config` = {base, names, variants, seeds} in `folder`; returns the Markdown table, which it also writes.
 
     FOLDER/<variant>-seed<n> holds each run; a finished one is not run again. table.{md,csv,tex} and runs.csv are
     written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the divisor. A

@@ -2,7 +2,7 @@
 
     python main.py --mode=confuse --workdir=RUN [--steps=1,3,5] [--eps=2,4,8] [--output=FILE.csv]
 
-RUN has config.data.target=domain (configs/teachers/domains.py). Images are those of its test role, or of dev where the
+RUN has config.data.target=domain (configs/teachers/domains.py). Images come from its test role, or from dev where the
 protocol's test domain is none that it knows. Accuracies are means over the domains, so that chance is 1 / their number.
 """
 
@@ -90,7 +90,7 @@ def _judged(predicted, judge, batch, eps: float, mesh) -> list[tuple[int, bool, 
 
 
 def table(found: pd.DataFrame) -> str:
-    """`confuse`'s result for people: a row for each target and number of steps, a column for each eps."""
+    """Returns `confuse`'s result as a table: a row for each target and number of steps, a column for each eps."""
     clean, attacked = found.iloc[0], found.iloc[1:]
     rows = {
         f"{target}, {steps} steps": {

@@ -40,7 +40,7 @@ class Edits(NamedTuple):
 def edit(folder: str, faces: int = 8) -> Edits:
     """Test faces of the run in `folder`, evenly spaced, and their edits by its last checkpoint.
 
-    The last, as dev chooses by the discriminator. Each image is normalised by its own statistics, as in the published
+    The last, as dev chooses by the discriminator. Each image is normalised by its statistics, as in the published
     implementation, which never leaves training mode [S]. ValueError where the run is none of a StarGAN.
     """
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])

@@ -1,4 +1,4 @@
-"""Score dev and test with a run's best checkpoint -> results.json, scores.csv and the report."""
+"""Scores dev and test with a run's best checkpoint and writes results.json, scores.csv and the report."""
 
 import json
 import os
@@ -52,18 +52,18 @@ def open_data(config, folder: str) -> Data:
 
 
 def check_data(folder: str, fingerprint: str) -> None:
-    """ValueError where data of this `fingerprint` are not those that the run in `folder` was made with."""
+    """Raises ValueError where the run in `folder` was trained on data of another `fingerprint`."""
     made_with = workdir.read(folder)["data_fingerprint"]
     if made_with != fingerprint:
         raise ValueError(
-            f"the records of today are not those that the run was made with (data_fingerprint {made_with[:12]} in "
+            f"the records have changed since the run was trained (data_fingerprint {made_with[:12]} in "
             f"{folder}/config.json, {fingerprint[:12]} now): expected the same; copy those records to its "
             f"config.data.data_dir, or train anew with another --workdir"
         )
 
 
 def evaluate(config, folder: str) -> Results:
-    """Evaluates the run in `folder` and writes eval/ and report/ there; -> what results.json holds."""
+    """Evaluates the run in `folder`, writes eval/ and report/ there, and returns the content of results.json."""
     target = targets.get(config.data.target)
     data = open_data(config, folder)
     mesh = sharding.make_mesh(config.mesh)
@@ -74,7 +74,7 @@ def evaluate(config, folder: str) -> Results:
     total = optim.total_steps(config.train, data.count("train"))
     taught, counted = provenance.taught_by(folder), teachers.parameters(config)
     for name, facts in taught.items():
-        if facts["parameters"] is not None:  # those of the run that was used
+        if facts["parameters"] is not None:  # of the run that was used, which may differ from the config's
             counted["teachers"][name] = facts["parameters"]
             counted["training_only"]["teachers"][name] = facts["training_only_parameters"]
     results = Results(
@@ -99,7 +99,7 @@ def evaluate(config, folder: str) -> Results:
 
 
 def look(model, variables, data: Data, config, mesh, wrong: pd.DataFrame) -> dict[tuple[str, str], Looked]:
-    """The middle frame of each of the videos `wrong`, and where `model` looked on it -> {(dataset, video): Looked}.
+    """Returns {(dataset, video): Looked}: the middle frame of each of the videos `wrong`, and the model's attention.
 
     Grad-CAM asks for what speaks for the decision, which was wrong.
     """

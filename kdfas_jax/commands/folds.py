@@ -46,9 +46,9 @@ def _replace(config, protocol: str, fold: str) -> None:
 
 
 def combine(config, results: Sequence[Mapping]) -> Results:
-    """The contents of the folds' results.json -> that of the whole, under the `config` of the whole.
+    """Combines the contents of the folds' results.json to one for the `config` of the whole protocol.
 
-    Figures of `dev`, `test` and `literature` are means over folds, those of a species over the folds that have it;
+    Figures of `dev`, `test` and `literature` are means over folds; a species counts in the folds that have it;
     `deviation` beside them has the population standard deviations; counts and non-responses are sums, so that a
     subject counts once a fold. `folds` has each fold's own.
     """
@@ -71,7 +71,7 @@ def combine(config, results: Sequence[Mapping]) -> Results:
 
 
 def _teachers(by_fold: Sequence[Mapping[str, Mapping]]) -> dict[str, dict]:
-    """The facts of each teacher, by fold -> those that are the same in all folds, else None.
+    """Returns the facts of each teacher that agree in all folds, and None for the others.
 
     Where each fold has a fold of the teacher, `run` is the folder of all; `overlap` has each fold's that differs.
     """
@@ -91,7 +91,7 @@ def _over_folds(parts: Sequence[Mapping]) -> dict:
 
 
 def _spread(parts: Sequence[Mapping]) -> tuple[dict, dict]:
-    """(mean, population standard deviation) of each figure over those of `parts` that have it; `SUMMED` are summed."""
+    """Returns mean and population standard deviation of each figure over the `parts` that have it; sums `SUMMED`."""
     means, deviations = {}, {}
     for name in dict.fromkeys(name for part in parts for name in part if name not in LEFT_OUT):
         values = [part[name] for part in parts if name in part]
@@ -111,7 +111,7 @@ def _total(values: Sequence[int | Mapping[str, int]]) -> int | dict[str, int]:
 
 
 def write(config, folder: str, results: Sequence[Mapping]) -> Results:
-    """Combines the folds' results and writes FOLDER/report/index.html and FOLDER/eval/results.json -> its content."""
+    """Writes the folds' combined results to FOLDER/report/index.html and FOLDER/eval/results.json; returns them."""
     combined = combine(config, results)
     if jax.process_index() == 0:
         shown = Shown(teachers=report_runs.teachers_of(combined))

@@ -1,4 +1,4 @@
-"""The two teachers of a model of two tasks as one system: a run of its own, evaluated on what their student is.
+"""The two teachers of a two-task model as one system: a separate run, evaluated on the data of their student.
 
     python main.py --mode=join --workdir=runs/mtkd_demo --output=runs/mtkd_demo_teachers
 
@@ -21,7 +21,7 @@ NETWORKS = ("spoof", "recognition")
 
 
 def join(folder: str, output: str) -> Results:
-    """Writes the teachers of the run in `folder` as a run in `output`, and evaluates it -> results.json's content.
+    """Writes the teachers of the run in `folder` as a run in `output`, and returns its evaluation, results.json.
 
     ValueError where the run in `folder` has no such teachers, or `output` holds another run.
     """
@@ -34,7 +34,7 @@ def join(folder: str, output: str) -> Results:
     loaded = {name: teachers.load(home, mesh, config.teachers[name].config) for name, home in homes.items()}
     joined = copy.deepcopy(config)
     joined.name = f"{config.name}_teachers"
-    joined.model = {"name": "together"}  # each network in its own dtype, in which the student's run read it
+    joined.model = {"name": "together"}  # each network keeps its dtype, in which the student's run read it
     for name in NETWORKS:
         joined.model[name] = config.teachers[name].config.model
         joined.model[f"{name}_size"] = loaded[name].image_size
@@ -54,6 +54,6 @@ def join(folder: str, output: str) -> Results:
 
 
 def _homes(config, folder: str) -> dict[str, str]:
-    """The teachers that the run in `folder` was trained with, or those of its config where they are not there."""
+    """Returns the teachers that the run in `folder` was trained with, or the config's where those are missing."""
     noted = {name: facts["run"] for name, facts in provenance.taught_by(folder).items() if files.exists(facts["run"])}
     return {name: noted.get(name) or teachers.home(config.teachers[name], folder) for name in NETWORKS}

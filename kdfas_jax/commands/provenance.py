@@ -44,7 +44,7 @@ def examples(data: Data) -> Examples:
 def record(folder: str, own: Sequence[Examples], taught: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes FOLDER/provenance.json: what a run has seen, and the facts of its teachers (`check`).
 
-    It has seen its `own` examples and those of its teachers, which it may pass on; published weights add none. Where
+    It has seen its `own` examples and its teachers' examples, which it may pass on; published weights add none. Where
     nobody knows a teacher's, nobody knows the run's.
     """
     if jax.process_index() > 0:

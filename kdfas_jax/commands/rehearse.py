@@ -1,4 +1,4 @@
-"""Rehearses one config of configs/ at its own model and image sizes: two training steps, evaluation, prediction.
+"""Rehearses a config of configs/ at its full model and image sizes: two training steps, evaluation, prediction.
 
     ./launch/rehearse.sh                                 # every config, a line each
     python -m kdfas_jax.commands.rehearse kdfas_oulu FOLDER       # one of them; teachers/kdfas_oulu is a name, too
@@ -30,7 +30,10 @@ STEPS, BATCH = 2, 2
 RECOGNITION = ("celeba", "identity", "simulated_identity")  # sets of faces without presentation attacks
 PEOPLE = {"identities": 20, "pictures": 2}  # two people each are dev and test: enough for pairs
 PRESENTATIONS = {"users": (1, 21, 36), "phones": (1,), "sessions": (1, 2, 3), "frames": 1}  # one user of each split
-DOMAINS = {"simulated": "simulated", "nuaa": "simulated-casia"}  # set -> its simulated domain; others by their own name
+DOMAINS = {
+    "simulated": "simulated",
+    "nuaa": "simulated-casia",
+}  # data set -> simulated domain; a set that is not here has a domain of its name
 
 
 def names() -> list[str]:

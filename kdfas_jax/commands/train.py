@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def train(config, folder: str) -> Results:
-    """Trains the teachers that are not finished, then the student, and evaluates it -> results.json's content.
+    """Trains the teachers that are not finished, then the student; evaluates it and returns its results.json.
 
     A protocol of several folds trains all of them (`folds`). The same call on the same folder resumes where it stopped,
     to bit-identical parameters on CPU. `lock.LockedError` where another command works on the folder; a teacher that
@@ -72,7 +72,7 @@ def _train_teacher(name: str, config, home: str) -> None:
 
 
 def _train_folds(config, folder: str, homes: Mapping[str, str], names: tuple[str, ...]) -> Results:
-    """Trains and evaluates the folds that are not finished, each with its own fold of the teachers."""
+    """Trains and evaluates the folds that are not finished, each with the same fold of the teachers."""
     runs = {name: folds.config_of(config, name) for name in names}
     fingerprint = pipeline.open_data(runs[names[0]].data, targets.get(config.data.target)).fingerprint
     workdir.claim(config, folder, fingerprint)
@@ -147,7 +147,7 @@ def _batches(config, data: Data, made: Experiment, start: int) -> Iterator[dict[
 
 
 def _judge(config, data: Data, made: Experiment, mesh) -> Callable[[step.TrainState], dict[str, float]]:
-    """Returns judge(state) -> the figures of dev by which checkpoints are ranked; {} where there is no dev set."""
+    """Returns a function from a state to the dev figures by which checkpoints are ranked; {} without a dev set."""
     target = targets.get(config.data.target)
     score = step.make_score(made.model, mesh, target.read)
 
@@ -182,7 +182,7 @@ def _restore(config, checkpoints: Checkpoints, made: Experiment, mesh) -> step.T
         return checkpoints.restore(latest, abstract)
     state = jax.jit(lambda seed: step.init(made, seed), out_shardings=shardings)(np.uint32(made.seed))
     if config.init:
-        fresh = jax.jit(lambda: step.init(made).variables)()  # those of `state` may lie on other hosts
+        fresh = jax.jit(lambda: step.init(made).variables)()  # the variables of `state` may lie on other hosts
         with files.local(config.init) as path:
             variables, facts = weights.load(path, made.model, fresh)
         logger.info("starting from %s: %s", config.init, facts)

@@ -3,7 +3,7 @@
     python main.py --mode=verify --workdir=RUN --raw_dir=RAW [--dataset=identity] [--options='{"name": "lfw"}']
                                [--pairs=pairs.txt] [--output=FILE.json]
 
-Crops are made as for the run's own training (detection, scale, alignment, size). The pairs are those of a list in
+Crops follow the run's training data (detection, scale, alignment, size). The pairs come from a list in
 LFW's format, else drawn. Raw pixels: cosine of grey crops less their mean, what a recogniser has to beat.
 """
 
@@ -30,7 +30,7 @@ from kdfas_jax.training import step, teachers
 def verify(
     folder: str, *, dataset: str = "identity", raw_dir: str = "", options: dict | None = None, listed: str = ""
 ) -> dict[str, dict]:
-    """Verification figures of the run in `folder` on another data set -> {"embedding": figures, "raw pixels": figures}.
+    """Returns {"embedding": figures, "raw pixels": figures}: verification by the run in `folder` on another data set.
 
     `listed` is the path of a list of pairs, '' to draw them. ValueError where the run learned no recognition.
     """
@@ -57,7 +57,7 @@ def verify(
 
 
 def _counts(scored: pd.DataFrame, listed: list[pairs.Pair] | None) -> dict[str, int]:
-    """Pairs that are scored, and those of a list that are left out: an image is absent or shows no face."""
+    """Pairs with a score, and the number of listed pairs without one: an image is absent or shows no face."""
     return {"scores": len(scored), "left_out": len(listed) - len(scored) if listed else 0}
 
 
@@ -88,7 +88,7 @@ def _grey(batches) -> pd.DataFrame:
 
 
 def table(figures: dict[str, dict]) -> str:
-    """`verify`'s result for people: a row each for embeddings and raw pixels, and how many pairs there were."""
+    """Returns `verify`'s result as a table: a row for embeddings, a row for raw pixels, and the number of pairs."""
     rows = {name: summary.row({"test": of}) for name, of in figures.items()}
     counts = figures["embedding"]["counts"]
     return (

@@ -72,7 +72,7 @@ def _bound(computations: dict[str, list[str]], line: str) -> int:
 
 
 def _size(shapes: str, *, both: bool) -> int:
-    """Bytes of the arrays in a result's type; of `both` operands and results, those of the results."""
+    """Bytes of the arrays in a result's type; of `both` operands and results, the results alone."""
     arrays = [(kind, dims) for kind, dims in re.findall(r"(\w+)\[([\d,]*)\]", shapes) if dims or not both]
     arrays = arrays[len(arrays) // 2 :] if both else arrays
     return sum(BYTES.get(kind, 4) * math.prod(int(size) for size in dims.split(",") if size) for kind, dims in arrays)

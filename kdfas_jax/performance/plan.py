@@ -83,15 +83,13 @@ def largest_batch(config, topology: str) -> dict:
     -> {config, topology, per_device: examples at a time, batch_size, bytes: of a device at it, limit_bytes, tried:
     {examples a device: bytes}}.
     Memory grows almost linearly with the batch, so that a straight line through two batches says where to look, and few
-    are compiled. ValueError where not one example fits, or the devices have no memory of their own (cpu:N).
+    are compiled. ValueError where not one example fits, or the devices share the host's memory (cpu:N).
     """
     validate.check(config)
     devices = _devices(topology)
     limit = _memory_bytes(devices[0])
     if limit == float("inf"):
-        raise ValueError(
-            f"--sweep_batch: --topology={topology} has no memory of its own; expected a TPU's, as v5e:16x16"
-        )
+        raise ValueError(f"--sweep_batch: --topology={topology} shares the host's memory; expected a TPU, as v5e:16x16")
     mesh = sharding.make_mesh(config.mesh, devices)
     tried: dict[int, int] = {}
 
@@ -115,7 +113,7 @@ def largest_batch(config, topology: str) -> dict:
 
 
 def _compile(lowered, limit: float):
-    """-> (the compiled step, bytes of its arguments, of its temporaries) of a device.
+    """Returns the compiled step, and the bytes of its arguments and temporaries on a device.
 
     Where the compiler finds no room there is neither a step nor its arguments, None and None, and the temporaries are
     what it says that it would need: more than `limit` in any case.
@@ -139,7 +137,7 @@ def _with_batch(config, per_device: int, mesh):
 
 
 def _largest(needed: Callable[[int], int], limit: float) -> int:
-    """A batch that fits where one larger by a sixteenth does not, of those of which `needed` says what they need."""
+    """Returns a batch that fits where one larger by a sixteenth does not; `needed` gives the memory of a batch."""
     low, high, guess = 0, None, START  # `low` fits; `high`, where there is one, does not
     while high is None or high - low > max(1, low // 16):
         size = max(guess, low + max(1, low // 16)) if high is None else min(max(guess, low + 1), high - 1)

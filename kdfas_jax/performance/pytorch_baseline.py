@@ -81,7 +81,7 @@ class Baseline:
         self._said.close()
 
     def rate(self, seconds: float) -> dict[str, float]:
-        """-> {rate: images a second of its step over `seconds`, cpu_seconds: of one image, peak_bytes}."""
+        """Returns {rate: images per second of its step over `seconds`, cpu_seconds: per image, peak_bytes}."""
         return self._ask(str(seconds))
 
     def _ask(self, line: str) -> dict[str, Any]:

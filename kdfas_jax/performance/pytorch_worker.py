@@ -32,13 +32,13 @@ def vit(spec: dict[str, Any], image_size: int) -> VisionTransformer:
 
 
 def outputs(model: VisionTransformer, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised images [b, 3, h, w] -> (logits [b, k], class tokens [depth, b, d] before the final norm)."""
+    """Returns logits [b, k] and class tokens [depth, b, d] before the final norm, of normalised images [b, 3, h, w]."""
     last, stages = model.forward_intermediates(images, norm=False, return_prefix_tokens=True, output_fmt="NLC")
     return model.forward_head(last), torch.stack([prefix[:, 0] for _, prefix in stages])
 
 
 def normalise(images: torch.Tensor, spec: dict[str, Any]) -> torch.Tensor:
-    """uint8 [b, h, w, 3] -> fp32 [b, 3, h, w] with the mean and deviation of `spec`."""
+    """Returns uint8 images [b, h, w, 3] as fp32 [b, 3, h, w], normalised by the mean and deviation of `spec`."""
     mean, std = (torch.tensor(spec[name], device=images.device) for name in ("mean", "std"))
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
@@ -81,7 +81,7 @@ def optimiser(model: torch.nn.Module, spec: dict[str, Any]) -> torch.optim.Optim
 
 
 def make_step(spec: dict[str, Any], student: VisionTransformer, teacher: VisionTransformer) -> Callable:
-    """-> step(images uint8 [b, h, w, 3], labels [b, k]) -> loss; updates `student` in place.
+    """Returns step(images uint8 [b, h, w, 3], labels [b, k]), which gives the loss and updates `student` in place.
 
     bfloat16 is autocast over fp32 parameters; `spec["compile"]` compiles both networks.
     """
@@ -125,7 +125,7 @@ def serve(lines: Iterable[str]) -> None:
 
 
 def measure(run: Callable[[], torch.Tensor], images: int, seconds: float) -> dict[str, float]:
-    """-> {rate, cpu_seconds}: images a second of `run` over `seconds`, and this process's CPU time an image.
+    """Returns {rate, cpu_seconds}: images per second of `run` over `seconds`, and this process's CPU time per image.
 
     As on our side, the next step is queued while the device still works on the last one.
     """

@@ -26,7 +26,7 @@ def cores() -> int:
 
 
 def rate(run: Callable[[], Any], images: int, seconds: float) -> tuple[float, float]:
-    """-> (images a second of `run`, which sets off the work on `images` of them, over `seconds`; CPU seconds of one).
+    """Returns images per second of `run`, which starts the work on `images` images, and CPU seconds per image.
 
     As in training, the next call is made while the device still works on the last one. The CPU time is that of all
     the process's threads: on a CPU shared with others it says more than the wall clock.

@@ -47,7 +47,7 @@ class Step:
         }
 
     def run(self) -> dict[str, jax.Array]:
-        """One training step -> its metrics."""
+        """Runs one training step and returns its metrics."""
         self._state, metrics = self._step(self._state, *self._rest)
         return metrics
 
@@ -107,7 +107,7 @@ def peak_memory(device) -> dict[str, Any]:
 
 
 def _matmul(dtype: str) -> tuple[Callable[[], jax.Array], float]:
-    """-> (what sets off one square product in `dtype` on one device, its FLOPs)."""
+    """Returns a function that starts one square product in `dtype` on one device, and its FLOPs."""
     n = MATMUL.get(jax.default_backend(), MATMUL[""])
     square, multiply = jax.random.normal(jax.random.key(0), (n, n), dtype), jax.jit(jnp.matmul)
     return lambda: multiply(square, square), 2.0 * n**3
@@ -118,7 +118,7 @@ def _zeros(shapes):
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """`measure`'s result for people."""
+    """Returns `measure`'s result as lines of text."""
     rate, share, memory = result["images_per_second"], result["matmul_share"], result["peak_memory"]
     shown = [
         f"step              {rate['median']:9.2f} images/s  ({rate['low']:.2f} to {rate['high']:.2f}), "

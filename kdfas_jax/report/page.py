@@ -179,19 +179,19 @@ def _groups(name: str, groups: dict) -> Html:
 def _operating_points(test: dict, thresholds: Mapping[str, float]) -> Html:
     rows = [
         (
-            named(POINTS[name], f"threshold {thresholds[name]:.6g}" if name in thresholds else "each fold its own"),
+            named(POINTS[name], f"threshold {thresholds[name]:.6g}" if name in thresholds else "one per fold"),
             *(share(point[figure]) for figure in ("apcer_max", "bpcer", "acer")),
         )
         for name, point in test.get("operating_points", {}).items()
     ]
-    words = "Thresholds chosen on dev for what is wanted there, and what they do on test, where it may not hold."
+    words = "Thresholds chosen on dev for these error rates, and the error rates on test, which may differ."
     head = ("wanted on dev", "APCER, worst", "BPCER", "ACER")
     return section("Operating points", words, table(head, rows) if rows else "")
 
 
 def _models(results: dict, teachers: Mapping[str, Evaluated]) -> Html:
     runs = {"this model": results} | {f"teacher {name}": teacher.results for name, teacher in teachers.items()}
-    words = "Beside its teacher, each at its own threshold of dev." if teachers else "What it costs."
+    words = "Next to its teacher, each at the threshold of its dev set." if teachers else "Size and cost."
     shown = ("acer", "apcer_max", "bpcer", "auc", "eer") if teachers else ()
     return section("The model", words, side_by_side(runs, shown))
 
@@ -230,7 +230,7 @@ def _by_fold(folds: list[dict]) -> Html:
     ]
     head = ("fold", "step", "threshold", *(WORDS[name][0] for name in HEADLINE))
     return section(
-        "Fold by fold", "Each fold is a run of its own, with a page of its own.", table(head, rows) if rows else ""
+        "Fold by fold", "Each fold is a separate run with a separate page.", table(head, rows) if rows else ""
     )
 
 

@@ -72,7 +72,7 @@ def calibration(found: Mapping[str, float], temperature: float | None, videos: p
         (named("ECE", ece), share(found["ece"]), share(found["ece_calibrated"])),
         (named("NLL", nll), area(found["nll"]), area(found["nll_calibrated"])),
     ]
-    scaled = f"scaled by {temperature:.4g}" if temperature else "scaled, each fold by its own"
+    scaled = f"scaled by {temperature:.4g}" if temperature else "scaled, one temperature per fold"
     caption = "On the line, scores mean what they say. The larger a dot, the more videos."
     return section(
         "Are the scores probabilities?",
@@ -86,7 +86,7 @@ def calibration(found: Mapping[str, float], temperature: float | None, videos: p
 
 
 def taught(teachers: Mapping[str, Mapping]) -> Html:
-    """Which runs taught this one, by the facts of them in results.json; nothing where none did."""
+    """Returns the section on a run's teachers, from their facts in results.json; nothing without teachers."""
     if not teachers:
         return Html("")
     names = ("run", "protocol", "step", "config", "parameters", "overlap")
@@ -96,7 +96,7 @@ def taught(teachers: Mapping[str, Mapping]) -> Html:
     ]
     return section(
         "The teachers",
-        "The runs or published weights that this model was taught by. Overlap: what a teacher has seen of what this "
+        "Runs or published weights that taught this model. Overlap: what a teacher has seen of what this "
         "model is judged on.",
         table(("teacher", *names), rows),
     )

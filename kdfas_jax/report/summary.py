@@ -6,7 +6,7 @@ All of it reads results.json as it is, of whatever target and version.
 import pandas as pd
 
 HEADLINE = ("auc", "eer", "apcer_max", "bpcer", "acer", "hter", "bpcer10", "tpr_at_fpr1")
-FIGURES = (*HEADLINE, "accuracy")  # those of recognition and of domain classification, too
+FIGURES = (*HEADLINE, "accuracy")  # and the figure of recognition and domain classification
 TWO_TASKS = (
     "match_accuracy",
     "match_auc",
@@ -21,7 +21,7 @@ def row(results: dict) -> dict[str, str]:
     """Returns the headline figures of results.json's content, in per cent (areas as fractions).
 
     Over folds they are mean ± deviation. Where test has no right answer (a classifier never saw its domains), they are
-    those of dev, with the prefix "dev ".
+    the figures of dev, with the prefix "dev ".
     """
     test, deviation = (headline(part) for part in (results["test"], results["test"].get("deviation", {})))
     if not test:
@@ -36,7 +36,7 @@ def row(results: dict) -> dict[str, str]:
 
 
 def headline(figures: dict) -> dict[str, float]:
-    """Returns the figures of a split that tables show; those of verification beside detection are match_auc, ..."""
+    """Returns the figures of a split that tables show; verification beside detection has match_auc, ..."""
     rates = {f"tar@far={far}": share for far, share in figures.get("tar_at_far", {}).items()}
     match = headline(figures["verification"]) if "verification" in figures else {}
     system = {name: figures["system"][name] for name in SYSTEM if "system" in figures}
@@ -78,7 +78,7 @@ def selection_note(results: dict) -> str:
 
 
 def _reservations(results: dict) -> list[str]:
-    """Returns a sentence for each reason why the figures are not those of a whole and independent run."""
+    """Returns a sentence for each reason why the figures do not stand for a whole and independent run."""
     found = []
     if not results.get("finished", True):
         steps = results.get("steps")

@@ -89,7 +89,7 @@ def _release(folder: str, descriptor: int) -> None:
     """Drops the lock, and the folder where nothing else has come into it."""
     if files.names(folder) == [NAME]:
         os.unlink(os.path.join(folder, NAME))
-        with contextlib.suppress(OSError):  # another process may have put its own lock there by now
+        with contextlib.suppress(OSError):  # another process may hold the lock by now
             os.rmdir(folder)
     os.close(descriptor)
 

@@ -23,7 +23,7 @@ class Results(TypedDict):
     config: the resolved config. step: the evaluated checkpoint, chosen on dev; None for several folds. finished:
     whether the run was trained to its last step. steps: {trained, total}; absent for several folds. dev, test,
     literature: figures by the target, {} where there are none. sources: domains by role. params: numbers of
-    parameters of student and teachers, those that only training uses apart. teachers: the facts of each teacher.
+    parameters of student and teachers; `training_only` has the rest. teachers: the facts of each teacher.
     folds: the figures of each fold, [] for a single run.
     """
 

@@ -35,7 +35,7 @@ def claim(config, workdir: str, fingerprint: str) -> None:
             lines.append(f"data_fingerprint: {note['data_fingerprint'][:12]} there, {fingerprint[:12]} now")
         if lines:
             raise ValueError(
-                f"{workdir} belongs to another run: give this one its own --workdir, or remove it. Differing:\n  "
+                f"{workdir} belongs to another run: give another --workdir, or remove it. Differing:\n  "
                 + "\n  ".join(lines)
             )
         if (note["config"], note.get("schema")) != (mine, schema.SCHEMA) and jax.process_index() == 0:
@@ -122,7 +122,7 @@ def results(config, workdir: str) -> Results | None:
 
 
 def _has_checkpoint(workdir: str) -> bool:
-    folders = ("", *names(workdir))  # its own, and those of its folds
+    folders = ("", *names(workdir))  # of the run, and of its folds
     return any(name.isdigit() for of in folders for name in names(os.path.join(workdir, of, "checkpoints")))
 
 

@@ -143,7 +143,7 @@ def of_config(config, examples: int | None = None) -> Experiment:
 
 
 def used(config) -> tuple[str, ...]:
-    """The names of the teachers that a step of `config` reads: the attack's classifier and those of the terms."""
+    """Returns the names of the teachers that a step of `config` reads: the attack's classifier and the terms'."""
     attack = perturb.of_config(config)
     own = (attack.classifier,) if attack else ()
     return tuple(dict.fromkeys((*own, *Objective(config.terms, config.teachers).teachers)))

@@ -14,7 +14,7 @@ from kdfas_jax.parallel import sharding
 from kdfas_jax.training import optim
 from kdfas_jax.training.experiment import Experiment
 
-# What a seed is used for. Every use has a key of its own, so that no two draw the same random numbers.
+# The uses of a seed. Each use has a separate key, so that no two draw the same random numbers.
 MODEL, TERMS, STEPS = range(3)
 
 
@@ -158,7 +158,7 @@ def _accumulated(gradients: Callable, number: int) -> Callable:
 
 
 def _parts(rows: jax.Array, number: int) -> jax.Array:
-    """[b, ...] -> [number, b / number, ...]: every part takes its rows from all devices, so that none moves."""
+    """Reshapes [b, ...] to [number, b / number, ...]; a part takes rows from every device, so that none moves."""
     return jnp.swapaxes(rows.reshape(len(rows) // number, number, *rows.shape[1:]), 0, 1)
 
 

@@ -24,7 +24,7 @@ from kdfas_jax.training.experiment import Frozen
 
 
 class Teacher(NamedTuple):
-    """A frozen model: `module.apply(variables, images)` -> (logits, named outputs), for images of `image_size` px.
+    """A frozen model: `module.apply(variables, images)` gives (logits, named outputs) of images of `image_size` px.
 
     `step` is the step of the checkpoint that was loaded, `trained` the run's last step; None for published weights.
     """
@@ -114,8 +114,8 @@ def parameters(config, names: Iterable[str] | None = None) -> dict[str, Any]:
     """Counts the parameters of the student of `config` and of its teachers `names` (all of them by default).
 
     Returns {'student': n, 'teachers': {name: n}, 'training_only': the same two keys}: the parameters that are deployed,
-    and apart from them those that only the training of each model uses (`models.parameters`). Each model is counted at
-    the image size of its own config, as layers that span the last feature map have parameters for one size only.
+    and apart from them the ones that only training uses (`models.parameters`). Each model is counted at the image size
+    of its config, as layers that span the last feature map have parameters for one size only.
     """
     chosen = config.teachers if names is None else names
     taught = {name: config.teachers[name].config for name in chosen}

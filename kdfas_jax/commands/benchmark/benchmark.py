@@ -47,7 +47,7 @@ def benchmark(config, parts: Sequence[str] = PARTS, baseline: str = "") -> dict[
         if "step" in parts:
             result["step"] = step_rate.measure(config, made, spec, **turns)
         if "loop" in parts:
-            from kdfas_jax.commands.benchmark import loop_rate  # TensorFlow: not where the step alone is asked for
+            from kdfas_jax.commands.benchmark import loop_rate  # loads TensorFlow, which the step alone does not need
 
             result["loop"] = loop_rate.measure(config, made, **turns)
     if "input" in parts:
@@ -58,7 +58,7 @@ def benchmark(config, parts: Sequence[str] = PARTS, baseline: str = "") -> dict[
 
 
 def table(result: dict[str, Any]) -> str:
-    """`benchmark`'s result for people."""
+    """Returns `benchmark`'s result as text."""
     lines = [
         f"{result['config']}: batch {result['batch_size']}, {result['image_size']} px, {result['dtype']}, on "
         f"{result['devices']} x {result['device']}, {result['cores']} cores"

@@ -50,7 +50,7 @@ def measure(config) -> dict:
 
 
 def lines(result: dict) -> list[str]:
-    """`measure`'s result for people."""
+    """Returns `measure`'s result as lines of text."""
     rates, ratios = result["images_per_second"], result["ratio"]
     shown = [f"input             crops of {result['image_bytes']} bytes, {result['cores']} cores"]
     for name, rate in rates.items():

@@ -31,7 +31,7 @@ from kdfas_jax.training.journal import LOG_STEPS
 
 SECONDS = 90.0  # about what the loop is given, beside compiling and evaluating
 SAVES = 3
-WAITING = "/jax/checkpoint/write/wait_for_prev_duration_secs"  # Orbax's: a save waits for the one before
+WAITING = "/jax/checkpoint/write/wait_for_prev_duration_secs"  # Orbax: a save waits for the previous one
 BLOCKING = "/jax/checkpoint/write/async/blocking_duration_secs"  # ... and does this before it goes to the background
 
 
@@ -68,7 +68,7 @@ def measure(config, made: Step, *, rounds: int, seconds: float) -> dict[str, Any
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """`measure`'s result for people."""
+    """Returns `measure`'s result as lines of text."""
     between, bare = result["between"], result["step"]
     return [
         f"loop              {result['images_per_second']:9.2f} images/s  {result['ratio']:.3f} of the bare step's "
@@ -80,7 +80,7 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 
 def _shortened(config, steps: int) -> tuple[ConfigDict, int]:
-    """-> (`config` for a run of `steps` with `SAVES` evaluations, the steps between two of its own evaluations)."""
+    """Returns `config` cut to `steps` with `SAVES` evaluations, and the steps between evaluations before the cut."""
     per_epoch = (
         pipeline.open_data(config.data, targets.get(config.data.target)).count("train") // config.train.batch_size
     )
@@ -92,7 +92,7 @@ def _shortened(config, steps: int) -> tuple[ConfigDict, int]:
 
 
 def _random_teachers(config, folder: str) -> dict[str, str]:
-    """Writes a finished run of random weights for every teacher that `config` reads -> {teacher: its folder}."""
+    """Writes a finished run of random weights for every teacher that `config` reads; returns {teacher: folder}."""
     homes = {}
     for name in experiment.used(config):
         teacher, homes[name] = config.teachers[name].config, os.path.join(folder, name)
@@ -130,7 +130,7 @@ def _moments(folder: str) -> list[float]:
 
 
 def _timing(moments: list[float], apart: int) -> tuple[list[float], float]:
-    """When each `LOG_STEPS` steps were done -> (seconds of such windows without an evaluation, those of an evaluation).
+    """Returns the seconds of each window of `LOG_STEPS` steps without an evaluation, and the seconds of an evaluation.
 
     Every `apart`-th window begins with one. The step is compiled before the first window, the score in the first
     evaluation, so the second counts.

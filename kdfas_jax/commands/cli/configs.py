@@ -90,7 +90,7 @@ def prepare(config: ml_collections.ConfigDict, given: Mapping[str, str | None]) 
 
 
 def _choose_datasets(config: ml_collections.ConfigDict, given: Mapping[str, str | None]) -> None:
-    """Sets the data sets that the overrides choose, and drops the preset options of those that they replace."""
+    """Sets the data sets that the overrides choose, and drops the preset options of the data sets that they replace."""
     before = {key: of.data.dataset for key, of in _configs(config)}
     for key, of in _configs(config):
         if name := given.get(f"{key}data.dataset"):

@@ -62,7 +62,7 @@ class Crops(NamedTuple):
 
 
 def export(folder: str, formats: Sequence[str], output: str) -> dict:
-    """Writes the run in `folder`, at its best step on dev, to the folder `output` -> what its bundle.json holds.
+    """Writes the run in `folder`, at its best step on dev, to the folder `output`; returns the content of bundle.json.
 
     formats: names of `export_formats.FORMATS`. The model computes in fp32 whatever it was trained in; one of two tasks
     gives embeddings, too.
@@ -133,7 +133,7 @@ def _variables(folder: str, config) -> dict:
 def _write(
     config, variables, formats: Sequence[str], crops: Callable, threshold: float, folder: str
 ) -> dict[str, dict]:
-    """Writes each format into `folder` -> {file: what the bundle says of it}; ValueError where one does not agree.
+    """Writes each format into `folder`; returns {file: its entry in the bundle}. ValueError where parity fails.
 
     crops(most) -> at most so many images and labels, as of `_crops`.
     """
@@ -167,7 +167,7 @@ def _write(
 
 
 def _crops(data: Data, role: str, config, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most `most` crops of `role`, evenly spaced, known to be live or not -> fp32 [n, s, s, 3], labels [n]."""
+    """Returns at most `most` crops of `role` with known liveness, evenly spaced: fp32 [n, s, s, 3], and labels [n]."""
     rows = data.rows(role, presentations=True)
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
     batch = next(pipeline.test_batches(data, rows, config, batch_size=len(rows), shard=(0, 1)))

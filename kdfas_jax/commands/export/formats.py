@@ -65,12 +65,12 @@ class Network(NamedTuple):
         return jax.ShapeDtypeStruct((batch, self.size, self.size, 3), jnp.float32)
 
     def one(self, images: jax.Array, replaced: Mapping[str, Callable] = {}) -> tuple[jax.Array, ...]:
-        """Images [1, s, s, 3] -> `outputs`, [1, ...] each; primitives `replaced` by others, as of `_evaluate`."""
+        """Returns `outputs`, [1, ...] each, of images [1, s, s, 3], with primitives `replaced` as in `_evaluate`."""
         logits, *embedding = _evaluate(self.jaxpr.jaxpr, self.jaxpr.consts, [images], replaced)
         return jax.nn.softmax(logits)[:, 1], logits, *embedding
 
     def many(self, images: jax.Array) -> tuple[jax.Array, ...]:
-        """Images [b, s, s, 3] -> `outputs`, [b, ...] each; b may be a symbol, which not all models can count to."""
+        """Returns `outputs`, [b, ...] each, of images [b, s, s, 3]; b may be symbolic, which not all models allow."""
         return tuple(found[:, 0] for found in jax.vmap(lambda image: self.one(image[None]))(images))
 
 
@@ -92,7 +92,7 @@ class Format(NamedTuple):
 
 
 def forward(module, *, recognises: bool) -> Callable[..., tuple[jax.Array, ...]]:
-    """-> (variables, images [b, s, s, 3]) -> the logits [b, 2] of a Flax `module`, its first output.
+    """Returns a function (variables, images [b, s, s, 3]) to the logits [b, 2], the first output of a Flax `module`.
 
     And, where it `recognises`, its output 'embedding' [b, d], each divided by its length.
     """
@@ -128,7 +128,7 @@ def check(names: Sequence[str]) -> None:
 def _evaluate(jaxpr, consts: Sequence, inputs: Sequence, replaced: Mapping[str, Callable]) -> list:
     """The outputs of a jaxpr, its scans laid out step by step and calls taken inside.
 
-    A weight that a scan goes through is a NumPy array, and is cut here: each step then has its own constant. A
+    A weight that a scan goes through is a NumPy array, and is cut here: each step then has a constant. A
     primitive in `replaced` is computed by what stands there, a function of its inputs and parameters, where a converter
     does not know it.
     """
@@ -263,7 +263,7 @@ def _quiet(*names: str) -> Iterator[None]:
 
 
 def _multiplies(equation: str) -> bool:
-    """Whether an einsum is a product of matrices or of stacks of them, which runtimes know better: 'abc,cd->abd'."""
+    """Whether an einsum is a (batched) matrix product, which runtimes compute faster: 'abc,cd->abd'."""
     inputs, _, result = equation.replace(" ", "").partition("->")
     left, _, right = inputs.partition(",")
     return len(right) == 2 and left[-1] == right[0] and result == left[:-1] + right[1]

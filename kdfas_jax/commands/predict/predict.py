@@ -1,9 +1,9 @@
-"""A trained model on a person's own images, videos, folders or webcam -> scores.csv, a row a face.
+"""Scores a user's images, videos, folders or webcam with a trained model: scores.csv has a row per face.
 
     python main.py --mode=predict --workdir=RUN --input=PATH[,PATH...] [--output=scores.csv] [--annotate=DIR]
                    [--reference=face.jpg]
 
-Faces are found, cut out and resized as those that the run was trained on; the decision is by its own threshold. With a
+Faces are detected, cropped and resized as in the run's training data; the run's threshold decides. With a
 reference, a picture of a person, a run of two tasks also says which of the faces are that person's.
 """
 
@@ -59,7 +59,7 @@ def predict(
 ) -> Predicted:
     """Scores all faces of the inputs `paths` with the run in `folder` and writes the CSV file `output`.
 
-    frames: taken of a video. batch: images looked at together. cropped: the images are face crops already, such as
+    frames: taken of a video. batch: images scored together. cropped: the images are face crops already, such as
     rendered ones; the box is the whole image. annotate: a folder for copies of the images with boxes and scores, ''
     for none. reference: an image of the person that faces are compared with, cut out as they are, '' for none.
     score is P(live), live at or above the threshold of RUN/eval/results.json. A frame without a face, an input that
@@ -115,7 +115,7 @@ def _table(rows: list[dict], reference: str) -> pd.DataFrame:
 def threshold_of(folder: str, config) -> dict[str, Any]:
     """What results.json says of the threshold of the run in `folder`, made by `config`; errors as of `predict`.
 
-    Its `value` and `source`; those of `match`, too, where the run recognises.
+    It has `value` and `source`, and so has its `match`, where the run recognises people.
     """
     if not targets.get(config.data.target).detects:
         known = _named(lambda target: target.detects)
@@ -123,7 +123,7 @@ def threshold_of(folder: str, config) -> dict[str, Any]:
     names = protocols.folds(config.data.protocol)
     if len(names) > 1:
         raise ValueError(
-            f"{folder} has {len(names)} folds, each with its own model and threshold; name one of them, such as "
+            f"{folder} has {len(names)} folds, each with a model and a threshold; name one of them, such as "
             f"--workdir={folds.home(folder, names[0])}"
         )
     path = os.path.join(folder, "eval", "results.json")
@@ -138,7 +138,7 @@ def _named(fits: Callable[[targets.Target], bool]) -> str:
 
 
 def _scorer(folder: str, config, batch: int):
-    """-> score(crops uint8 [s, s, 3]) -> what the run's target reads of each, P(live) first, [1] or [1 + d].
+    """Returns score(crops uint8 [s, s, 3]), which yields the target's reading of each, P(live) first, [1] or [1 + d].
 
     Batches are padded, so that one size is compiled.
     """
@@ -180,9 +180,9 @@ def _groups(stream: Iterable[Looked], most: int) -> Iterator[list[Looked]]:
 
 
 class _Judge:
-    """judge(group) -> rows of the table. `config` is the run's config.data, `score` made by `_scorer`; the others are
-    those of `predict`. `frames` were seen so far, `detecting` seconds spent in the search for faces; `reference` is who
-    was enrolled."""
+    """judge(group) returns rows of the table. `config` is the run's config.data, `score` comes from `_scorer`, the other
+    arguments from `predict`. `frames` counts the frames so far, `detecting` the seconds of face detection; `reference`
+    is the enrolled person."""
 
     def __init__(self, config, score, threshold: Mapping[str, Any], cropped: bool, annotate: str):
         self._config, self._score, self._threshold = config, score, threshold
@@ -210,7 +210,7 @@ class _Judge:
         return rows
 
     def _rows(self, group: Sequence[Looked]) -> list[list[dict]]:
-        """The rows of each of `group`. Where they fail together, one by one: a failure costs its own picture alone."""
+        """Returns the rows of each picture of `group`; after a failure one by one, so that only one picture is lost."""
         try:
             return self._scored(group)
         except Exception as error:  # whatever a library raises, as for lack of memory
@@ -229,7 +229,7 @@ class _Judge:
         ]
 
     def _copy(self, of: Looked, rows: list[dict]) -> list[dict]:
-        """Writes the annotated copy of a frame -> no row, or the one that says why there is none."""
+        """Writes the annotated copy of a frame; returns no row, or a row with the reason why there is no copy."""
         try:
             annotated.write(self._annotate, self.frames, of.name, of.frame.image, rows)
         except Exception as error:
@@ -255,7 +255,7 @@ class _Judge:
         return iter(found)
 
     def _crop(self, image: np.ndarray, face: faces.Face) -> np.ndarray:
-        """The crop as those of training were made, which were JPEG files, too."""
+        """Returns the crop as in training, where crops were stored as JPEG."""
         size, config = self._config.record_size, self._config
         if self._cropped:
             crop = faces.resize(image, size)
