@@ -180,9 +180,9 @@ def _groups(stream: Iterable[Looked], most: int) -> Iterator[list[Looked]]:
 
 
 class _Judge:
-    """judge(group) returns rows of the table. `config` is the run's config.data, `score` comes from `_scorer`, the other
-    arguments from `predict`. `frames` counts the frames so far, `detecting` the seconds of face detection; `reference`
-    is the enrolled person."""
+    """judge(group) returns rows of the table. `config` is the run's config.data, `score` comes from `_scorer`, the
+    other arguments from `predict`. `frames` counts the frames so far, `detecting` the seconds of face detection;
+    `reference` is the enrolled person."""
 
     def __init__(self, config, score, threshold: Mapping[str, Any], cropped: bool, annotate: str):
         self._config, self._score, self._threshold = config, score, threshold
