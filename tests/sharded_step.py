@@ -34,6 +34,7 @@ TERMS = {
     "kl": {"kind": "kl", "weight": 0.7, "teacher": "spoof", "temperature": 3.0},
     "cross": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "cross", "centre": True},
     "gram": {"kind": "covariance", "weight": 5.0, "teacher": "spoof", "form": "gram"},
+    "cka": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "cka"},
     "align": {"kind": "align", "weight": 1.0, "teacher": "spoof", "stages": ((1, 2), (4, 4))},
     "adversary": {"kind": "domain_adversary", "weight": 1.0, "domains": 3, "hidden": 16},
     "arcface": {"kind": "arcface", "weight": 1.0, "where": "identity", "s": 8.0},
@@ -47,7 +48,7 @@ CASES = {
     "kdfas_daa": (
         vit.create(width=16, depth=2, heads=2, patch=8, stem=(8,)),
         vit.create(width=32, depth=2, heads=2, patch=8),
-        ("ce", "kl", "cross", "gram"),
+        ("ce", "kl", "cross", "gram", "cka"),
         True,
     ),
     "resnet": (

@@ -112,10 +112,29 @@ def test_gram_and_its_gradient_are_those_of_float64_at_a_small_spread():
     assert np.linalg.norm(slope - exact_slope) < 1e-3 * np.linalg.norm(exact_slope)
 
 
-def test_both_forms_see_the_student_only_through_its_gram_matrix():
+@pytest.mark.parametrize(("b", "ds", "dt"), [(7, 24, 5), (40, 16, 24)])
+def test_cka_equals_its_bxb_definition(b, ds, dt):
+    """The cosine of the two centred similarity matrices [b, b], in float64."""
+    s, t = tokens(0, 2, b, ds), tokens(1, 2, b, dt)
+    expected = []
+    for one, other in zip(rows(s.astype(float)), rows(t.astype(float)), strict=True):
+        k, m = (x @ x.T for x in (one - one.mean(0), other - other.mean(0)))
+        expected.append(1 - (k * m).sum() / np.sqrt((k**2).sum() * (m**2).sum()))
+    np.testing.assert_allclose(covariance(s, t, form="cka"), expected, rtol=1e-4)
+
+
+def test_cka_is_zero_for_rotated_tokens_at_any_spread_and_at_most_one():
+    rotation = np.linalg.qr(tokens(2, 1, 16, 16)[0])[0]
+    for spread in (1.0, 1e-2):
+        s = 1 + spread * tokens(0, width=16)
+        np.testing.assert_allclose(covariance(s @ rotation, s, form="cka"), 0, atol=1e-4)
+    assert covariance(tokens(0, 1, 400, 4), tokens(1, 1, 400, 4), form="cka")[0] > 0.95
+
+
+def test_all_forms_see_the_student_only_through_its_gram_matrix():
     s, t = tokens(0, width=16), tokens(1, width=16)
     rotation = np.linalg.qr(tokens(2, 1, 16, 16)[0])[0]
-    for form in ("cross", "gram"):
+    for form in ("cross", "gram", "cka"):
         np.testing.assert_allclose(covariance(s @ rotation, t, form=form), covariance(s, t, form=form), rtol=1e-4)
 
 
@@ -146,7 +165,7 @@ def test_gradient_flows_through_the_covariance_matrix():
 
 def test_zero_tokens_give_finite_gradients():
     t = tokens(1)
-    for form in ("cross", "gram"):
+    for form in ("cross", "gram", "cka"):
         grad = jax.jit(jax.grad(lambda x, form=form: covariance(x, t, form=form).sum()))(np.zeros_like(t))
         assert np.isfinite(grad).all()
 

@@ -73,7 +73,7 @@ def test_loss_gradients_and_statistics_are_those_of_one_device(steps, layout, ca
         np.testing.assert_allclose(many[name], one[name], rtol=1e-5, atol=1e-5 * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("form", ["cross", "gram"])
+@pytest.mark.parametrize("form", ["cross", "gram", "cka"])
 def test_no_batch_by_batch_array_at_b_4096(form):
     """Neither the value nor the gradient of a covariance term makes a b x b array."""
     b = 4096

@@ -59,16 +59,24 @@ def covariance(
       over the batch, so the value grows with it: `scale="batch"` [C] uses C / b.
     - `gram`: mean((S S^T - T T^T)^2) over b x b, the manifold-distillation reading [I], see `_gram_distance`. It does
       not grow with the batch and takes no `scale`.
+    - `cka`: 1 - |S'^T T'|^2 / (|S'^T S'| |T'^T T'|) in Frobenius norms, with S' and T' centred: one minus the linear
+      centred kernel alignment (Kornblith et al., ICML 2019) [C]. It lies in [0, 1] and depends on neither the batch
+      nor the spread of the tokens, so it takes no `scale`, and `centre` changes nothing.
 
     Raises ValueError for an unknown form or scale.
     """
-    if form not in ("cross", "gram") or scale not in (("none", "batch") if form == "cross" else ("none",)):
-        raise ValueError(f"covariance form={form!r}, scale={scale!r}: known are cross (none, batch) and gram (none)")
+    if form not in ("cross", "gram", "cka") or scale not in (("none", "batch") if form == "cross" else ("none",)):
+        raise ValueError(
+            f"covariance form={form!r}, scale={scale!r}: known are cross (none, batch), gram (none) and cka (none)"
+        )
     s, t = _unit_rows(student), _unit_rows(teacher)
     if form == "gram":
         return _gram_distance(s, t, centre)
-    if centre:
+    if centre or form == "cka":
         s, t = (tokens - tokens.mean(axis=-2, keepdims=True) for tokens in (s, t))
+    if form == "cka":
+        norms = jnp.sqrt(_square(_covariance(s, s)) * _square(_covariance(t, t)) + 1e-30)  # equal tokens have no slope
+        return 1 - _square(_covariance(s, t)) / norms
     covariance_matrix = _covariance(s, t) / (s.shape[-2] if scale == "batch" else 1)
     residual = t - jnp.einsum("nbs,nst->nbt", s, covariance_matrix)
     return jnp.mean(residual**2, axis=(-2, -1))
