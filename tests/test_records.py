@@ -157,7 +157,7 @@ def test_an_unreadable_test_file_reaches_the_evaluation(tiny, faces_dir, tmp_pat
 def test_a_run_is_not_judged_on_other_data_than_its_own(tiny, tmp_path, verb, changes):
     tiny.update_from_flattened_dict(changes)
     workdir.claim(tiny, str(tmp_path), fingerprint="0123456789abcdef")
-    with pytest.raises(ValueError, match=r"are not those that the run was made with .data_fingerprint 0123456789ab "):
+    with pytest.raises(ValueError, match=r"have changed since the run was trained .data_fingerprint 0123456789ab "):
         verb(str(tmp_path))
 
 
