@@ -107,4 +107,4 @@ def prepared_at(dataset, *, data_dir, raw_dir="", options=None, **crop):
     """The finished records of these settings; None where there are none."""
     from input_pipeline.prepare import parts, prepare, records
 
-    return records.load(prepare.builder_dir(dataset, data_dir, parts.Crop(**crop), options or {}), raw_dir)
+    return records.load(prepare.builder_dir(dataset, data_dir, parts.Crop(**crop), options or {}, raw_dir), raw_dir)

@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,10 +158,28 @@ def test_load_finds_exactly_these_settings(raw, tmp_path):
         pd.testing.assert_frame_equal(found.table, prepared.table)
     for other in ({"scale": 1.5}, {"align": True}, {"boxes": "mtcnn"}, {"options": {"name": "office"}}, {"size": 224}):
         assert prepared_at("folder", **where | other) is None
-    with pytest.raises(ValueError, match=r"were made from .*raw, not from elsewhere"):
-        prepared_at("folder", raw_dir="elsewhere", **where)
+    assert prepared_at("folder", raw_dir="elsewhere", **where) is None
     with pytest.raises(ValueError, match="unknown data set"):
         prepared_at("foldr", **where)
+
+
+@pytest.mark.parametrize("dataset", ["folder", "csv"])
+def test_several_sets_of_a_user_share_a_data_dir(dataset, raw, tmp_path):
+    """Each set has a folder of records; the records of an earlier version, which do not name it, are still found."""
+    table = raw / "table.csv"
+    table.write_text("path,label\nlive/001.png,live\nspoof/print/030.png,attack\n")
+    first = raw if dataset == "folder" else table
+    second = shutil.copytree(raw, tmp_path / "other") / first.relative_to(raw)
+    where = {"data_dir": str(tmp_path / "data"), "size": 32}
+    made = [prepare.prepare(dataset, raw_dir=str(of), **where) for of in (first, second)]
+    assert [summary(of)["raw_dir"] for of in made] == [str(first), str(second)]
+    with pytest.raises(ValueError, match=rf"has 2 sets '{dataset}' .*choose it by raw_dir"):
+        prepared_at(dataset, **where)
+    old = tmp_path / "data/face_crops" / f"{dataset}-32px-1.3x"
+    Path(made[0].builder_dir).parent.rename(old)
+    (old.with_name(f"{dataset}-32px-1.3x-rawempty") / "1.1.0").mkdir(parents=True)
+    for of, expected in ((first, str(old / "1.1.0")), (second, made[1].builder_dir)):
+        assert prepare.prepare(dataset, raw_dir=str(of), **where).builder_dir == expected
 
 
 def test_finished_records_are_not_made_again(raw, tmp_path, monkeypatch):

@@ -5,6 +5,8 @@
     EXPECTED_TREE: str                                   the raw layout, for error messages
 and, where `raw_dir` is a file instead of a folder,
     files(raw_dir) -> list[str]                          the files that it names, absolute or relative to it
+and, where it reads the sets of a user rather than one published set,
+    ANY_RAW_DIR = True                                   the records' folder names the raw data (`prepare.builder_dir`)
 A reader without EXPECTED_TREE needs no raw data (simulated faces): `read(**options)`. It has a
     VERSION: str                                         suffix of the records' folder, changed when its images change
 """

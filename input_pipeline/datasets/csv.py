@@ -14,6 +14,7 @@ RAW.csv, UTF-8, commas between the fields:
   faces/1.jpg,live                                 label: 1, live, real or bonafide; 0, attack, spoof or fake
   /data/2.mp4,attack                               a path is absolute or relative to the folder of RAW.csv"""
 
+ANY_RAW_DIR = True
 REQUIRED = ("path", "label")
 OPTIONAL = ("species", "subject", "video", "domain", "split")
 LABELS = dict.fromkeys(("1", "live", "real", "bonafide"), 1) | dict.fromkeys(("0", "attack", "spoof", "fake"), 0)

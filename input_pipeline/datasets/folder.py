@@ -11,6 +11,7 @@ RAW/                               or, with splits,  RAW/
   spoof/**/*.jpg                                       dev/{live,spoof}/**
   spoof/print/**/*.jpg   (species)                     test/{live,spoof}/**"""
 
+ANY_RAW_DIR = True
 SPLITS = ("train", "dev", "test")
 SUFFIXES = media.IMAGE_SUFFIXES | media.VIDEO_SUFFIXES
 

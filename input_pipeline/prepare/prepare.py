@@ -18,6 +18,7 @@ import importlib.metadata
 import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -80,7 +81,7 @@ def prepare(
     if changed not in CHANGED:
         raise ValueError(f"changed={changed!r}; expected {', '.join(CHANGED[:-1])} or {CHANGED[-1]}")
     crop = parts.Crop(**crop)
-    directory = builder_dir(dataset, data_dir, crop, options)
+    directory = builder_dir(dataset, data_dir, crop, options, raw_dir)
     reader = datasets.get(dataset)
     finished = functools.partial(
         _finished, directory, reader, raw_dir, changed, _command(dataset, data_dir, crop, options)
@@ -121,14 +122,41 @@ def prepare(
     return records.load(directory)
 
 
-def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping) -> epath.Path:
-    """Returns the folder of the records of these settings."""
+def builder_dir(dataset: str, data_dir: str, crop: parts.Crop, options: Mapping, raw_dir: str = "") -> epath.Path:
+    """Returns the folder of the records of these settings, whether it exists or not.
+
+    A reader with `ANY_RAW_DIR` reads many sets of a user, so a digest of the resolved `raw_dir` tells their folders
+    apart. Without `raw_dir` the folder is the only one with these settings; ValueError where there are several. Records
+    of an earlier version, whose folder has no digest, are found where they were made from `raw_dir`.
+    """
     config = f"{dataset}-{crop.size}px-{crop.scale:g}x"
     config += ("-aligned" if crop.align else "") + ("-mtcnn" if crop.boxes == "mtcnn" else "")
     config += getattr(datasets.get(dataset), "VERSION", "")
     if options:
         config += "-" + hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode()).hexdigest()[:8]
-    return epath.Path(data_dir, records.NAME, config, records.VERSION)
+    every = epath.Path(data_dir, records.NAME)
+    without = every / config / records.VERSION
+    if not getattr(datasets.get(dataset), "ANY_RAW_DIR", False):
+        return without
+    if raw_dir:
+        resolved = str(Path(raw_dir).resolve())
+        named = every / f"{config}-raw{hashlib.sha256(resolved.encode()).hexdigest()[:8]}" / records.VERSION
+        return without if _made_from(named) is None and _made_from(without) == resolved else named
+    alike = re.compile(re.escape(config) + "(-raw[0-9a-f]{8})?")
+    folders = [of / records.VERSION for of in (every.iterdir() if every.exists() else ()) if alike.fullmatch(of.name)]
+    found = {of: raw_dir for of in folders if (raw_dir := _made_from(of)) is not None}
+    if len(found) > 1:
+        raise ValueError(
+            f"{every} has {len(found)} sets '{dataset}' with these settings, made from "
+            f"{', '.join(sorted(found.values()))}: expected one; choose it by raw_dir"
+        )
+    return next(iter(found), without)
+
+
+def _made_from(directory: epath.Path) -> str | None:
+    """Returns the resolved raw data of the records in `directory`; None where there are no finished records."""
+    finished = directory.is_dir() and any(directory.iterdir())
+    return records.read_summary(directory)["raw_dir"] if finished else None
 
 
 def _finished(
