@@ -34,7 +34,9 @@ def base(name: str) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.name = name
     config.seed = 0  # seeds the order of batches and, with the run's role, parameters and steps (`step.seed_of`)
-    config.init = ""  # published weights to start from: .pth, .safetensors or .npz
+    # Where training starts: published weights (.pth, .safetensors or .npz) or the folder of a finished run.
+    config.init = ""
+    config.init_allow_overlap = False  # as `allow_overlap` of a teacher, for a run that `init` names
     config.model = {"name": "vit", "variant": "S/16", "classes": 2, "dtype": "float32", "unroll": True, "remat": "none"}
     # Settings of published weights: gelu exact (timm, DeiT) or tanh (augreg); DeiT uses ImageNet's mean and std,
     # (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).

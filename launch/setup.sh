@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sourced by demo.sh and test.sh: creates the virtual environment .venv with the locked packages, once per lock file.
+# Sourced by run.sh, demo.sh and test.sh: creates the virtual environment .venv with the locked packages, once per lock
+# file.
 # PYTHON selects the interpreter (3.11 or later); the project's root becomes the working folder.
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 python=${PYTHON:-python3}

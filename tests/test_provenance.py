@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -162,6 +163,37 @@ def test_an_overlap_that_is_allowed_is_named(given):
     page = report_parts.taught({"spoof": facts})
     assert home in page
     assert facts["overlap"] in page
+
+
+def test_a_run_that_was_trained_on_the_test_set_is_no_start(given, tmp_path):
+    config, home = given
+    config.teachers.spoof.checkpoint, config.init = "", home
+    with pytest.raises(
+        ValueError, match=rf"^config\.init: {home} must not be the start .*--config\.init_allow_overlap="
+    ):
+        train.train(config, str(tmp_path / "student"))
+    assert not (tmp_path / "student").exists()
+    config.init_allow_overlap = True
+    facts = provenance.start(config, str(tmp_path / "student"))
+    assert facts["overlap"].startswith("allowed: it was trained on 48 videos")
+    results = {"test": {}, "dev": {}, "threshold": {}, "step": 1, "folds": [], "init": facts}
+    assert f"The run {home}, from which training started, may have seen" in summary.selection_note(results)
+
+
+def test_a_run_has_seen_what_its_start_has_seen_and_then_needs_it_no_more(given, tmp_path):
+    config, home = given
+    config.init, config.init_allow_overlap = home, True
+    folder = tmp_path / "student"
+    facts = provenance.start(config, str(folder))
+    provenance.record(str(folder), [], {}, facts)
+    np.testing.assert_array_equal(
+        provenance.seen_by(str(folder))["train"]["video"], provenance.seen_by(home)["train"]["video"]
+    )
+    (folder / "checkpoints" / "7").mkdir(parents=True)
+    shutil.rmtree(home)
+    assert provenance.start(config, str(folder)) == provenance.started_from(str(folder)) == facts
+    provenance.record(str(folder), [], {}, facts)
+    assert len(provenance.seen_by(str(folder))["train"]["video"]) == 48
 
 
 def test_a_teacher_of_which_nobody_knows_what_it_has_seen_is_refused(given, tmp_path):

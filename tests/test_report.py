@@ -75,7 +75,7 @@ def test_all_that_is_fixed_comes_from_dev_alone(run):
     other = evaluated("student", 0, shift=-2.0).results
     assert other["threshold"] == run.results["threshold"]
     assert other["dev"] == run.results["dev"]
-    assert set(run.results["threshold"]) == {"value", "source", "operating_points", "temperature"}
+    assert set(run.results["threshold"]) == {"value", "source", "operating_points", "temperature", "apcer_bound"}
     assert run.results["threshold"]["operating_points"]["eer"] == run.results["threshold"]["value"]
     assert other["test"]["operating_points"] != run.results["test"]["operating_points"]
     assert other["test"]["calibration"] != run.results["test"]["calibration"]

@@ -140,4 +140,4 @@ def test_a_run_whose_results_do_not_say_whether_it_is_finished_is_evaluated_agai
     files.write_atomically(str(tmp_path / "eval" / "results.json"), json.dumps({"config": identity.plain(tiny)}))
     assert workdir.results(tiny, str(tmp_path)) is None
     with pytest.raises(ValueError, match=rf"does not say.*python main\.py --mode=eval --workdir={tmp_path}"):
-        teachers.check_finished("spoof", str(tmp_path))
+        teachers.check_finished("config.teachers.spoof.checkpoint", str(tmp_path))

@@ -77,6 +77,7 @@ def evaluate(config, folder: str) -> Results:
         if facts["parameters"] is not None:  # of the run that was used, which may differ from the config's
             counted["teachers"][name] = facts["parameters"]
             counted["training_only"]["teachers"][name] = facts["training_only_parameters"]
+    begun = provenance.started_from(folder)
     results = Results(
         config=identity.plain(config),
         step=loaded.step,
@@ -88,6 +89,7 @@ def evaluate(config, folder: str) -> Results:
         params=counted,
         teachers=taught,
         folds=[],
+        **({"init": begun} if begun else {}),
     )
     seen = {}
     if config.report.faces and target.detects:

@@ -1,7 +1,8 @@
 """What a run was trained and selected on, and whether a teacher has seen what its student is judged on.
 
-RUN/provenance.json notes which videos and people a run trains on and chooses its checkpoint on, as hashes, and which
-teachers it has. By that note every later student knows whether the run may be its teacher.
+RUN/provenance.json notes which videos and people a run trains on and chooses its checkpoint on, as hashes, which
+teachers it has and which run it started from. By that note every later student knows whether the run may be its
+teacher or its start.
 """
 
 import base64
@@ -9,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -20,7 +21,7 @@ from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
 from kdfas_jax.runs import files, identity, workdir
-from kdfas_jax.training import teachers
+from kdfas_jax.training import initial, teachers
 
 ROLES = ("train", "dev")
 UNITS = ("video", "subject")
@@ -41,15 +42,22 @@ def examples(data: Data) -> Examples:
     return {role: {unit: _distinct(_hashes(of, unit)) for unit in UNITS} for role, of in rows.items()}
 
 
-def record(folder: str, own: Sequence[Examples], taught: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes FOLDER/provenance.json: what a run has seen, and the facts of its teachers (`check`).
+def record(
+    folder: str,
+    own: Sequence[Examples],
+    taught: Mapping[str, Mapping[str, Any]],
+    start: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes FOLDER/provenance.json: what a run has seen, and the facts of its teachers (`check`) and of its start.
 
-    It has seen its `own` examples and its teachers' examples, which it may pass on; published weights add none. Where
-    nobody knows a teacher's, nobody knows the run's.
+    It has seen its `own` examples and the examples of its teachers and of the run that it started from, which it may
+    pass on; published weights add none. Where nobody knows a teacher's, nobody knows the run's. start: the result of
+    `start`. A run with a checkpoint keeps its note, as the run that it started from may not exist any more.
     """
-    if jax.process_index() > 0:
+    if jax.process_index() > 0 or (workdir.has_checkpoint(folder) and _read(folder)):
         return
-    every = [*own, *(seen_by(facts["run"]) for facts in taught.values() if facts["overlap"] != PUBLISHED)]
+    passed_on = [*taught.values(), *([start] if start else [])]
+    every = [*own, *(seen_by(facts["run"]) for facts in passed_on if facts["overlap"] != PUBLISHED)]
     coded = None
     if None not in every:
         none = np.zeros(0, np.uint64)
@@ -57,7 +65,7 @@ def record(folder: str, own: Sequence[Examples], taught: Mapping[str, Mapping[st
             role: {unit: _encoded(np.concatenate([none, *(of[role][unit] for of in every)])) for unit in UNITS}
             for role in ROLES
         }
-    note = {"examples": coded, "teachers": dict(taught)}
+    note = {"examples": coded, "teachers": dict(taught), "init": dict(start or {})}
     files.write_atomically(os.path.join(folder, "provenance.json"), json.dumps(note))
 
 
@@ -65,6 +73,28 @@ def taught_by(folder: str) -> dict[str, dict[str, Any]]:
     """The facts of the teachers that the run in `folder` was trained with (`check`); {} where it notes none."""
     note = _read(folder)
     return note["teachers"] if note else {}
+
+
+def started_from(folder: str) -> dict[str, Any]:
+    """The facts of the weights or the run that the run in `folder` started from (`start`); {} where it notes none."""
+    return (_read(folder) or {}).get("init", {})
+
+
+def start(config, folder: str) -> dict[str, Any]:
+    """The facts of `config.init`, as `check` gives those of a teacher; {} for a run that starts from random numbers.
+
+    A run in `folder` that has a checkpoint keeps the facts that it noted. ValueError where the run that `config.init`
+    names has seen what this one is judged on, unless `config.init_allow_overlap` is set, or is not finished.
+    """
+    if not config.init:
+        return {}
+    if workdir.has_checkpoint(folder) and _read(folder):
+        return started_from(folder)
+    if initial.published(config.init):
+        return _published(config.init)
+    key, allowed = "config.init", config.get("init_allow_overlap", False)
+    given = _Given(key, key, config.init, "be the start", "config.init_allow_overlap", allowed)
+    return _facts(given, config.data.protocol, _opened(config.data).table)
 
 
 def seen_by(home: str) -> Examples | None:
@@ -100,7 +130,15 @@ def check(config, homes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     if not homes:
         return {}
     table = _opened(config.data).table
-    return {name: _facts(config, name, home, table) for name, home in homes.items()}
+
+    def facts(name: str, home: str) -> dict[str, Any]:
+        if files.is_file(home):
+            return _published(home)
+        key, allowed = f"config.teachers.{name}", config.teachers[name].get("allow_overlap", False)
+        given = _Given(key, f"{key}.checkpoint", home, "teach", f"{key}.allow_overlap", allowed)
+        return _facts(given, config.data.protocol, table)
+
+    return {name: facts(name, home) for name, home in homes.items()}
 
 
 def meetings(seen: Examples, table: pd.DataFrame) -> list[str]:
@@ -134,24 +172,41 @@ def meetings(seen: Examples, table: pd.DataFrame) -> list[str]:
     return found
 
 
-def _facts(config, name: str, home: str, table: pd.DataFrame) -> dict[str, Any]:
-    teachers.check_finished(name, home)
+class _Given(NamedTuple):
+    """A run that a config names.
+
+    key: what the run is for, 'config.teachers.spoof'. path_key: the key that names its folder. home: the folder.
+    use: what it does, 'teach'. allow: the key that allows an overlap. allowed: the value of that key.
+    """
+
+    key: str
+    path_key: str
+    home: str
+    use: str
+    allow: str
+    allowed: bool
+
+
+def _published(path: str) -> dict[str, Any]:
     unknown = ("step", "protocol", "sources", "parameters", "training_only_parameters", "config")
-    if files.is_file(home):
-        return {"run": home, **dict.fromkeys(unknown), "overlap": PUBLISHED}
+    return {"run": path, **dict.fromkeys(unknown), "overlap": PUBLISHED}
+
+
+def _facts(given: _Given, protocol: str, table: pd.DataFrame) -> dict[str, Any]:
+    home = given.home
+    teachers.check_finished(given.path_key, home)
     results = workdir.evaluated(home)
     if results["folds"]:
         raise ValueError(
-            f"config.teachers.{name}: {home} has the folds {', '.join(fold['protocol'] for fold in results['folds'])}, "
-            f"none of which is the student's {config.data.protocol!r}; give one fold's folder"
+            f"{given.key}: {home} has the folds {', '.join(fold['protocol'] for fold in results['folds'])}, "
+            f"none of which is the student's {protocol!r}; give one fold's folder"
         )
     seen = seen_by(home)
     overlap = "; ".join([UNKNOWN] if seen is None else meetings(seen, table))
-    if overlap and not config.teachers[name].get("allow_overlap", False):
+    if overlap and not given.allowed:
         raise ValueError(
-            f"config.teachers.{name}: {home} must not teach under protocol {config.data.protocol!r}: {overlap}; give a "
-            f"teacher of the student's own protocol, or accept it with --config.teachers.{name}.allow_overlap=True, "
-            "which results.json then names"
+            f"{given.key}: {home} must not {given.use} under protocol {protocol!r}: {overlap}; give a run of the "
+            f"student's own protocol, or accept it with --{given.allow}=True, which results.json then names"
         )
     return {
         "run": home,

@@ -13,11 +13,11 @@ from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
 from kdfas_jax.commands import evaluate, folds, provenance
-from kdfas_jax.models.published import weights
+from kdfas_jax.metrics import amounts
 from kdfas_jax.parallel import preemption, sharding
 from kdfas_jax.runs import files, lock, workdir
 from kdfas_jax.runs.results import Results
-from kdfas_jax.training import experiment, loop, step, teachers, validate
+from kdfas_jax.training import experiment, initial, loop, step, teachers, validate
 from kdfas_jax.training.checkpoint import Checkpoints
 from kdfas_jax.training.experiment import Experiment
 from kdfas_jax.training.journal import Journal
@@ -42,7 +42,9 @@ def _train(config, folder: str) -> Results:
     homes = {name: teachers.home(config.teachers[name], folder) for name in experiment.used(config)}
     given = {name: home for name, home in homes.items() if config.teachers[name].checkpoint}
     for fold in names:  # before hours are spent on the others
-        provenance.check(folds.config_of(config, fold), _of_fold(given, fold))
+        run = folds.config_of(config, fold)
+        provenance.check(run, _of_fold(given, fold))
+        provenance.start(run, folds.home(folder, fold) if len(names) > 1 else folder)
     for name, home in homes.items():
         if not config.teachers[name].checkpoint:
             _train_teacher(name, config.teachers[name].config, home)
@@ -106,9 +108,9 @@ def fit(config, folder: str, homes: Mapping[str, str], taught: Mapping | None = 
     with another number of classes than the target has.
     """
     target = targets.get(config.data.target)
-    data = pipeline.open_data(config.data, target)
+    data, begun = pipeline.open_data(config.data, target), provenance.start(config, folder)
     workdir.claim(config, folder, data.fingerprint)
-    provenance.record(folder, [provenance.examples(data)], taught or {})
+    provenance.record(folder, [provenance.examples(data)], taught or {}, begun)
     mesh = sharding.make_mesh(config.mesh)
     made = experiment.of_config(config, data.count("train"))
     sizes = {"config.train.batch_size": made.batch_size / made.accumulate}
@@ -117,6 +119,8 @@ def fit(config, folder: str, homes: Mapping[str, str], taught: Mapping | None = 
     with preemption.watch() as stopping, Checkpoints(folder) as checkpoints:
         if checkpoints.latest() == made.steps:
             return
+        if target.detects:
+            _report_amounts(data, made.steps)
         loaded = {name: teachers.load(home, mesh, config.teachers[name].config) for name, home in homes.items()}
         made = dataclasses.replace(made, teachers={name: of.frozen for name, of in loaded.items()})
         _check_domains(config, data, made)
@@ -130,6 +134,14 @@ def fit(config, folder: str, homes: Mapping[str, str], taught: Mapping | None = 
             every = max(1, round(config.train.eval_epochs * (data.count("train") // made.batch_size)))
             around = loop.Surroundings(checkpoints, journal, judge, every, stopping)
             loop.run(made, mesh, state, variables, _batches(config, data, made, start), around)
+
+
+def _report_amounts(data: Data, steps: int) -> None:
+    """Logs how much data and how many steps the run has, and warns where that is too little."""
+    for role in protocols.SPLITS:
+        logger.info("%s", amounts.described(data.table, role))
+    for warning in amounts.warnings(data.table, steps):
+        logger.warning("warning: %s", warning)
 
 
 def _batches(config, data: Data, made: Experiment, start: int) -> Iterator[dict[str, np.ndarray]]:
@@ -172,7 +184,7 @@ def _check_domains(config, data: Data, made: Experiment) -> None:
 
 
 def _restore(config, checkpoints: Checkpoints, made: Experiment, mesh) -> step.TrainState:
-    """The latest saved state, or a fresh one, which begins at `config.init` where that names weights; on `mesh`."""
+    """The latest saved state, or a fresh one, which begins at `config.init` where that is set; on `mesh`."""
     shapes = jax.eval_shape(lambda: step.init(made))
     shardings = sharding.tree(mesh, shapes)
     latest = checkpoints.latest()
@@ -183,9 +195,8 @@ def _restore(config, checkpoints: Checkpoints, made: Experiment, mesh) -> step.T
     state = jax.jit(lambda seed: step.init(made, seed), out_shardings=shardings)(np.uint32(made.seed))
     if config.init:
         fresh = jax.jit(lambda: step.init(made).variables)()  # the variables of `state` may lie on other hosts
-        with files.local(config.init) as path:
-            variables, facts = weights.load(path, made.model, fresh)
-        logger.info("starting from %s: %s", config.init, facts)
+        variables, described = initial.load(config, made.model, fresh, mesh)
+        logger.info("starting from %s: %s", config.init, described)
         state = state.replace(**jax.device_put(variables, shardings.variables)).averaged_from_here(made.ema)
     logger.info("%s", parameter_overview.get_parameter_overview(state.params, include_stats=False))
     return state

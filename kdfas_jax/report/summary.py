@@ -84,10 +84,15 @@ def _reservations(results: dict) -> list[str]:
         steps = results.get("steps")
         where = "in one of its folds" if steps is None else f"at step {steps['trained']} of {steps['total']}"
         found.append(f"Training has stopped {where}: this run is not finished.")
-    return found + [
-        f"Teacher {name} may have seen what this run is judged on, which config.teachers.{name}.allow_overlap allowed: "
-        f"{facts['overlap']}."
+    allowed = {
+        f"Teacher {name}": (f"config.teachers.{name}.allow_overlap", facts)
         for name, facts in results.get("teachers", {}).items()
+    }
+    if begun := results.get("init"):
+        allowed[f"The run {begun['run']}, from which training started,"] = ("config.init_allow_overlap", begun)
+    return found + [
+        f"{who} may have seen what this run is judged on, which {key} allowed: {facts['overlap']}."
+        for who, (key, facts) in allowed.items()
         if "allowed: " in facts["overlap"]
     ]
 

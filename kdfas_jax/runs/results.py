@@ -7,6 +7,7 @@ class Threshold(TypedDict):
     """The decision threshold: `value`, None for targets without decisions, and the data that set it.
 
     operating_points: {name: threshold} at fixed error rates of the same data. temperature: of the calibrated score.
+    apcer_bound: {species: 95 % bound on APCER that the same data support at best} (`metrics.amounts`).
     match: the threshold of the cosine of two embeddings, where the target recognises people.
     """
 
@@ -14,6 +15,7 @@ class Threshold(TypedDict):
     source: str
     operating_points: NotRequired[dict[str, float]]
     temperature: NotRequired[float]
+    apcer_bound: NotRequired[dict[str, float]]
     match: NotRequired[dict[str, Any]]
 
 
@@ -24,6 +26,7 @@ class Results(TypedDict):
     whether the run was trained to its last step. steps: {trained, total}; absent for several folds. dev, test,
     literature: figures by the target, {} where there are none. sources: domains by role. params: numbers of
     parameters of student and teachers; `training_only` has the rest. teachers: the facts of each teacher.
+    init: the facts of the weights or the run that training started from; absent for random numbers.
     folds: the figures of each fold, [] for a single run.
     """
 
@@ -39,4 +42,5 @@ class Results(TypedDict):
     sources: dict[str, list[str]]
     params: dict[str, Any]
     teachers: dict[str, dict[str, Any]]
+    init: NotRequired[dict[str, Any]]
     folds: list[dict[str, Any]]

@@ -46,6 +46,7 @@ CHANGES = (
     Change(1, "mesh.tensor", 1, removed=True),
     Change(1, "daa.random_start", False, removed=True),
     Change(1, "daa.unroll", ANY, removed=True),
+    Change(2, "init_allow_overlap", False),
 )
 SCHEMA = max(change.number for change in CHANGES)
 

@@ -27,7 +27,7 @@ def claim(config, workdir: str, fingerprint: str) -> None:
     """
     path = os.path.join(workdir, "config.json")
     mine = plain(config)
-    if exists(path) and _has_checkpoint(workdir):
+    if exists(path) and has_checkpoint(workdir):
         note = read(workdir)
         changed = differences(identity(note["config"]), identity(mine))
         lines = [f"{key}: {theirs!r} there, {ours!r} now" for key, theirs, ours in changed]
@@ -121,7 +121,8 @@ def results(config, workdir: str) -> Results | None:
     return found if found.get("finished") else None
 
 
-def _has_checkpoint(workdir: str) -> bool:
+def has_checkpoint(workdir: str) -> bool:
+    """Returns whether the run in `workdir`, or one of its folds, has saved a checkpoint."""
     folders = ("", *names(workdir))  # of the run, and of its folds
     return any(name.isdigit() for of in folders for name in names(os.path.join(workdir, of, "checkpoints")))
 

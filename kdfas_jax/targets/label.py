@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from input_pipeline.select.examples import Data, domain_classes, one_hot
-from kdfas_jax.metrics import calibration
+from kdfas_jax.metrics import amounts, calibration
 from kdfas_jax.metrics import detection as metrics
 from kdfas_jax.report import page
 from kdfas_jax.targets.target import Target
@@ -87,6 +87,10 @@ def detection_results(videos: dict[str, pd.DataFrame], data: Data) -> dict[str, 
             "source": f"EER of {source} of {', '.join(data.sources[source])}",
             "operating_points": points,
             "temperature": temperature,
+            "apcer_bound": {
+                name: amounts.apcer_bound(int(number))
+                for name, number in videos[source].query("label == 0")["species"].value_counts().sort_index().items()
+            },
         },
         "dev": figures("dev") if "dev" in videos else {},
         "test": figures("test")

@@ -55,10 +55,10 @@ def finished(home: str) -> bool:
     return files.is_file(home) or bool(workdir.evaluated(home).get("finished"))
 
 
-def check_finished(name: str, home: str) -> None:
-    """ValueError with the command that completes the run at `home`, given as teacher `name`, where it is not finished.
+def check_finished(key: str, home: str) -> None:
+    """ValueError with the command that completes the run at `home`, given as `key`, where it is not finished.
 
-    FileNotFoundError where there is no run.
+    key: 'config.teachers.spoof.checkpoint' or 'config.init'. FileNotFoundError where there is no run.
     """
     if finished(home):
         return
@@ -71,10 +71,7 @@ def check_finished(name: str, home: str) -> None:
     elif evaluated:
         reason = "its results.json does not say whether it was trained to its last step"
         command = ["python", "main.py", "--mode=eval", f"--workdir={home}"]
-    raise ValueError(
-        f"config.teachers.{name}.checkpoint={home} is not a finished run: {reason}; complete it with: "
-        f"{shlex.join(command)}"
-    )
+    raise ValueError(f"{key}={home} is not a finished run: {reason}; complete it with: {shlex.join(command)}")
 
 
 def load(home: str, mesh, config=None) -> Teacher:

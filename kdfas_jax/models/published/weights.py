@@ -29,6 +29,7 @@ CONVERTERS = {
     stargan.Discriminator: weights_stargan.convert_discriminator,
     mobilefacenet.MobileFaceNet: weights_cnn.convert_mobilefacenet,
 }
+SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt")  # the last four are PyTorch's
 OLDEST_TORCH = (2, 6)  # in older versions a crafted file can bypass weights_only=True (CVE-2025-32434)
 # Errors of the readers for a damaged file, or a file that holds more than arrays.
 UNREADABLE = (
@@ -97,8 +98,7 @@ def read(path):
     messages name the file.
     """
     path = pathlib.Path(path)
-    readers = {".safetensors": safetensors.numpy.load_file, ".npz": _read_npz}
-    readers |= dict.fromkeys((".pth", ".pt", ".bin", ".ckpt"), _read_torch)
+    readers = dict(zip(SUFFIXES, (safetensors.numpy.load_file, _read_npz, *[_read_torch] * 4), strict=True))
     if path.suffix not in readers:
         raise ValueError(f"{path}: unknown kind of checkpoint; expected one of {', '.join(readers)}")
     if not path.is_file():

@@ -1,0 +1,57 @@
+"""How many presentations, people and attack species each split has, and what so many can support.
+
+`table` is `Data.table`: a row a frame, with the columns `role, found, label, dataset, video, subject, species`.
+"""
+
+import pandas as pd
+from scipy import stats
+
+LEAST_STEPS = 200  # steps below which a run is hardly trained [C]
+LARGEST_BOUND = 0.1  # bound on APCER above which dev is too small for a threshold [C]; 29 attacks of a species reach it
+
+
+def apcer_bound(attacks: int) -> float:
+    """Returns the upper end of the one-sided 95 % interval of APCER where none of `attacks` (1 or more) is accepted.
+
+    Clopper and Pearson, 1934; about 3 / attacks, the rule of three. Attacks count as independent, so the bound is the
+    best case: several attacks of one person or with one instrument support less.
+    """
+    return float(stats.binomtest(0, attacks, alternative="less").proportion_ci(0.95, method="exact").high)
+
+
+def presentations(table: pd.DataFrame, role: str) -> pd.DataFrame:
+    """Returns a row for each presentation of `role` with a known label and a face."""
+    rows = table[(table["role"] == role) & table["found"] & (table["label"] >= 0)]
+    return rows.drop_duplicates(["dataset", "video"])
+
+
+def described(table: pd.DataFrame, role: str) -> str:
+    """Returns 'dev: 60 presentations of 3 people (live 30, print 30)'.
+
+    People are unknown where each video has a subject of its own.
+    """
+    videos = presentations(table, role)
+    people = videos[["dataset", "subject"]].drop_duplicates()
+    named = "unknown" if (videos["subject"] == videos["video"]).all() else len(people)
+    species = ", ".join(f"{name} {number}" for name, number in videos["species"].value_counts().sort_index().items())
+    return f"{role}: {len(videos)} presentations of {named} people ({species or 'none'})"
+
+
+def warnings(table: pd.DataFrame, steps: int) -> list[str]:
+    """Returns a sentence for each reason why a run of `steps` steps, or the threshold of its dev, is not reliable."""
+    found = []
+    if steps < LEAST_STEPS:
+        found.append(
+            f"config.train is {steps} steps; expected {LEAST_STEPS} or more: raise config.train.epochs or lower "
+            "config.train.batch_size"
+        )
+    dev = presentations(table, "dev")
+    if dev.empty:
+        found.append("there is no dev set, so the threshold is set on training data: hold people out for dev")
+    for species, attacks in dev[dev["label"] == 0]["species"].value_counts().sort_index().items():
+        if (bound := apcer_bound(attacks)) > LARGEST_BOUND:
+            found.append(
+                f"dev has {attacks} attacks of species {species}: even if none is accepted, its APCER may be up to "
+                f"{bound:.0%} (95 % bound); expected 29 or more for {LARGEST_BOUND:.0%}"
+            )
+    return found
