@@ -92,12 +92,22 @@ def evaluate(config, folder: str) -> Results:
         **({"init": begun} if begun else {}),
     )
     seen = {}
-    if config.report.faces and target.detects:
-        wrong = pd.concat(worst(summary.presentations(scored["test"]), results["threshold"]["value"]).values())
-        seen = look(loaded.module, loaded.variables, data, config.data, mesh, wrong)
+    if target.detects:
+        videos, threshold = summary.presentations(scored["test"]), results["threshold"]["value"]
+        seen = faces_of_errors(config, loaded, data, mesh, videos, threshold)
     if jax.process_index() == 0:
         _write(folder, results, scored, seen)
     return results
+
+
+def faces_of_errors(
+    config, loaded: teachers.Teacher, data: Data, mesh, videos: pd.DataFrame, threshold: float
+) -> dict[tuple[str, str], Looked]:
+    """`look` at the worst errors among the test `videos`; {} unless `config.report.faces` is set."""
+    if not config.report.faces:
+        return {}
+    wrong = pd.concat(worst(videos, threshold).values())
+    return look(loaded.module, loaded.variables, data, config.data, mesh, wrong)
 
 
 def look(model, variables, data: Data, config, mesh, wrong: pd.DataFrame) -> dict[tuple[str, str], Looked]:

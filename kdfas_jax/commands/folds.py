@@ -66,6 +66,7 @@ def combine(config, results: Sequence[Mapping]) -> Results:
         },
         "params": results[0]["params"],
         "teachers": _teachers([result["teachers"] for result in results]),
+        **_teachers([{key: result[key] for key in ("init",) if key in result} for result in results]),
         "folds": [{key: result[key] for key in OF_A_FOLD} for result in results],
     }
 

@@ -84,6 +84,8 @@ def _reservations(results: dict) -> list[str]:
         steps = results.get("steps")
         where = "in one of its folds" if steps is None else f"at step {steps['trained']} of {steps['total']}"
         found.append(f"Training has stopped {where}: this run is not finished.")
+    if (seen := results.get("on", {}).get("seen", "none")) != "none":
+        found.append(f"The run may have seen the data that it is tested on: {seen}.")
     allowed = {
         f"Teacher {name}": (f"config.teachers.{name}.allow_overlap", facts)
         for name, facts in results.get("teachers", {}).items()

@@ -27,7 +27,8 @@ class Results(TypedDict):
     literature: figures by the target, {} where there are none. sources: domains by role. params: numbers of
     parameters of student and teachers; `training_only` has the rest. teachers: the facts of each teacher.
     init: the facts of the weights or the run that training started from; absent for random numbers.
-    folds: the figures of each fold, [] for a single run.
+    folds: the figures of each fold, [] for a single run. on: the other data set on which `test` was measured, where
+    it was (`commands.elsewhere`).
     """
 
     config: dict[str, Any]
@@ -44,3 +45,4 @@ class Results(TypedDict):
     teachers: dict[str, dict[str, Any]]
     init: NotRequired[dict[str, Any]]
     folds: list[dict[str, Any]]
+    on: NotRequired[dict[str, Any]]

@@ -70,37 +70,47 @@ def detection_results(videos: dict[str, pd.DataFrame], data: Data) -> dict[str, 
     for role, rows in videos.items():
         metrics.check(rows, f"{role} of {', '.join(data.sources[role])}")
     points = metrics.operating_points(videos[source])
-    threshold, temperature = points["eer"], calibration.fit(videos[source])
+    attacks = videos[source].query("label == 0")["species"].value_counts().sort_index()
+    threshold = {
+        "value": points["eer"],
+        "source": f"EER of {source} of {', '.join(data.sources[source])}",
+        "operating_points": points,
+        "temperature": calibration.fit(videos[source]),
+        "apcer_bound": {name: amounts.apcer_bound(int(number)) for name, number in attacks.items()},
+    }
+    return {
+        "threshold": threshold,
+        "dev": _figures(videos["dev"], data, "dev", threshold) if "dev" in videos else {},
+        **figures_on_test(videos["test"], data, threshold),
+    }
 
-    def figures(role: str) -> dict:
-        scaled = {"calibration": calibration.figures(videos[role], temperature)}
-        lost = {
+
+def figures_on_test(test: pd.DataFrame, data: Data, threshold: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `test` and `literature` of results.json for the rows `test` of `score_videos`.
+
+    threshold: `threshold` of results.json, which other data than `test` have set.
+    """
+    value, points = threshold["value"], threshold["operating_points"]
+    return {
+        "test": _figures(test, data, "test", threshold)
+        | {
+            "operating_points": metrics.at_points(test, points),
+            "breakdown": metrics.breakdown(test, _groups(test, data), value),
+            "ci95": metrics.confidence(test, value),
+        },
+        "literature": metrics.literature(test, value),
+    }
+
+
+def _figures(videos: pd.DataFrame, data: Data, role: str, threshold: Mapping[str, Any]) -> dict[str, Any]:
+    return (
+        metrics.figures(videos, threshold["value"])
+        | {"calibration": calibration.figures(videos, threshold["temperature"])}
+        | {
             "non_response": data.non_responses(role, presentations=True),
             "missing": data.missing_files(role, presentations=True),
         }
-        return metrics.figures(videos[role], threshold) | scaled | lost
-
-    test = videos["test"]
-    return {
-        "threshold": {
-            "value": threshold,
-            "source": f"EER of {source} of {', '.join(data.sources[source])}",
-            "operating_points": points,
-            "temperature": temperature,
-            "apcer_bound": {
-                name: amounts.apcer_bound(int(number))
-                for name, number in videos[source].query("label == 0")["species"].value_counts().sort_index().items()
-            },
-        },
-        "dev": figures("dev") if "dev" in videos else {},
-        "test": figures("test")
-        | {
-            "operating_points": metrics.at_points(test, points),
-            "breakdown": metrics.breakdown(test, _groups(test, data), threshold),
-            "ci95": metrics.confidence(test, threshold),
-        },
-        "literature": metrics.literature(test, threshold),
-    }
+    )
 
 
 def _groups(videos: pd.DataFrame, data: Data) -> pd.DataFrame:

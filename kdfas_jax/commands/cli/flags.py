@@ -17,8 +17,9 @@ OUTPUT = flags.DEFINE_string(
     "",
     "plan, benchmark, verify: a JSON file; confuse: a CSV file; predict: a CSV file, scores.csv by default; edit: a "
     ".jpg or .png, edits.jpg by default; export: a folder, WORKDIR/export by default; join: the folder of the new run; "
-    "eval --runs: a folder, runs/comparison by default.",
+    "eval --runs: a folder, runs/comparison by default; eval --on: a folder, WORKDIR/eval-on-NAME by default.",
 )
+ON = flags.DEFINE_string("on", "", "eval: other labelled data, DATASET:RAW such as folder:RAW, or a prepared DATASET.")
 RUNS = flags.DEFINE_list("runs", [], "eval: folders of evaluated runs, to be compared in one table and one page.")
 
 INPUT = flags.DEFINE_list("input", [], "predict: images, videos, folders of them, webcam:0.")
@@ -42,7 +43,9 @@ BASELINE = flags.DEFINE_enum(
 
 DATASET = flags.DEFINE_string("dataset", "identity", "verify: the reader of the other data set.")
 RAW_DIR = flags.DEFINE_string("raw_dir", "", "verify: the raw data of the other data set.")
-OPTIONS = flags.DEFINE_string("options", "{}", 'verify: options of the reader in JSON, such as \'{"name": "lfw"}\'.')
+OPTIONS = flags.DEFINE_string(
+    "options", "{}", 'verify, eval --on: options of the reader in JSON, such as \'{"name": "lfw"}\'.'
+)
 PAIRS = flags.DEFINE_string("pairs", "", "verify: a list of pairs in the format of LFW; drawn by default.")
 STEPS = flags.DEFINE_list("steps", ["1", "3", "5"], "confuse: numbers of the attack's steps.")
 EPS = flags.DEFINE_list("eps", ["2", "4", "8"], "confuse: bounds of the attack, in 255ths.")

@@ -39,12 +39,17 @@ def train(call: Call) -> None:
 
 
 def evaluate(call: Call) -> None:
-    """Evaluate the run in --workdir again, or compare the evaluated runs in --runs."""
+    """Evaluate the run in --workdir again or on other data (--on), or compare the evaluated runs in --runs."""
     if flags.RUNS.value:
+        if flags.ON.value:
+            raise ValueError(f"--on={flags.ON.value} and --runs: expected one of them; --on measures one --workdir")
         from kdfas_jax.report import comparison
 
         output = flags.OUTPUT.value or "runs/comparison"
         print(f"{comparison.compare(flags.RUNS.value, output)}\n{output}/index.html")
+        return
+    if flags.ON.value:
+        _evaluate_on(call)
         return
     study = "variants" in call.config
     if not study:
@@ -58,6 +63,18 @@ def evaluate(call: Call) -> None:
         print(ablation.ablate(call.config, call.workdir, missing=False))
         return
     _print_results(call.workdir, evaluation.evaluate_run(call.workdir, call.changes))
+
+
+def _evaluate_on(call: Call) -> None:
+    options = _options()
+    _read_a_run(call, "eval")
+    from kdfas_jax.commands import elsewhere
+    from kdfas_jax.report import summary
+
+    results, output = elsewhere.evaluate_on(
+        call.workdir, flags.ON.value, options, changes=call.changes, output=flags.OUTPUT.value
+    )
+    print(f"{call.workdir}: {summary.selection_note(results)}\n{elsewhere.table(results)}\n{output}/index.html")
 
 
 def predict(call: Call) -> None:
@@ -97,10 +114,7 @@ def export(call: Call) -> None:
 
 def verify(call: Call) -> None:
     """Measure the recogniser in --workdir on the people of another data set, beside raw pixels."""
-    try:
-        options = json.loads(flags.OPTIONS.value)
-    except ValueError as error:
-        raise ValueError(f"--options={flags.OPTIONS.value}: expected JSON ({error})") from error
+    options = _options()
     _read_a_run(call, "verify")
     from kdfas_jax.commands import verify as verification
 
@@ -188,6 +202,13 @@ MODES: dict[str, Callable[[Call], None]] = {
     "benchmark": benchmark,
     "speed": speed,
 }
+
+
+def _options() -> dict[str, Any]:
+    try:
+        return json.loads(flags.OPTIONS.value)
+    except ValueError as error:
+        raise ValueError(f"--options={flags.OPTIONS.value}: expected JSON ({error})") from error
 
 
 def _read_a_run(call: Call, mode: str) -> None:
