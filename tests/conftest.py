@@ -84,6 +84,27 @@ def without_pages(monkeypatch):
         monkeypatch.setitem(targets.TARGETS, name, dataclasses.replace(target, page=lambda results, shown: ""))
 
 
+@pytest.fixture
+def parsed(monkeypatch):
+    """parsed(*arguments) -> the config of that command line, resolved."""
+    from absl import flags as absl_flags
+
+    from kdfas_jax.commands.cli import cli
+
+    monkeypatch.chdir(ROOT)
+
+    def parse(*arguments):
+        for name in [name for name in absl_flags.FLAGS if name.startswith("config.")]:
+            delattr(absl_flags.FLAGS, name)  # the overrides of the parsing before
+        monkeypatch.setattr(sys, "argv", ["main.py", *arguments])
+        if unexpected := cli.parse_flags(sys.argv)[1:]:
+            raise ValueError(f"unexpected argument {unexpected[0]!r}")  # as `cli.main` says
+        return cli.CONFIG.value.copy_and_resolve_references()
+
+    yield parse
+    absl_flags.FLAGS.unparse_flags()
+
+
 @pytest.fixture(scope="session")
 def run_main():
     """run_main(*flags, check=True) -> the finished process of `python main.py` on CPU, text captured."""

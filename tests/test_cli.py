@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from absl import flags as absl_flags
 
 from configs import ablation, kdfas_demo, kdfas_oulu
 from kdfas_jax.commands.cli import cli, configs, flags, verbs
@@ -12,22 +11,6 @@ from kdfas_jax.commands.cli import cli, configs, flags, verbs
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections loads configs by it
 DEMO = "--config=configs/kdfas_demo.py"
-
-
-@pytest.fixture
-def parsed(monkeypatch):
-    """parsed(*arguments) -> the config of that command line, resolved."""
-    monkeypatch.chdir(ROOT)
-
-    def parse(*arguments):
-        for name in [name for name in absl_flags.FLAGS if name.startswith("config.")]:
-            delattr(absl_flags.FLAGS, name)  # the overrides of the parsing before
-        monkeypatch.setattr(sys, "argv", ["main.py", *arguments])
-        cli.parse_flags(sys.argv)
-        return cli.CONFIG.value.copy_and_resolve_references()
-
-    yield parse
-    absl_flags.FLAGS.unparse_flags()
 
 
 @pytest.mark.parametrize(
