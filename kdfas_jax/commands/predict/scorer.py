@@ -126,7 +126,8 @@ class Scorer:
         decision = "live" if score >= self._model.threshold else "attack"
         flags = self._model.recipe.flags(image, face, pixels)
         embedding = np.asarray(read[1:]) if len(read) > 1 else None
-        return ScoredFace(face.box, face.landmarks, face.confidence, score, decision, flags, embedding)
+        found = {"box": face.box, "landmarks": face.landmarks, "confidence": face.confidence}
+        return ScoredFace(**found, score=score, decision=decision, flags=flags, embedding=embedding)
 
 
 def _detector(name: str | os.PathLike) -> Detector:
