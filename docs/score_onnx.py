@@ -1,20 +1,23 @@
-"""Scores a face from an exported bundle with onnxruntime, numpy and pillow alone.
+"""Scores a face from an exported bundle with onnxruntime, numpy, opencv and pillow alone.
 
     python score_onnx.py BUNDLE IMAGE [x,y,w,h] [REFERENCE [x,y,w,h]]
 
 BUNDLE: a folder written by --mode=export --format=onnx. x,y,w,h: the face box in pixels of the upright image; without
 it the image is treated as a face crop, framed as in training (`crop` of bundle.json). REFERENCE: an image of the person
 with whom the face is compared, if the model has an embedding.
+
+This file can be copied on its own: it makes the pixels of `crop` in bundle.json with OpenCV, as training did. Where the
+package is installed, `from kdfas_jax import Scorer` also finds the faces.
 """
 
 import hashlib
-import io
 import json
 import pathlib
 import re
 import sys
 import warnings
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -34,8 +37,8 @@ def read(folder: str) -> tuple[dict, bytes]:
     return bundle, model
 
 
-def decode(path: str) -> Image.Image:
-    """Decodes an image file to upright RGB, as --mode=predict does: the first frame, the upper 8 of 16 bits.
+def decode(path: str) -> np.ndarray:
+    """Decodes an image file to upright RGB uint8 [h, w, 3], as --mode=predict does: the first frame, 8 of 16 bits.
 
     Raises OSError or ValueError for a file in none of `FORMATS` or with more than 89 million pixels.
     """
@@ -52,34 +55,51 @@ def decode(path: str) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns where a palette is converted to RGB directly
-    return image.convert("RGB")
+    return np.asarray(image.convert("RGB"))
 
 
-def square(image: Image.Image, box: list[float], scale: float) -> Image.Image:
-    """Crops the square around a box, `scale` times its longer side, moved inside the frame or else edge-padded."""
-    x, y, w, h = box
+def square(image: np.ndarray, box: list[float], scale: float) -> np.ndarray:
+    """Crops the square around a box, `scale` times its longer side, moved inside the frame or else edge-padded.
+
+    Raises ValueError for a box of which more than half is outside the frame.
+    """
+    limits = image.shape[1], image.shape[0]
+    (x, y), (w, h) = box[:2], box[2:]
+    ends = [min(start + length, float(n)) for start, length, n in zip((x, y), (w, h), limits, strict=True)]
+    x, y = max(x, 0.0), max(y, 0.0)
+    inside = max(ends[0] - x, 0) * max(ends[1] - y, 0)
+    if not (w > 0 and h > 0 and inside >= w * h / 2):
+        raise ValueError(f"face box {box} is empty or mostly outside its image of {limits[0]} x {limits[1]} pixels")
+    w, h = ends[0] - x, ends[1] - y
     side = max(1, round(scale * max(w, h)))
     corner = [round(middle - side / 2) for middle in (x + w / 2, y + h / 2)]
-    corner = [min(max(c, 0), n - side) if side <= n else c for c, n in zip(corner, image.size, strict=True)]
-    columns, rows = (np.clip(np.arange(c, c + side), 0, n - 1) for c, n in zip(corner, image.size, strict=True))
-    return Image.fromarray(np.asarray(image)[rows][:, columns])
+    corner = [min(max(c, 0), n - side) if side <= n else c for c, n in zip(corner, limits, strict=True)]
+    columns, rows = (np.clip(np.arange(c, c + side), 0, n - 1) for c, n in zip(corner, limits, strict=True))
+    return image[rows][:, columns]
 
 
-def resize(image: Image.Image, size: int) -> Image.Image:
-    """Resizes by area averaging to shrink and by cubic interpolation to enlarge."""
-    return image.resize((size, size), Image.Resampling.BOX if size < image.width else Image.Resampling.BICUBIC)
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Resizes by area averaging to fewer pixels and by cubic interpolation to more."""
+    if image.shape[:2] == (size, size):
+        return image
+    shrinks = size * size < image.shape[0] * image.shape[1]
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def pixels(path: str, box: str, crop: dict) -> np.ndarray:
     """Returns the model's input, float32 [1, s, s, 3], for the face in the `box` of an image file."""
+    if crop.get("version", 1) != 1:
+        raise ValueError(f"this script makes version 1 of the crop, and bundle.json has version {crop['version']}")
     if box and crop["align"]:
         raise ValueError("this model reads faces aligned by landmarks: give it a crop of such a face, without a box")
     image = decode(path)
     if box:
         image = square(image, [float(number) for number in box.split(",")], crop["scale"])
-    stored = io.BytesIO()  # crops of training were JPEG files
-    resize(image, crop["record_size"]).save(stored, "JPEG", quality=95, subsampling=0)
-    return np.asarray(resize(Image.open(stored), crop["image_size"]), np.float32)[None] / 255
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    # Crops of training were JPEG files.
+    stored = cv2.imencode(".jpg", resize(image, crop["record_size"])[..., ::-1], options)[1]
+    image = cv2.imdecode(stored, cv2.IMREAD_COLOR)[..., ::-1]
+    return resize(np.ascontiguousarray(image), crop["image_size"]).astype(np.float32)[None] / 255
 
 
 def main(*arguments: str) -> None:
@@ -114,5 +134,5 @@ def main(*arguments: str) -> None:
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")

@@ -33,12 +33,12 @@ def image():
 def test_decoding_is_tensorflows(image):
     encoded = faces.encode(cv2.resize(image, (64, 64)))
     reference = tf.io.decode_jpeg(encoded, dct_method="INTEGER_ACCURATE").numpy().astype(int)
-    assert np.abs(ops.decode(encoded, 64).astype(int) - reference).max() <= 1
+    assert np.abs(faces.decode(encoded, 64).astype(int) - reference).max() <= 1
     halves = reference.reshape(32, 2, 32, 2, 3).mean((1, 3))
-    assert np.abs(ops.decode(encoded, 32) - halves).max() <= 1.1
-    assert ops.decode(encoded, 100).shape == (100, 100, 3)
+    assert np.abs(faces.decode(encoded, 32) - halves).max() <= 1.1
+    assert faces.decode(encoded, 100).shape == (100, 100, 3)
     with pytest.raises(ValueError, match="not a JPEG"):
-        ops.decode(b"no image", 32)
+        faces.decode(b"no image", 32)
 
 
 def test_views_are_a_function_of_the_seed(image):

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from input_pipeline import tables
-from input_pipeline.prepare import faces, parts
+from input_pipeline.prepare import faces, mtcnn, parts
 from input_pipeline.sources import inputs, media
 from input_pipeline.stream import pipeline
-from kdfas_jax import targets
+from kdfas_jax import Scorer, targets
 from kdfas_jax.commands import evaluate
 from kdfas_jax.commands.predict import annotated, predict
 from kdfas_jax.runs import workdir
@@ -79,6 +79,18 @@ def test_scores_are_those_of_the_evaluation(run, detector, faces_dir, tmp_path):
         check_dtype=False,
     )
     assert "96 faces in 96 inputs" in found.summary()
+
+
+def test_the_scorer_gives_the_scores_decisions_and_flags_of_predict(run, detector, faces_dir, tmp_path):
+    images = sorted(map(str, (faces_dir / "test").rglob("*.png")))
+    table = predict.predict(run, images, str(tmp_path / "scores.csv")).table
+    scored = Scorer.from_run(run)(images)
+    assert [len(own) for own in scored] == [1] * len(table)
+    np.testing.assert_allclose([own[0].score for own in scored], table["score"], atol=1e-6)
+    assert [own[0].decision for own in scored] == table["decision"].tolist()
+    assert ["+".join(own[0].flags) for own in scored] == table["flags"].tolist()
+    assert table.columns.tolist() == [*predict.COLUMNS, "flags"]
+    assert table["flags"].str.contains("edge").all()  # the box is the whole picture
 
 
 def test_crops_are_taken_as_they_are(run, monkeypatch, faces_dir, tmp_path):
@@ -439,7 +451,7 @@ def test_a_video_is_told_by_its_first_bytes(head, is_video):
 
 def test_a_ribbon_is_not_blown_up(monkeypatch):
     """1 x 20,000 pixels at a shorter side of 160 would be 9 GB."""
-    monkeypatch.setattr(faces, "_mtcnn", None)
+    monkeypatch.setattr(mtcnn, "detect", None)
     assert faces.detect_all([np.ones((1, 20_000, 3), np.uint8)]) == [[]]
 
 
@@ -466,7 +478,7 @@ def test_the_command_on_drawn_faces(run, run_main, tmp_path):
     assert "2 faces in 2 inputs" in done.stdout
     assert "1 unreadable" in done.stdout
     table = pd.read_csv(output)
-    assert table.columns.tolist() == list(predict.COLUMNS)
+    assert table.columns.tolist() == [*predict.COLUMNS, "flags"]
     assert [os.path.basename(name) for name in table["input"]] == ["broken.jpg", "two.png", "two.png"]
     assert table["w"][1] > table["w"][2] > 40
     refused = run_main(

@@ -1,18 +1,17 @@
-"""Face detection by MTCNN, and the square face crop that is the input of every model.
+"""Face detection by MTCNN (`mtcnn`), and the square face crop that is the input of every model.
 
-MTCNN: Zhang, Zhang, Li, Qiao: Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks,
-IEEE SPL 2016; the package `mtcnn` contains the weights and runs on TensorFlow. [C] marks our own choices.
+Imports neither TensorFlow nor JAX. [C] marks our own choices.
 """
 
 import collections
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
+from input_pipeline.prepare import mtcnn
 from input_pipeline.schema import Box
 
 # MTCNN spends its time on an image pyramid that starts at the frame's resolution: on two cores a 640 x 480 frame takes
@@ -30,6 +29,7 @@ TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 TEMPLATE_SIDE = 112
+JPEG_QUALITY = 95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,17 +82,14 @@ def _detect_at(images: list[np.ndarray], side: int) -> list[list[Face]]:
     """`detect_all` for images of one shape, resized so that their shorter side is `side`."""
     zoom = side / min(images[0].shape[:2])
     h, w = _shape_at(side, *images[0].shape[:2])
-    small = [_resize(image, w, h) for image in images]
-    rows = _mtcnn().detect_faces(small, output_type="numpy")  # [n, 16]: image, x, y, w, h, confidence, 5 x, 5 y
-    rows = rows[rows[:, 5] >= CONFIDENCE]
-    rows = rows[np.argsort(-rows[:, 3] * rows[:, 4], kind="stable")]
     faces: list[list[Face]] = [[] for _ in images]
-    for row in rows:
-        number = int(row[0])
-        landmarks = (row[6:16].reshape(2, 5).T / zoom).astype(np.float32)
-        with contextlib.suppress(ValueError):  # skips boxes that lie mostly outside the frame
-            box = clamp(tuple(row[1:5] / zoom), *images[number].shape[:2])
-            faces[number].append(Face(box, landmarks, float(row[5])))
+    for image, own in zip(images, faces, strict=True):
+        rows = mtcnn.detect(_resize(image, w, h))
+        rows = rows[rows[:, 4] >= CONFIDENCE]
+        for row in rows[np.argsort(-rows[:, 2] * rows[:, 3], kind="stable")]:
+            landmarks = (row[5:].reshape(2, 5).T / zoom).astype(np.float32)
+            with contextlib.suppress(ValueError):  # skips boxes that lie mostly outside the frame
+                own.append(Face(clamp(tuple(row[:4] / zoom), *image.shape[:2]), landmarks, float(row[4])))
     return faces
 
 
@@ -100,13 +97,6 @@ def _shape_at(side: int, height: int, width: int) -> tuple[int, int]:
     """Returns height and width of a frame after resizing its shorter side to `side`."""
     zoom = side / min(height, width)
     return max(1, round(height * zoom)), max(1, round(width * zoom))
-
-
-@functools.cache
-def _mtcnn():
-    from mtcnn import MTCNN  # imports TensorFlow, which takes seconds and which annotated or rendered data do not need
-
-    return MTCNN()
 
 
 def clamp(box: Box, height: int, width: int) -> Box:
@@ -133,13 +123,22 @@ def crop(image: np.ndarray, box: Box, scale: float = 1.3, size: int = 224) -> np
     2 % of the live frames).
     """
     height, width = image.shape[:2]
-    x, y, w, h = clamp(box, height, width)
-    side = max(1, round(scale * max(w, h)))
-    left, top = _inside(x + w / 2, side, width), _inside(y + h / 2, side, height)
+    left, top, side = square(box, height, width, scale)
+    left, top = _inside(left, side, width), _inside(top, side, height)
     right, bottom = left + side, top + side
     inside = image[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
     margins = max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0)
     return resize(cv2.copyMakeBorder(inside, *margins, cv2.BORDER_REPLICATE), size)
+
+
+def square(box: Box, height: int, width: int, scale: float) -> tuple[int, int, int]:
+    """Returns left, top and side, in pixels, of the square around `box` before it is moved inside the frame.
+
+    Halves are rounded to the even number. Raises ValueError as in `clamp`.
+    """
+    x, y, w, h = clamp(box, height, width)
+    side = max(1, round(scale * max(w, h)))
+    return round(x + w / 2 - side / 2), round(y + h / 2 - side / 2), side
 
 
 def align(image: np.ndarray, landmarks: np.ndarray, scale: float = 1.3, size: int = 224) -> np.ndarray:
@@ -148,12 +147,7 @@ def align(image: np.ndarray, landmarks: np.ndarray, scale: float = 1.3, size: in
     The transform is the least-squares fit; edge pixels of the frame are repeated. The crop shows `scale` times
     ArcFace's frame about the same centre; recognisers are trained with 1.
     """
-    target = ((TEMPLATE - TEMPLATE_SIDE / 2) / (scale * TEMPLATE_SIDE) + 0.5) * size
-    x, y = landmarks.astype(np.float64).T
-    one, zero = np.ones(5), np.zeros(5)
-    # a, b, c, d of x' = a x - b y + c, y' = b x + a y + d
-    equations = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
-    a, b, c, d = np.linalg.lstsq(equations, target.T.ravel(), rcond=None)[0]
+    a, b, c, d = similarity(landmarks, scale, size)
     while np.hypot(a, b) < 0.5:  # a linear filter would skip pixels
         image, a, b = cv2.pyrDown(image), 2 * a, 2 * b
     return cv2.warpAffine(
@@ -161,14 +155,22 @@ def align(image: np.ndarray, landmarks: np.ndarray, scale: float = 1.3, size: in
     )
 
 
+def similarity(landmarks: np.ndarray, scale: float, size: int) -> np.ndarray:
+    """Returns a, b, c, d of x' = a x - b y + c, y' = b x + a y + d, from pixels of the frame to those of the crop."""
+    target = ((TEMPLATE - TEMPLATE_SIDE / 2) / (scale * TEMPLATE_SIDE) + 0.5) * size
+    x, y = landmarks.astype(np.float64).T
+    one, zero = np.ones(5), np.zeros(5)
+    equations = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
+    return np.linalg.lstsq(equations, target.T.ravel(), rcond=None)[0]
+
+
 def cut(image: np.ndarray, face: Face, *, scale: float, size: int, aligned: bool) -> np.ndarray:
     """Returns the crop of a detected face as uint8 [size, size, 3], by `align` if `aligned`, else by `crop`."""
     return align(image, face.landmarks, scale, size) if aligned else crop(image, face.box, scale, size)
 
 
-def _inside(centre: float, side: int, limit: int) -> int:
-    """Returns the start of a span of `side` around `centre`, moved into 0..limit where it fits."""
-    begin = round(centre - side / 2)
+def _inside(begin: int, side: int, limit: int) -> int:
+    """Moves a span of `side` that starts at `begin` into 0..limit where it fits; returns its start."""
     return min(max(begin, 0), limit - side) if side <= limit else begin
 
 
@@ -186,5 +188,18 @@ def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def encode(image: np.ndarray) -> bytes:
     """Encodes RGB uint8 [h, w, 3] as JPEG with quality 95 and full chroma resolution, which preserves moire [C]."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        JPEG_QUALITY,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
     return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
+
+
+def decode(encoded: bytes, size: int) -> np.ndarray:
+    """Decodes the JPEG bytes of a square crop to RGB uint8 [size, size, 3] (`resize`); ValueError for no JPEG."""
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError("not a JPEG image")
+    return resize(image, size)

@@ -37,7 +37,7 @@ from input_pipeline.prepare import parts, raw, records, runners
 from input_pipeline.schema import Presentation
 
 MAX_CORRUPT = 0.01  # share of unreadable files above which preparation stops (our own choice)
-FORMAT = 2  # version of the content of parts
+FORMAT = 3  # version of the content of parts
 
 
 CHANGED = ("error", "again", "keep")  # what to do where the raw files have changed since the records were made

@@ -35,7 +35,7 @@ def load_image(path: str | Path) -> np.ndarray:
     for an image with more pixels than Pillow considers safe (89 million).
     """
     with _opened(path) as image:
-        return _rgb(image)
+        return rgb(image)
 
 
 def image_frames(path: str | Path, frames: int = FRAMES) -> Iterator[Frame]:
@@ -48,7 +48,7 @@ def image_frames(path: str | Path, frames: int = FRAMES) -> Iterator[Frame]:
         _check_pixels(wanted, *image.size, ANIMATION_PIXELS)
         for number in wanted:
             image.seek(number)
-            yield Frame(number, _rgb(image))
+            yield Frame(number, rgb(image))
 
 
 @contextlib.contextmanager
@@ -74,7 +74,8 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise ValueError(f"{path}: not a readable image ({error})") from error
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
+def rgb(image: Image.Image) -> np.ndarray:
+    """Converts an opened image to RGB uint8 [h, w, 3], as `load_image` does; ValueError for 32 bits a channel."""
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)  # would also copy an upright image
     if image.mode in ("I", "F"):

@@ -1,4 +1,4 @@
-"""Decoding and augmentation of face crops, on OpenCV: uint8 from the file to the device.
+"""Augmentation of face crops, on OpenCV: uint8 from the file to the device.
 
 Every random choice is drawn from a generator that the caller seeds (`generator`): the same seed gives the same pixels,
 so a stream that is rebuilt continues identically. Images are RGB uint8 [h, w, 3], square. All that moves pixels (crop,
@@ -23,16 +23,6 @@ SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13  # PIL's, 
 def generator(*seed: int) -> np.random.Generator:
     """The generator of one example: `generator(run seed, epoch, index)`."""
     return np.random.default_rng(seed)
-
-
-def decode(encoded: bytes, size: int) -> np.ndarray:
-    """Decodes the JPEG of a square crop to RGB uint8 [size, size, 3], averaged where it shrinks; else ValueError."""
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ValueError("not a JPEG image")
-    if image.shape[0] == size:
-        return image
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if size < image.shape[0] else cv2.INTER_CUBIC)
 
 
 class Augmentation:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from input_pipeline import datasets
-from input_pipeline.prepare import prepare, records
+from input_pipeline.prepare import faces, prepare, records
 from input_pipeline.select import protocols, roles
 from input_pipeline.select.examples import Data
 from input_pipeline.select.target import Target
@@ -133,7 +133,7 @@ def train_batches(
         rows = order(epoch)[draw : draw + last - first]
         images = np.stack(
             [
-                augmentation.view(ops.decode(image, config.image_size), ops.generator(seed, VIEW, epoch, place))
+                augmentation.view(faces.decode(image, config.image_size), ops.generator(seed, VIEW, epoch, place))
                 for place, image in enumerate(reader.images(rows), draw)
             ]
         )
@@ -172,7 +172,7 @@ def test_batches(
         index = rows[step * batch_size + first : step * batch_size + last]
         images = np.zeros((last - first, *size), np.uint8)
         for place, image in enumerate(reader.images(index)):
-            images[place] = ops.decode(image, config.image_size)
+            images[place] = faces.decode(image, config.image_size)
         padding = (0, last - first - len(index))
         mask = np.pad(np.ones(len(index), np.float32), padding)
         return {"image": images, "mask": mask, "index": np.pad(index, padding)}

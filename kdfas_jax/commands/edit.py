@@ -13,9 +13,9 @@ import ml_collections
 import numpy as np
 from matplotlib.figure import Figure
 
+from input_pipeline.prepare.faces import decode
 from input_pipeline.prepare.records import Reader
 from input_pipeline.select.examples import Data, attributes
-from input_pipeline.stream import ops
 from kdfas_jax import models, targets
 from kdfas_jax.commands import evaluate
 from kdfas_jax.parallel import sharding
@@ -50,7 +50,7 @@ def edit(folder: str, faces: int = 8) -> Edits:
     target, rows = targets.get(config.data.target), _spread(data, faces)
     names, has = target.classes(data), target.labels(data)(rows)
     encoded = Reader(data.files, data.table).images(rows)
-    images = np.stack([ops.decode(image, config.data.image_size) for image in encoded]).astype(np.float32) / 255
+    images = np.stack([decode(image, config.data.image_size) for image in encoded]).astype(np.float32) / 255
     model = models.create(config.model)
     abstract = teachers.abstract_variables(model, config.data.image_size, sharding.make_mesh(config.mesh))
     with checkpoint.open_finished(folder) as checkpoints:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from input_pipeline.prepare import records
+from input_pipeline.prepare import faces, records
 from input_pipeline.select.examples import Data
 from input_pipeline.stream import ops, pipeline
 from input_pipeline.stream.pieces import AHEAD, PIECE
@@ -85,7 +85,7 @@ def _stages(data: Data, config, encoded: list[bytes]) -> dict[str, float]:
     """Milliseconds an image of each stage of the training stream, on one core."""
     reader, augmentation = records.Reader(data.files, data.table), ops.Augmentation(config.data.augment)
     rows = data.rows("train")[: len(encoded)]
-    images = [ops.decode(image, config.data.image_size) for image in encoded]
+    images = [faces.decode(image, config.data.image_size) for image in encoded]
     pieces = np.stack(images[:PIECE])
     labels = targets.get(config.data.target).labels(data)(rows[: len(pieces)])
 
@@ -96,7 +96,7 @@ def _stages(data: Data, config, encoded: list[bytes]) -> dict[str, float]:
 
     return {
         "read": per_image(lambda: reader.images(rows), len(rows)),
-        "decode": per_image(lambda: [ops.decode(x, config.data.image_size) for x in encoded], len(encoded)),
+        "decode": per_image(lambda: [faces.decode(x, config.data.image_size) for x in encoded], len(encoded)),
         "augment": per_image(
             lambda: [augmentation.view(x, ops.generator(0, n)) for n, x in enumerate(images)], len(images)
         ),

@@ -5,6 +5,7 @@
 Each file is run on crops of the run's own data, and kept only where it agrees with the model.
 """
 
+import dataclasses
 import functools
 import hashlib
 import importlib.metadata
@@ -17,19 +18,22 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import cv2
 import jax
 import ml_collections
 import numpy as np
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from input_pipeline.prepare import crops as cropping
+from input_pipeline.prepare import faces, records
 from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import models, targets
 from kdfas_jax.commands import evaluate
 from kdfas_jax.commands.export import formats as export_formats
 from kdfas_jax.commands.export.formats import FORMATS, Run
-from kdfas_jax.commands.predict import predict
+from kdfas_jax.commands.predict import origin, predict
 from kdfas_jax.metrics.verification import cosine
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import runs as report_runs
@@ -37,6 +41,7 @@ from kdfas_jax.runs import files, identity, workdir
 from kdfas_jax.training import experiment, teachers
 
 CROPS, CROPS_INT8 = 200, 1000  # most crops that a file is compared on; an AUC needs more [C]
+PICTURES = 20  # most pictures in which the detector searches, to compare what follows [C]
 TOLERANCE, TOLERANCE_INT8 = 1e-4, 0.005  # of logits, score and embedding in fp32; of the AUC
 ROUNDS = 50  # of which the latency is the median
 BUNDLE = "bundle.json"
@@ -59,6 +64,16 @@ class Crops(NamedTuple):
     labels: np.ndarray
     logits: np.ndarray
     embedding: np.ndarray | None = None
+
+
+class Pictures(NamedTuple):
+    """Faces as they are scored from pictures: detected, cropped and resized.
+
+    cropped: fp32 [n, s, s, 3], cropped as --mode=predict does. described: the same faces, cropped as bundle.json says.
+    """
+
+    cropped: np.ndarray
+    described: np.ndarray
 
 
 def export(folder: str, formats: Sequence[str], output: str) -> dict:
@@ -85,7 +100,9 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
         os.makedirs(temporary)
         try:
             crops = functools.partial(_crops, data, role, config.data)
-            bundle["files"] = _write(config, variables, formats, crops, results["threshold"]["value"], temporary)
+            pictures = _pictures(data, role, config.data, json.loads(json.dumps(bundle["crop"])))
+            threshold = results["threshold"]["value"]
+            bundle["files"] = _write(config, variables, formats, (crops, pictures), threshold, temporary)
             with open(os.path.join(temporary, BUNDLE), "w", encoding="utf-8") as file:
                 json.dump(bundle, file, indent=2)
             shutil.rmtree(output, ignore_errors=True)
@@ -98,13 +115,15 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
 def table(bundle: dict) -> str:
     """The files of a bundle for the screen, in Markdown."""
     lines = [
-        "| format | file | MB | logits differ by | decided alike | AUC, of fp32 | embedding cosine | ms, one thread |",
-        "|---" * 8 + "|",
+        "| format | file | MB | logits differ by | scores of pictures differ by | decided alike | AUC, of fp32 "
+        "| embedding cosine | ms, one thread |",
+        "|---" * 9 + "|",
     ]
     for name, entry in bundle["files"].items():
         parity = entry["parity"]
         auc = f"{parity['auc']:.4f}, {parity['auc_fp32']:.4f}" if "auc" in parity else ""
         cells = [entry["format"], name, f"{entry['bytes'] / 1e6:.2f}", f"{parity['logits']:.1e}"]
+        cells.append(f"{parity['picture']:.1e}" if "picture" in parity else "")
         alike = f"{parity['cosine']:.4f}" if "cosine" in parity else ""
         cells += [f"{parity['decisions']:.1%}", auc, alike, f"{entry['latency_ms']:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -131,37 +150,42 @@ def _variables(folder: str, config) -> dict:
 
 
 def _write(
-    config, variables, formats: Sequence[str], crops: Callable, threshold: float, folder: str
+    config, variables, formats: Sequence[str], judged: tuple[Callable, Pictures], threshold: float, folder: str
 ) -> dict[str, dict]:
     """Writes each format into `folder`; returns {file: its entry in the bundle}. ValueError where parity fails.
 
-    crops(most) -> at most so many images and labels, as of `_crops`.
+    judged: crops(most) -> at most so many images and labels, as of `_crops`; and `_pictures`.
     """
     fields, size = {**config.model, "dtype": "float32"}, config.data.image_size
     recognises = targets.get(config.data.target).recognises
     exported = models.create({**fields, **EXPORTED.get(config.model.name, {})})
     network = export_formats.trace(exported, variables, size, recognises=recognises)
     model = jax.jit(export_formats.forward(models.create(fields), recognises=recognises))
-    placed, references = jax.device_put(variables), {}
+    placed, references, (crops, pictures) = jax.device_put(variables), {}, judged
     for int8 in {FORMATS[name].int8 for name in formats}:
         images, labels = crops(CROPS_INT8 if int8 else CROPS)
         outputs = zip(*(jax.device_get(model(placed, image[None])) for image in images), strict=True)
         references[int8] = Crops(images, labels, *map(np.concatenate, outputs))
+    seen = [expit(np.diff(model(placed, image[None])[0], axis=1).item()) for image in pictures.cropped]
     files = {}
     for name in formats:
         of = FORMATS[name]
-        path, judged = os.path.join(folder, of.file), references[of.int8]
-        of.write(network, path, judged.images[:: -(-len(judged.images) // CROPS)])  # at most CROPS of them
+        path, reference = os.path.join(folder, of.file), references[of.int8]
+        of.write(network, path, reference.images[:: -(-len(reference.images) // CROPS)])  # at most CROPS of them
         run = of.load(path)
-        parity = _parity(run, judged, threshold, int8=of.int8)
+        parity = _parity(run, reference, threshold, int8=of.int8)
+        if seen:
+            found = [float(run(image[None])[0][0]) for image in pictures.described]
+            parity |= {"pictures": len(seen), "picture": float(np.abs(np.subtract(found, seen)).max())}
         _check_parity(name, parity)
         files[of.file] = {
             "format": name,
             "batch": of.batch,
+            "shape": [of.batch, size, size, 3],
             "bytes": os.path.getsize(path),
             "sha256": _sha256(path),
             "parity": parity,
-            "latency_ms": _latency(run, judged.images[:1]),
+            "latency_ms": _latency(run, reference.images[:1]),
         }
     return files
 
@@ -174,11 +198,39 @@ def _crops(data: Data, role: str, config, most: int) -> tuple[np.ndarray, np.nda
     return np.asarray(batch["image"], np.float32) / 255, data.table["label"].to_numpy()[batch["index"]]
 
 
+def _pictures(data: Data, role: str, config, described: dict) -> Pictures:
+    """Faces of `role` in pictures, cropped by `config` (config.data) and by what bundle.json says of the crop.
+
+    Records hold crops, not pictures, so each is put into a frame of twice its size whose border repeats its edge [C].
+    Where the detector finds no face, as in drawn ones, the box is the crop's middle; a recipe that aligns needs a face.
+    """
+    rows = data.rows(role, presentations=True)
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), PICTURES)).astype(int)]
+    recipes = cropping.Recipe.of_config(config), cropping.Recipe.described(described)
+    border = config.record_size // 2
+    inputs = []
+    for encoded in records.Reader(data.files, data.table).images(rows):
+        crop = faces.decode(encoded, config.record_size)
+        picture = cv2.copyMakeBorder(crop, border, border, border, border, cv2.BORDER_REPLICATE)
+        (face,) = faces.detect([picture])
+        if face is None and not config.align:
+            side = config.record_size / config.scale
+            start = len(picture) / 2 - side / 2
+            face = cropping.whole(picture)
+            face = dataclasses.replace(cropping.whole(picture), box=(start, start, side, side))
+        if face:
+            inputs.append([recipe(picture, face) for recipe in recipes])
+    size = config.image_size
+    cropped, described = np.array(inputs, np.float32).reshape(-1, 2, size, size, 3).swapaxes(0, 1) / 255
+    return Pictures(cropped, described)
+
+
 def _parity(run: Run, crops: Crops, threshold: float, *, int8: bool) -> dict:
     """How the outputs of a file compare with the model's: `tolerance` is that of the differences, or of the AUC.
 
     logits, score, embedding: the largest difference. cosine: the smallest of a file's embedding and the model's.
-    decisions: the share of crops decided alike at the threshold.
+    decisions: the share of crops decided alike at the threshold. `_write` adds `picture`, the largest difference of the
+    scores of `pictures` pictures, each found, cropped and scored by the bundle and by --mode=predict.
     """
     outputs = zip(*(run(image[None]) for image in crops.images), strict=True)
     scores, logits, *embedding = map(np.concatenate, outputs)
@@ -203,7 +255,7 @@ def _check_parity(name: str, parity: dict) -> None:
     if "auc" in parity:
         differences = {"AUC": abs(parity["auc"] - parity["auc_fp32"])}
     else:
-        differences = {key: value for key, value in parity.items() if key in export_formats.OUTPUTS}
+        differences = {key: value for key, value in parity.items() if key in (*export_formats.OUTPUTS, "picture")}
     for figure, difference in differences.items():
         if not difference <= parity["tolerance"]:
             raise ValueError(
@@ -255,14 +307,15 @@ def _describe(config, results: dict, role: str) -> dict:
         "input": {
             "name": export_formats.INPUT,
             "dtype": "float32",
-            "shape": ["batch", size, size, 3],
+            "shape": ["batch", size, size, 3],  # `shape` of each file says how many images it takes
             "colour": "RGB",
             "range": [0, 1],
             "normalisation": "inside the model",
         },
         "outputs": outputs,
         "labels": {"attack": 0, "live": 1},
-        "crop": {"scale": data.scale, "align": data.align, "record_size": data.record_size, "image_size": size},
+        "crop": cropping.Recipe.of_config(data).describe(),
+        "trained_on": origin.trained_on(data),
         "threshold": results["threshold"],
         "parity_on": f"crops of {role} of {data.dataset}, against the Flax model in fp32",
         "machine": {"platform": platform.platform(), "cores": os.cpu_count(), "threads": 1, "packages": versions},

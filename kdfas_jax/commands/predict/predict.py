@@ -19,15 +19,15 @@ import pandas as pd
 import tqdm
 
 from input_pipeline import tables
-from input_pipeline.prepare import faces
+from input_pipeline.prepare import crops, faces
 from input_pipeline.schema import Frame
 from input_pipeline.select import protocols
 from input_pipeline.sources import inputs, media
-from input_pipeline.stream import ops
 from kdfas_jax import targets
 from kdfas_jax.commands import folds
-from kdfas_jax.commands.predict import annotated
-from kdfas_jax.commands.predict.result import COLUMNS, COMPARED, NO_FACE, NOT_COPIED, Predicted, Reference, text
+from kdfas_jax.commands.predict import annotated, origin
+from kdfas_jax.commands.predict.result import COLUMNS, COMPARED, FLAGS, NO_FACE, NOT_COPIED, Predicted, Reference, text
+from kdfas_jax.commands.predict.scorer import Model
 from kdfas_jax.metrics.verification import cosine
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import spreadsheet
@@ -64,7 +64,8 @@ def predict(
     for none. reference: an image of the person that faces are compared with, cut out as they are, '' for none.
     score is P(live), live at or above the threshold of RUN/eval/results.json. A frame without a face, an input that
     cannot be read, a frame that cannot be scored, and a copy that cannot be written is a row with its `error`, without
-    a score. x, y, w, h are pixels of the upright frame.
+    a score. x, y, w, h are pixels of the upright frame. `flags`, the last column, says how a face is unlike those of
+    training, joined by '+' (`crops.Recipe.flags`).
     Rows are in OUTPUT.partial-PID as soon as they are known, and stay there after an error or a kill; `output` appears,
     or replaces an older file, at the end.
     similarity is the cosine of two embeddings, match 'yes' at or above the run's threshold for it, else 'no', accepted
@@ -85,7 +86,8 @@ def predict(
     if annotate:
         annotated.check_folder(annotate)
     with files.growing(output) as add:
-        judge = _Judge(config.data, _scorer(folder, config, batch), threshold, cropped, annotate)
+        recipe = crops.Recipe.of_config(config.data, cropped=cropped)
+        judge = _Judge(recipe, _scorer(folder, config, batch), threshold, annotate)
         rows = []
         started = time.perf_counter()
         if reference:
@@ -104,12 +106,21 @@ def predict(
         frames=judge.frames,
         seconds=seconds,
         detecting=judge.detecting,
+        caution=origin.trained_on(config.data)["caution"],
     )
 
 
 def _table(rows: list[dict], reference: str) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=COLUMNS + COMPARED if reference else COLUMNS)
+    table = pd.DataFrame(rows, columns=COLUMNS + (COMPARED if reference else ()) + FLAGS)
     return table.astype({"frame": "Int64", "score": float})
+
+
+def model(folder: str, batch: int = faces.BATCH, *, cropped: bool = False) -> Model:
+    """Returns the Flax model of the evaluated run in `folder` for `scorer.Scorer`; raises as `predict` does."""
+    config = ml_collections.ConfigDict(workdir.read(folder)["config"])
+    threshold = threshold_of(folder, config)["value"]
+    recipe = crops.Recipe.of_config(config.data, cropped=cropped)
+    return Model(_scorer(folder, config, batch), recipe, threshold, origin.trained_on(config.data)["caution"])
 
 
 def threshold_of(folder: str, config) -> dict[str, Any]:
@@ -180,13 +191,12 @@ def _groups(stream: Iterable[Looked], most: int) -> Iterator[list[Looked]]:
 
 
 class _Judge:
-    """judge(group) returns rows of the table. `config` is the run's config.data, `score` comes from `_scorer`, the
-    other arguments from `predict`. `frames` counts the frames so far, `detecting` the seconds of face detection;
-    `reference` is the enrolled person."""
+    """judge(group) returns rows of the table. `recipe` makes the crops, `score` comes from `_scorer`, the other
+    arguments from `predict`. `frames` counts the frames so far, `detecting` the seconds of face detection; `reference`
+    is the enrolled person."""
 
-    def __init__(self, config, score, threshold: Mapping[str, Any], cropped: bool, annotate: str):
-        self._config, self._score, self._threshold = config, score, threshold
-        self._cropped, self._annotate = cropped, annotate
+    def __init__(self, recipe: crops.Recipe, score, threshold: Mapping[str, Any], annotate: str):
+        self._recipe, self._score, self._threshold, self._annotate = recipe, score, threshold, annotate
         self.frames, self.detecting, self.reference = 0, 0.0, None
 
     def enrol(self, path: str, picture: inputs.Input, *others: inputs.Input) -> None:
@@ -197,7 +207,7 @@ class _Judge:
         if others or not found:
             reason = f"a folder of {1 + len(others)} files" if others else error or NO_FACE
             raise ValueError(f"--reference={path}: {reason}; expected a picture of one face, a crop of it if --cropped")
-        (read,) = self._score([self._crop(frame.image, found[0])])
+        (read,) = self._score([self._recipe(frame.image, found[0])])
         self.reference = Reference(path, len(found), float(read[0]), read[1:])
 
     def __call__(self, group: Sequence[Looked]) -> list[dict]:
@@ -222,10 +232,12 @@ class _Judge:
     def _scored(self, group: Sequence[Looked]) -> list[list[dict]]:
         found = self._find([of.frame.image for of in group if of.frame])
         looked = [of._replace(found=next(found)) if of.frame else of for of in group]
-        read = iter(self._score([self._crop(of.frame.image, face) for of in looked for face in of.found]))
+        cut = [[self._recipe(of.frame.image, face) for face in of.found] for of in looked]
+        read = iter(self._score([pixels for own in cut for pixels in own]))
         return [
-            [self._row(of, face, next(read)) for face in of.found] or [_failure(of, of.error or NO_FACE)]
-            for of in looked
+            [self._row(of, face, pixels, next(read)) for face, pixels in zip(of.found, own, strict=True)]
+            or [_failure(of, of.error or NO_FACE)]
+            for of, own in zip(looked, cut, strict=True)
         ]
 
     def _copy(self, of: Looked, rows: list[dict]) -> list[dict]:
@@ -236,11 +248,12 @@ class _Judge:
             return [_failure(of, f"{NOT_COPIED}: {_reason(error)}")]
         return []
 
-    def _row(self, of: Looked, face: faces.Face, read: np.ndarray) -> dict:
+    def _row(self, of: Looked, face: faces.Face, pixels: np.ndarray, read: np.ndarray) -> dict:
         box = {name: round(float(value), 1) for name, value in zip("xywh", face.box, strict=True)}
         score, embedding = float(read[0]), read[1:]
         live = score >= self._threshold["value"]
         decision = {"score": score, "decision": "live" if live else "attack", "error": ""}
+        decision["flags"] = "+".join(self._recipe.flags(of.frame.image, face, pixels))
         row = {"input": text(of.name), "frame": of.frame.number, **box, **decision}
         if not self.reference:
             return row
@@ -250,23 +263,9 @@ class _Judge:
 
     def _find(self, images: list[np.ndarray]) -> Iterator[list[faces.Face]]:
         started = time.perf_counter()
-        found = [[_whole(image)] for image in images] if self._cropped else faces.detect_all(images)
+        found = [[crops.whole(image)] for image in images] if self._recipe.cropped else faces.detect_all(images)
         self.detecting += time.perf_counter() - started
         return iter(found)
-
-    def _crop(self, image: np.ndarray, face: faces.Face) -> np.ndarray:
-        """Returns the crop as in training, where crops were stored as JPEG."""
-        size, config = self._config.record_size, self._config
-        if self._cropped:
-            crop = faces.resize(image, size)
-        else:
-            crop = faces.cut(image, face, scale=config.scale, size=size, aligned=config.align)
-        return ops.decode(faces.encode(crop), config.image_size)
-
-
-def _whole(image: np.ndarray) -> faces.Face:
-    height, width = image.shape[:2]
-    return faces.Face((0, 0, width, height), np.full((5, 2), np.nan, np.float32), 1.0)
 
 
 def _reason(error: Exception) -> str:
@@ -282,6 +281,7 @@ def _failure(of: Looked, error: str) -> dict:
         "error": text(error),
         "match": "",
         "accepted": "",
+        "flags": "",
     }
 
 

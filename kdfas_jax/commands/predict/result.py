@@ -8,6 +8,7 @@ import pandas as pd
 
 COLUMNS = ("input", "frame", "x", "y", "w", "h", "score", "decision", "error")
 COMPARED = ("similarity", "match", "accepted")  # with a reference
+FLAGS = ("flags",)  # the last column; a new column must not move those before it
 NO_FACE = "no face found"
 NOT_COPIED = "annotated copy not written"
 
@@ -25,7 +26,7 @@ class Reference(NamedTuple):
 class Predicted(NamedTuple):
     """What was found: `table` has `COLUMNS`, and `COMPARED` where there was a `reference`, decided at the run's
     `threshold`; `inputs` were read in `seconds`, of which `detecting` seconds went into finding faces; `frames` of them
-    could be read."""
+    could be read; `caution` is one sentence on what the run was trained on, or empty."""
 
     table: pd.DataFrame
     threshold: Mapping[str, Any]
@@ -34,6 +35,7 @@ class Predicted(NamedTuple):
     frames: int
     seconds: float
     detecting: float
+    caution: str = ""
 
     @property
     def scored(self) -> int:
@@ -41,7 +43,7 @@ class Predicted(NamedTuple):
         return int(self.table["score"].notna().sum())
 
     def summary(self) -> str:
-        """Two lines for the screen, and two more of a reference."""
+        """Lines for the screen: counts and speed, then the reference, flagged faces and a caution if any."""
         decisions, errors = self.table["decision"], self.table["error"]
         without, uncopied = (errors == NO_FACE).sum(), errors.str.startswith(NOT_COPIED).sum()
         lines = [
@@ -52,7 +54,14 @@ class Predicted(NamedTuple):
             f"{self.frames / self.seconds:.1f} images a second end to end, "
             f"{self.detecting / self.seconds:.0%} of the time face detection",
         ]
-        return "\n".join([*lines, *self._compared()])
+        return "\n".join([*lines, *self._compared(), *self._cautions()])
+
+    def _cautions(self) -> Iterator[str]:
+        flagged = (self.table["flags"] != "").sum()
+        if flagged:
+            yield f"{flagged} faces are unlike those of training, and their scores less reliable: see the column flags"
+        if self.caution:
+            yield f"caution: {self.caution}"
 
     def _compared(self) -> Iterator[str]:
         if not self.reference:
