@@ -15,7 +15,7 @@ from input_pipeline.prepare import mtcnn
 from input_pipeline.schema import Box
 
 # MTCNN spends its time on an image pyramid that starts at the frame's resolution: on two cores a 640 x 480 frame takes
-# 176 ms at full size and 35 ms with the shorter side at 160. The package's smallest face is 20 px, so 160 finds faces
+# 92 ms at full size and 16 ms with the shorter side at 160. The package's smallest face is 20 px, so 160 finds faces
 # of 1/8 of the shorter side; the few frames without such a face are searched again at 480 (1/24). [C]
 SHORTER_SIDES = (160, 480)
 CONFIDENCE = 0.9  # threshold of the last network; the package's default, 0.8, accepts patterned cloth [C]
