@@ -8,8 +8,8 @@ from PIL import Image
 
 from input_pipeline.datasets import celeba
 from input_pipeline.prepare import faces, prepare
-from input_pipeline.prepare.records import Reader
 from input_pipeline.prepare.faces import decode
+from input_pipeline.prepare.records import Reader
 
 NAMES = [f"{number:06d}.jpg" for number in (1, 2, 3, 4)]
 ATTRIBUTES = """\

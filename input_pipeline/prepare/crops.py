@@ -18,6 +18,14 @@ VERSION = 1  # of the procedure; bundles without a version have this one
 # of the crop at SHARPNESS_SIDE pixels, divided by the variance of the luma, which the contrast does not change.
 DARK, BRIGHT = 40, 215
 BLURRED, SHARPNESS_SIDE = 0.02, 64
+# The flags of `Recipe.flags`, in words.
+FLAGS = {
+    "small": "the face has fewer pixels than the model reads",
+    "edge": "the crop leaves the picture",
+    "blurred": "the face is blurred",
+    "dark": "the face is dark",
+    "bright": "the face is overexposed",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Recipe:
         """Returns how `face` in `image`, cropped to `pixels`, is unlike the faces of training; () where it is not.
 
         'small': the face has fewer pixels than the model's input, so the crop was enlarged. 'edge': the crop leaves
-        the frame. 'blurred', 'dark', 'bright': beyond the limits of this module.
+        the frame. 'blurred', 'dark', 'bright': beyond the limits of this module. `FLAGS` has them in words.
         """
         side, leaves = self._extent(image, face)
         luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)

@@ -53,6 +53,12 @@ def frames_of(source: Input) -> Iterator[tuple[Frame | None, str]]:
         yield None, reason or type(error).__name__
 
 
+def is_video(path: str) -> bool:
+    """Returns whether the file at `path` begins as a video does."""
+    with open(path, "rb") as file:
+        return bool(VIDEO.match(file.read(16)))
+
+
 def _below(path: str, frames: int) -> Iterator[Input]:
     if path.startswith(WEBCAM):
         yield Input(path, functools.partial(_webcam_frames, path, frames))
@@ -84,9 +90,7 @@ def _first(folder: str, entered: set[str]) -> bool:
 def _file_frames(path: str, frames: int) -> Iterator[Frame]:
     if not os.path.isfile(path):
         raise FileNotFoundError("no such file" if not os.path.exists(path) else "not a regular file")
-    with open(path, "rb") as file:
-        is_video = VIDEO.match(file.read(16))
-    yield from (media.video_frames if is_video else media.image_frames)(path, frames)
+    yield from (media.video_frames if is_video(path) else media.image_frames)(path, frames)
 
 
 def _webcam_frames(name: str, frames: int) -> Iterator[Frame]:

@@ -38,14 +38,14 @@ def load_image(path: str | Path) -> np.ndarray:
         return rgb(image)
 
 
-def image_frames(path: str | Path, frames: int = FRAMES) -> Iterator[Frame]:
+def image_frames(path: str | Path, frames: int = FRAMES, pixels: int = ANIMATION_PIXELS) -> Iterator[Frame]:
     """Yields the frame of an image file, or `frames` frames of an animated image, spaced as in a video [C].
 
-    Raises as `load_image` does, and ValueError, before decoding, for more than `ANIMATION_PIXELS`.
+    Raises as `load_image` does, and ValueError, before decoding, for more than `pixels`.
     """
     with _opened(path) as image:
         wanted = evenly(image.n_frames if image.format in ANIMATED else 1, frames)
-        _check_pixels(wanted, *image.size, ANIMATION_PIXELS)
+        _check_pixels(wanted, *image.size, pixels)
         for number in wanted:
             image.seek(number)
             yield Frame(number, rgb(image))
@@ -104,7 +104,10 @@ def image_frame(path: str | Path, annotation: Callable[[], Box | None] | None = 
 
 
 def video_frames(
-    path: str | Path, frames: int = FRAMES, annotation: Callable[[], Mapping[int, Box]] | None = None
+    path: str | Path,
+    frames: int = FRAMES,
+    annotation: Callable[[], Mapping[int, Box]] | None = None,
+    pixels: int = VIDEO_PIXELS,
 ) -> Iterator[Frame]:
     """Yields `frames` evenly spaced frames of a video, upright and in order; all frames of a shorter video.
 
@@ -116,7 +119,7 @@ def video_frames(
         A rotated video gets none [C]: for published boxes of such videos (six of MSU-MFSD) it is not known whether they
         refer to the frame before or after the rotation.
     Raises FileNotFoundError for a missing file; ValueError, with the file and frame, where a frame cannot be decoded,
-    and, before decoding, where the frames up to the last one taken have more than `VIDEO_PIXELS`.
+    and, before decoding, where the frames up to the last one taken have more than `pixels`.
     """
     path = os.path.abspath(path)  # FFmpeg would read text before a colon as a protocol
     if not os.path.exists(path):
@@ -133,7 +136,7 @@ def video_frames(
         if width * height > Image.MAX_IMAGE_PIXELS:
             raise ValueError(f"{path}: its frames have more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down")
         try:
-            _check_pixels(wanted, width, height, VIDEO_PIXELS)
+            _check_pixels(wanted, width, height, pixels)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         turned = capture.get(cv2.CAP_PROP_ORIENTATION_META) % 360 != 0

@@ -31,6 +31,10 @@ CROPPED = flags.DEFINE_bool("cropped", False, "predict: the images are face crop
 ANNOTATE = flags.DEFINE_string("annotate", "", "predict: a folder for copies of the images with boxes and scores.")
 REFERENCE = flags.DEFINE_string("reference", "", "predict: a picture of the person that faces are compared with.")
 
+BUNDLE = flags.DEFINE_string("bundle", "", "serve: a folder that --mode=export --format=onnx wrote, in place of a run.")
+HOST = flags.DEFINE_string("host", "127.0.0.1", "serve: the address to bind; 0.0.0.0 lets other machines in.")
+PORT = flags.DEFINE_integer("port", 8000, "serve: the port to bind; 0 takes a free one.", 0, 65535)
+
 FORMAT = flags.DEFINE_list("format", ["onnx"], "export: some of stablehlo, tflite, onnx, onnx_int8.")
 
 SWEEP_BATCH = flags.DEFINE_bool("sweep_batch", False, "plan: find the largest batch that fits the devices' memory.")

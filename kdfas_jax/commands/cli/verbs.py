@@ -112,6 +112,15 @@ def export(call: Call) -> None:
     print(f"{exports.table(exports.export(call.workdir, flags.FORMAT.value, output))}\n{output}")
 
 
+def serve(call: Call) -> None:
+    """Open a local web page that scores pictures, videos and the camera with --workdir or --bundle."""
+    if not flags.BUNDLE.value:
+        _read_a_run(call, "serve")
+    from kdfas_jax.commands.serve import serve as serving
+
+    serving.serve(call.workdir, flags.BUNDLE.value, flags.HOST.value, flags.PORT.value)
+
+
 def verify(call: Call) -> None:
     """Measure the recogniser in --workdir on the people of another data set, beside raw pixels."""
     options = _options()
@@ -194,6 +203,7 @@ MODES: dict[str, Callable[[Call], None]] = {
     "eval": evaluate,
     "predict": predict,
     "export": export,
+    "serve": serve,
     "verify": verify,
     "confuse": confuse,
     "edit": edit,

@@ -317,6 +317,7 @@ def _describe(config, results: dict, role: str) -> dict:
         "crop": cropping.Recipe.of_config(data).describe(),
         "trained_on": origin.trained_on(data),
         "threshold": results["threshold"],
+        "figures": origin.figures(results),
         "parity_on": f"crops of {role} of {data.dataset}, against the Flax model in fp32",
         "machine": {"platform": platform.platform(), "cores": os.cpu_count(), "threads": 1, "packages": versions},
     }

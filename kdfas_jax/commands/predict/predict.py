@@ -30,7 +30,7 @@ from kdfas_jax.commands.predict.result import COLUMNS, COMPARED, FLAGS, NO_FACE,
 from kdfas_jax.commands.predict.scorer import Model
 from kdfas_jax.metrics.verification import cosine
 from kdfas_jax.parallel import sharding
-from kdfas_jax.report import spreadsheet
+from kdfas_jax.report import explain, spreadsheet
 from kdfas_jax.runs import files, workdir
 from kdfas_jax.training import step, teachers
 
@@ -87,7 +87,9 @@ def predict(
         annotated.check_folder(annotate)
     with files.growing(output) as add:
         recipe = crops.Recipe.of_config(config.data, cropped=cropped)
-        judge = _Judge(recipe, _scorer(folder, config, batch), threshold, annotate)
+        mesh = sharding.make_mesh(config.mesh)
+        score = _scorer(teachers.load(folder, mesh), mesh, targets.get(config.data.target).read, batch)
+        judge = _Judge(recipe, score, threshold, annotate)
         rows = []
         started = time.perf_counter()
         if reference:
@@ -118,9 +120,12 @@ def _table(rows: list[dict], reference: str) -> pd.DataFrame:
 def model(folder: str, batch: int = faces.BATCH, *, cropped: bool = False) -> Model:
     """Returns the Flax model of the evaluated run in `folder` for `scorer.Scorer`; raises as `predict` does."""
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
-    threshold = threshold_of(folder, config)["value"]
+    threshold_of(folder, config)  # refuses what has none
     recipe = crops.Recipe.of_config(config.data, cropped=cropped)
-    return Model(_scorer(folder, config, batch), recipe, threshold, origin.trained_on(config.data)["caution"])
+    mesh = sharding.make_mesh(config.mesh)
+    loaded = teachers.load(folder, mesh)
+    score = _scorer(loaded, mesh, targets.get(config.data.target).read, batch)
+    return Model(score, recipe, origin.card(workdir.evaluated(folder)), _attention(loaded))
 
 
 def threshold_of(folder: str, config) -> dict[str, Any]:
@@ -148,14 +153,24 @@ def _named(fits: Callable[[targets.Target], bool]) -> str:
     return " or ".join(repr(name) for name, target in targets.TARGETS.items() if fits(target))
 
 
-def _scorer(folder: str, config, batch: int):
+def _attention(model: teachers.Teacher) -> Callable[[Sequence[np.ndarray]], Iterator[np.ndarray]]:
+    """Returns attention(crops uint8 [s, s, 3]), which yields each one's heat map towards the likelier class."""
+
+    @jax.jit
+    def heat(variables, image: jax.Array) -> jax.Array:
+        images = step.images_of({"image": image[None]})
+        logits, _ = model.module.apply(variables, images)
+        return explain.attention(model.module, variables, images, logits.argmax(-1))[0]
+
+    return lambda crops: (np.asarray(heat(model.variables, image)) for image in crops)
+
+
+def _scorer(model: teachers.Teacher, mesh, read: Callable, batch: int):
     """Returns score(crops uint8 [s, s, 3]), which yields the target's reading of each, P(live) first, [1] or [1 + d].
 
     Batches are padded, so that one size is compiled.
     """
-    mesh = sharding.make_mesh(config.mesh)
-    model = teachers.load(folder, mesh)
-    compiled = step.make_score(model.module, mesh, targets.get(config.data.target).read)
+    compiled = step.make_score(model.module, mesh, read)
     size = -(-batch // mesh.size) * mesh.size
 
     def score(crops: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
@@ -165,8 +180,8 @@ def _scorer(folder: str, config, batch: int):
             images[: len(part)] = part
             index = np.arange(size)
             batch = {"image": images, "index": index, "mask": (index < len(part)).astype(np.float32)}
-            read, _, _ = jax.device_get(compiled(model.variables, sharding.place_batch(mesh, batch)))
-            yield from read.reshape(size, -1)[: len(part)]
+            found, _, _ = jax.device_get(compiled(model.variables, sharding.place_batch(mesh, batch)))
+            yield from found.reshape(size, -1)[: len(part)]
 
     return score
 

@@ -12,15 +12,16 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from input_pipeline.prepare import crops, faces
 from input_pipeline.sources import media
+from kdfas_jax.commands.predict import origin
 
 Picture = np.ndarray | Image.Image | str | os.PathLike
 Detector = Callable[[Sequence[np.ndarray]], list[list[faces.Face]]]
@@ -48,20 +49,34 @@ class ScoredFace(NamedTuple):
     embedding: np.ndarray | None
 
 
+class Seen(NamedTuple):
+    """What the model saw of a face: the `crop` that it read, uint8 [s, s, 3], and its `attention`, float [s, s] in
+    [0, 1] (`report.explain`), or None where the model is a file that gives none."""
+
+    face: ScoredFace
+    crop: np.ndarray
+    attention: np.ndarray | None
+
+
 class Model(NamedTuple):
     """What a scorer needs of a run.
 
     Fields:
       score: maps crops, a list of uint8 [s, s, 3], to an iterator of P(live) and the embedding, float [1] or [1 + d].
       recipe: how the crops are made.
-      threshold: of the score.
-      caution: one sentence on what the run was trained on, or ''.
+      card: what the run was trained on, its threshold and its figures (`origin.card`).
+      attention: maps such crops to an iterator of heat maps, float [s, s] in [0, 1]; None where there are none.
     """
 
     score: Callable[[Sequence[np.ndarray]], Iterator[np.ndarray]]
     recipe: crops.Recipe
-    threshold: float
-    caution: str
+    card: Mapping[str, Any]
+    attention: Callable[[Sequence[np.ndarray]], Iterator[np.ndarray]] | None = None
+
+    @property
+    def threshold(self) -> float:
+        """The score from which a face is live."""
+        return self.card["threshold"]["value"]
 
 
 class Scorer:
@@ -87,8 +102,8 @@ class Scorer:
         """
         self._model = bundle if isinstance(bundle, Model) else _bundled(Path(bundle), cropped)
         self._detect = _detector(detector)
-        if self._model.caution:
-            warnings.warn(self._model.caution, stacklevel=3 if isinstance(bundle, Model) else 2)
+        if caution := self._model.card["trained_on"]["caution"]:
+            warnings.warn(caution, stacklevel=3 if isinstance(bundle, Model) else 2)
 
     @classmethod
     def from_run(
@@ -102,22 +117,41 @@ class Scorer:
 
         return cls(predict.model(run, batch, cropped=cropped), detector=detector)
 
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """What the run was trained on, what its threshold rests on, and its figures (`origin.card`)."""
+        return self._model.card
+
+    @property
+    def explains(self) -> bool:
+        """Whether `explained` gives attention maps: a Flax model does, an exported file does not."""
+        return self._model.attention is not None
+
     def __call__(self, pictures: Picture | Sequence[Picture]) -> list[ScoredFace] | list[list[ScoredFace]]:
         """Scores one picture, or each of a list of pictures."""
         if not isinstance(pictures, list | tuple):
             return self([pictures])[0]
         scored = []
         for start in range(0, len(pictures), faces.BATCH):
-            scored += self._scored([_decoded(picture) for picture in pictures[start : start + faces.BATCH]])
+            images = [_decoded(picture) for picture in pictures[start : start + faces.BATCH]]
+            scored += [[face for face, _ in own] for own in self._scored(images)]
         return scored
 
-    def _scored(self, images: list[np.ndarray]) -> list[list[ScoredFace]]:
+    def explained(self, picture: Picture) -> list[Seen]:
+        """Scores one picture, and returns with each face what the model saw of it."""
+        ((*scored,),) = self._scored([_decoded(picture)])
+        cut = [pixels for _, pixels in scored]
+        heats = self._model.attention(cut) if self.explains else iter([None] * len(cut))
+        return [Seen(face, pixels, next(heats)) for face, pixels in scored]
+
+    def _scored(self, images: list[np.ndarray]) -> list[list[tuple[ScoredFace, np.ndarray]]]:
+        """Returns, for each image, its scored faces, each with the crop that the model read."""
         recipe = self._model.recipe
         found = [[crops.whole(image)] for image in images] if recipe.cropped else self._detect(images)
         cut = [[recipe(image, face) for face in own] for image, own in zip(images, found, strict=True)]
         read = self._model.score([pixels for own in cut for pixels in own])
         return [
-            [self._judged(image, face, pixels, next(read)) for face, pixels in zip(own, own_cut, strict=True)]
+            [(self._judged(image, face, pixels, next(read)), pixels) for face, pixels in zip(own, own_cut, strict=True)]
             for image, own, own_cut in zip(images, found, cut, strict=True)
         ]
 
@@ -164,8 +198,7 @@ def _bundled(folder: Path, cropped: bool) -> Model:
     if hashlib.sha256(content).hexdigest() != bundle["files"][name]["sha256"]:
         raise ValueError(f"{folder / name}: its SHA-256 differs from bundle.json; export the run again")
     recipe = crops.Recipe.described(bundle["crop"], cropped=cropped)
-    caution = bundle.get("trained_on", {}).get("caution", "")
-    return Model(_onnx(content, bundle), recipe, bundle["threshold"]["value"], caution)
+    return Model(_onnx(content, bundle), recipe, origin.card_of_bundle(bundle))
 
 
 def _onnx(content: bytes, bundle: dict) -> Callable[[Sequence[np.ndarray]], Iterator[np.ndarray]]:
