@@ -18,6 +18,7 @@ VERSION = 1  # of the procedure; bundles without a version have this one
 # of the crop at SHARPNESS_SIDE pixels, divided by the variance of the luma, which the contrast does not change.
 DARK, BRIGHT = 40, 215
 BLURRED, SHARPNESS_SIDE = 0.02, 64
+OBLONG = 1.25  # longer / shorter side of a picture that is given as a crop; crops are square, and CelebA's 1.22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Recipe:
         """Returns how `face` in `image`, cropped to `pixels`, is unlike the faces of training; () where it is not.
 
         'small': the face has fewer pixels than the model's input, so the crop was enlarged. 'edge': the crop leaves
-        the frame. 'blurred', 'dark', 'bright': beyond the limits of this module.
+        the frame. 'blurred', 'dark', 'bright': beyond the limits of this module. 'oblong': a picture that is given as a
+        face crop is too far from square to be one.
         """
         side, leaves = self._extent(image, face)
         luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
@@ -65,6 +67,7 @@ class Recipe:
             "blurred": sharpness < BLURRED,
             "dark": luma.mean() < DARK,
             "bright": luma.mean() > BRIGHT,
+            "oblong": self.cropped and max(image.shape[:2]) > OBLONG * min(image.shape[:2]),
         }
         return tuple(name for name, is_so in found.items() if is_so)
 
