@@ -229,7 +229,10 @@ def _refuse_what_is_ignored(call: Call, mode: str) -> None:
 
 
 def _keep_tensorflow_off_the_accelerator() -> None:
-    import tensorflow as tf
+    from input_pipeline.sources import screen
+
+    with screen.without_banners():
+        import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")  # the input pipeline runs on the host; the accelerator is JAX's
 

@@ -21,7 +21,7 @@ from input_pipeline import tables
 from input_pipeline.prepare import crops, faces
 from input_pipeline.schema import Frame
 from input_pipeline.select import protocols
-from input_pipeline.sources import inputs, media, progress
+from input_pipeline.sources import inputs, media, screen
 from kdfas_jax import targets
 from kdfas_jax.commands import folds
 from kdfas_jax.commands.predict import annotated, origin
@@ -96,7 +96,7 @@ def predict(
             rows += judged
             for row in judged:
                 if row["error"]:
-                    progress.note(_note(row))
+                    screen.note(_note(row))
             if any("score" in row for row in rows[written:]) or written:
                 add(tables.to_csv(spreadsheet.neutralised(_table(rows[written:], reference)), header=not written))
                 written = len(rows)
@@ -176,7 +176,7 @@ def _scorer(folder: str, config, batch: int):
 
 
 def _frames(found: Sequence[inputs.Input]) -> Iterator[Looked]:
-    for source in progress.bar(found, unit="input"):
+    for source in screen.bar(found, unit="input"):
         for frame, error in inputs.frames_of(source):
             yield Looked(source.name, frame, error)
 
