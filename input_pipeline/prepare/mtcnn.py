@@ -66,11 +66,24 @@ def _networks() -> tuple[Network, Network, Network]:
     )
 
 
+@functools.cache
+def _one_thread():
+    """Returns a controller of the BLAS, whose threads would wait for each other longer than they compute here."""
+    import threadpoolctl
+
+    return threadpoolctl.ThreadpoolController()
+
+
 def detect(image: np.ndarray) -> np.ndarray:
     """Detects the faces of an RGB uint8 image [h, w, 3]; returns float64 [n, 15].
 
     A row is x, y, w, h in pixels, the confidence in [0, 1], and five x and five y of the landmarks (`faces.Face`).
     """
+    with _one_thread().limit(limits=1, user_api="blas"):
+        return _detect(image)
+
+
+def _detect(image: np.ndarray) -> np.ndarray:
     first, second, third = _networks()
     image = (image.astype(np.float32) - 127.5) / 128
     boxes = _proposals(first, image)  # rows of left, top, right, bottom, confidence
@@ -162,8 +175,7 @@ def _patches(image: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
 def _convolve(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """Convolves [n, h, c, w] with [k, k, c, d] without padding; [n, h, d, w].
 
-    The columns are last, so that whole rows of pixels are copied. A product for each row stays below the size that
-    OpenBLAS gives to several threads, which wait for each other longer than they compute.
+    The columns are last, so that whole rows of pixels are copied.
     """
     k = len(kernel)
     n, h, c, w = len(x), x.shape[1] - k + 1, x.shape[2], x.shape[3] - k + 1
