@@ -183,7 +183,9 @@ def _onnx(content: bytes, bundle: dict) -> Callable[[Sequence[np.ndarray]], Iter
     names = [name for name in ("score", "embedding") if name in bundle["outputs"]]
 
     def score(images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        for image in images:  # the file takes one image a call
+        # The file takes one image a call [C]: with any number its graph took 1.4 times as long for one image, and saved
+        # 0.3 ms an image of 32, where the detector takes 12 ms.
+        for image in images:
             outputs = session.run(names, {bundle["input"]["name"]: image[None].astype(np.float32) / 255})
             yield np.concatenate([output.reshape(-1) for output in outputs])
 
