@@ -68,14 +68,13 @@ class Browser:
             raise RuntimeError(found["exceptionDetails"])
         return found["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 30.0):
-        """Waits until an expression is true, and returns its value."""
+    def until(self, expression: str, seconds: float = 30.0) -> None:
+        """Waits until an expression is true."""
         end = time.monotonic() + seconds
-        while not (found := self.evaluate(expression)):
+        while not self.evaluate(f"Boolean({expression})"):
             if time.monotonic() > end:
                 raise TimeoutError(expression)
             time.sleep(0.1)
-        return found
 
     def screenshot(self, path: Path) -> None:
         """Writes a PNG file of the whole page."""

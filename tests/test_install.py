@@ -27,6 +27,17 @@ def test_every_file_below_the_packages_is_installed():
     assert {path for path in files if path.suffix != ".py"} == data
 
 
+def test_the_scorers_requirements_are_among_those_of_the_package():
+    """In the same ranges; numpy comes with JAX there."""
+
+    def listed(name):
+        lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
+        return {line for line in lines if line}
+
+    others = listed("requirements.txt") | listed("requirements-onnx.txt")
+    assert listed("requirements-scorer.txt") - others == {"numpy>=1.26"}
+
+
 @pytest.mark.slow
 def test_the_installed_command_works_in_another_directory(tmp_path):
     """Built as pip builds it, installed without its dependencies, which the tests' environment has."""

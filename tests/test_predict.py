@@ -3,7 +3,9 @@
 import json
 import os
 import struct
+import sys
 import zlib
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -17,6 +19,7 @@ from input_pipeline.sources import inputs, media
 from input_pipeline.stream import pipeline
 from kdfas_jax import Scorer, targets
 from kdfas_jax.commands import evaluate
+from kdfas_jax.commands.cli import flags, verbs
 from kdfas_jax.commands.predict import annotated, predict
 from kdfas_jax.runs import workdir
 from kdfas_jax.training import checkpoint, experiment, step
@@ -188,6 +191,58 @@ def test_one_pictures_failure_is_one_row(run, tmp_path, monkeypatch):
     assert sorted(os.listdir(copies)) == ["000000-a.png.jpg", "000001-b.png.jpg"]
     assert "1 unreadable inputs, 1 annotated copies not written" in found.summary()
     assert len(pd.read_csv(output)) == 4
+
+
+def test_reasons_are_on_stderr_and_a_call_that_scores_nothing_leaves_the_last_table(run, detector, tmp_path, capsys):
+    """One line each, in which a name forges no other; the table begins with the first errors all the same."""
+    black, forged = tmp_path / "black.png", tmp_path / "a\nb.jpg"
+    Image.new("RGB", (64, 48)).save(black)
+    forged.write_text("no image")
+    output = tmp_path / "scores.csv"
+    output.write_text("last")
+    found = predict.predict(run, [str(black), str(forged)], str(output))
+    notes = [
+        line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith(str(tmp_path))
+    ]
+    assert notes[0] == f"{black}: {predict.NO_FACE}"
+    assert notes[1].startswith(f"{tmp_path}/a\\nb.jpg: not a readable image")
+    assert len(notes) == 2
+    assert (found.scored, len(found.table)) == (0, 2)
+    assert "0 faces in 2 inputs: 0 live, 0 attack at the threshold" in found.summary()
+    assert output.read_text() == "last"
+    picture().save(tmp_path / "good.png")
+    predict.predict(run, [str(black), str(tmp_path / "good.png")], str(output), batch=1)
+    assert pd.read_csv(output)["error"].tolist()[0] == predict.NO_FACE
+    assert sorted(path.name for path in tmp_path.iterdir() if "scores" in path.name) == ["scores.csv"]
+
+
+def test_inputs_are_checked_before_a_library_of_tensors_is_imported(tmp_path, monkeypatch):
+    """Neither the config of the run nor the reference nor any library is looked at before the paths."""
+    monkeypatch.setitem(sys.modules, "kdfas_jax.commands.predict.predict", None)  # an import of it fails
+    (tmp_path / "there.jpg").touch()
+    call = verbs.Call(None, str(tmp_path / "no run"), {})
+    for given, missing in (
+        ({"input": ["there.jpg", "none.jpg"]}, r"none\.jpg"),
+        ({"input": ["there.jpg"], "reference": "me.jpg"}, r"me\.jpg"),
+    ):
+        values = {"input": [], "batch": [], "reference": "", "workdir": ""} | given
+        holder = {name.upper(): SimpleNamespace(name=name, value=value) for name, value in values.items()}
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            for name, flag in holder.items():
+                patch.setattr(flags, name, flag)
+            with pytest.raises(FileNotFoundError, match=rf"^{missing} does not exist; expected images, videos"):
+                verbs.predict(call)
+    inputs.check(["webcam:0", str(tmp_path)])
+
+
+def test_a_photograph_given_as_a_face_crop_is_warned_of(run, tmp_path):
+    picture(48, 48).save(tmp_path / "crop.png")
+    picture(48, 64).save(tmp_path / "photograph.png")
+    images = [str(tmp_path / name) for name in ("crop.png", "photograph.png")]
+    found = predict.predict(run, images, str(tmp_path / "scores.csv"), cropped=True)
+    assert found.table["flags"].str.contains("oblong").tolist() == [False, True]
+    assert "warning: 1 pictures are far from square, so probably no face crops: leave --cropped out" in found.summary()
 
 
 def claimed(folder, config):
@@ -486,7 +541,8 @@ def test_the_command_on_drawn_faces(run, run_main, tmp_path):
     )
     assert refused.returncode == 1
     assert "no face could be scored" in refused.stderr
-    assert len(pd.read_csv(output)) == 1
+    assert "broken.jpg: not a readable image" in refused.stderr
+    pd.testing.assert_frame_equal(pd.read_csv(output), table)
 
 
 def test_the_command_without_an_input(run_main, tmp_path):

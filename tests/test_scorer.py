@@ -20,7 +20,7 @@ from tests.test_faces import draw_face
 from tests.test_score_onnx import script  # noqa: F401
 
 RECIPE = crops.Recipe(1.3, False, 48, 32)
-HEAVY = "jax", "flax", "tensorflow", "keras", "pandas", "sklearn", "onnxruntime", "mtcnn"
+HEAVY = "jax", "flax", "tensorflow", "keras", "pandas", "scipy", "sklearn", "tqdm", "etils", "onnxruntime", "mtcnn"
 
 
 def portrait(height=240, width=320, left=80, top=40, side=160):
@@ -56,6 +56,19 @@ def test_the_detector_finds_what_the_package_finds():
         expected = package.detect_faces([image], output_type="numpy")[:, 1:]
         assert len(expected)
         np.testing.assert_allclose(mtcnn.detect(image), expected, atol=0.02)
+
+
+def test_the_detector_computes_on_one_thread_and_gives_the_others_back(monkeypatch):
+    """BLAS's threads took four times as long as one, where another program was busy, too."""
+    import threadpoolctl
+
+    def threads(image=None):
+        return [of["num_threads"] for of in threadpoolctl.threadpool_info() if of["user_api"] == "blas"]
+
+    before = threads()
+    monkeypatch.setattr(mtcnn, "_detect", threads)
+    assert set(mtcnn.detect(portrait())) == {1}
+    assert threads() == before
 
 
 def test_the_recipe_is_the_crop_the_jpeg_file_and_the_resize():
@@ -125,7 +138,8 @@ def brightness(images):
 
 
 def model(caution="", **changes):
-    return scorer.Model(brightness, dataclasses.replace(RECIPE, cropped=True, **changes), 0.5, caution)
+    card = {"threshold": {"value": 0.5, "source": "a test"}, "trained_on": {"datasets": ["x"], "caution": caution}}
+    return scorer.Model(brightness, dataclasses.replace(RECIPE, cropped=True, **changes), card)
 
 
 def test_pictures_come_as_arrays_images_and_paths_alone_or_in_lists(tmp_path):
@@ -140,9 +154,21 @@ def test_pictures_come_as_arrays_images_and_paths_alone_or_in_lists(tmp_path):
     assert [found.decision for (found,) in many] == ["live", "attack", "attack", "attack"] * 5
     assert "dark" in many[1][0].flags
     assert score([]) == []
-    for wrong in (bright.astype(np.float32), bright[..., 0], 7):
+    rgba = Image.fromarray(np.dstack([bright, bright[..., 0]]))
+    assert score(rgba)[0].score == score(Image.fromarray(bright[..., 0]))[0].score == alone.score
+    for wrong in (bright.astype(np.float32), bright[..., 0], bright[:0], bright[None], 7):
         with pytest.raises(ValueError, match="expected an RGB uint8 array"):
             score(wrong)
+
+
+def test_a_picture_on_its_side_is_turned_as_its_file_is(tmp_path):
+    """By the orientation in EXIF, which a Pillow image has and an array has not."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40), (200, 200, 200)).save(tmp_path / "turned.jpg", exif=exif)
+    with Image.open(tmp_path / "turned.jpg") as opened:
+        boxes = [own[0].box for own in Scorer(model())([tmp_path / "turned.jpg", opened])]
+    assert boxes == [(0, 0, 40, 60)] * 2
 
 
 def test_a_model_trained_on_simulated_faces_warns():

@@ -25,7 +25,9 @@ FLAGS = {
     "blurred": "the face is blurred",
     "dark": "the face is dark",
     "bright": "the face is overexposed",
+    "oblong": "the picture is no face crop, as it is far from square",
 }
+OBLONG = 1.25  # longer / shorter side of a picture that is given as a crop; crops are square, and CelebA's 1.22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Recipe:
         """Returns how `face` in `image`, cropped to `pixels`, is unlike the faces of training; () where it is not.
 
         'small': the face has fewer pixels than the model's input, so the crop was enlarged. 'edge': the crop leaves
-        the frame. 'blurred', 'dark', 'bright': beyond the limits of this module. `FLAGS` has them in words.
+        the frame. 'blurred', 'dark', 'bright': beyond the limits of this module. 'oblong': a picture that is given as a
+        face crop is too far from square to be one. `FLAGS` has them in words.
         """
         side, leaves = self._extent(image, face)
         luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
@@ -73,6 +76,7 @@ class Recipe:
             "blurred": sharpness < BLURRED,
             "dark": luma.mean() < DARK,
             "bright": luma.mean() > BRIGHT,
+            "oblong": self.cropped and max(image.shape[:2]) > OBLONG * min(image.shape[:2]),
         }
         return tuple(name for name, is_so in found.items() if is_so)
 

@@ -35,13 +35,15 @@ class Network(NamedTuple):
 
     def __call__(self, x: np.ndarray) -> list[np.ndarray]:
         """Maps float32 [n, h, w, 3] in [-1, 1] to the outputs; the last is the confidence in [0, 1]."""
-        weights = iter(self.weights)
+        weights, x = iter(self.weights), x.transpose(0, 1, 3, 2)
         for pool in self.pools:
-            x = _prelu(_convolve(x, next(weights), next(weights)), next(weights))
+            x = _prelu(_convolve(x, next(weights), next(weights)), next(weights).reshape(-1, 1))
             x = _pool(x, *pool) if pool else x
         if self.dense:
-            x = x.transpose(0, 2, 1, 3).reshape(len(x), -1)  # the weights expect columns first
+            x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # the weights expect columns, rows, channels
             x = _prelu(x @ next(weights) + next(weights), next(weights))
+        else:
+            x = x.transpose(0, 1, 3, 2)
         *outputs, classes = [
             x @ kernel.reshape(-1, kernel.shape[-1]) + bias for kernel, bias in zip(weights, weights, strict=True)
         ]
@@ -64,11 +66,24 @@ def _networks() -> tuple[Network, Network, Network]:
     )
 
 
+@functools.cache
+def _one_thread():
+    """Returns a controller of the BLAS, whose threads would wait for each other longer than they compute here."""
+    import threadpoolctl
+
+    return threadpoolctl.ThreadpoolController()
+
+
 def detect(image: np.ndarray) -> np.ndarray:
     """Detects the faces of an RGB uint8 image [h, w, 3]; returns float64 [n, 15].
 
     A row is x, y, w, h in pixels, the confidence in [0, 1], and five x and five y of the landmarks (`faces.Face`).
     """
+    with _one_thread().limit(limits=1, user_api="blas"):
+        return _detect(image)
+
+
+def _detect(image: np.ndarray) -> np.ndarray:
     first, second, third = _networks()
     image = (image.astype(np.float32) - 127.5) / 128
     boxes = _proposals(first, image)  # rows of left, top, right, bottom, confidence
@@ -158,22 +173,36 @@ def _patches(image: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
 
 
 def _convolve(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Convolves [n, h, w, c] with [k, k, c, d] without padding."""
+    """Convolves [n, h, c, w] with [k, k, c, d] without padding; [n, h, d, w].
+
+    The columns are last, so that whole rows of pixels are copied.
+    """
     k = len(kernel)
-    h, w = x.shape[1] - k + 1, x.shape[2] - k + 1
-    columns = np.concatenate([x[:, i : i + h, j : j + w] for i in range(k) for j in range(k)], 3)
-    return columns @ kernel.reshape(-1, kernel.shape[-1]) + bias
+    n, h, c, w = len(x), x.shape[1] - k + 1, x.shape[2], x.shape[3] - k + 1
+    columns = np.empty((n, h, k, k, c, w), x.dtype)
+    for i in range(k):
+        for j in range(k):
+            columns[:, :, i, j] = x[:, i : i + h, :, j : j + w]
+    found = kernel.reshape(-1, kernel.shape[-1]).T @ columns.reshape(n, h, -1, w)
+    found += bias[:, None]
+    return found
 
 
 def _prelu(x: np.ndarray, slope: np.ndarray) -> np.ndarray:
-    return np.where(x > 0, x, x * slope.reshape(-1))
+    """Applies PReLU, x + (slope - 1) min(x, 0), in place."""
+    x += (slope - 1) * np.minimum(x, 0)
+    return x
 
 
 def _pool(x: np.ndarray, size: int, padded: bool) -> np.ndarray:
-    """Takes the maximum of windows of `size` pixels, two pixels apart; `padded` keeps windows that leave the image."""
+    """Takes the maximum of windows of `size` pixels of [n, h, c, w], two pixels apart.
+
+    `padded` keeps windows that leave the image.
+    """
     if padded:
-        missing = [max((-(-length // 2) - 1) * 2 + size - length, 0) for length in x.shape[1:3]]
-        borders = [(0, 0), *((pixels // 2, pixels - pixels // 2) for pixels in missing), (0, 0)]
-        x = np.pad(x, borders, constant_values=-np.inf)
-    h, w = (2 * ((length - size) // 2) + 1 for length in x.shape[1:3])
-    return functools.reduce(np.maximum, (x[:, i : i + h : 2, j : j + w : 2] for i in range(size) for j in range(size)))
+        missing = [max((-(-length // 2) - 1) * 2 + size - length, 0) for length in x.shape[1::2]]
+        rows, columns = ((pixels // 2, pixels - pixels // 2) for pixels in missing)
+        x = np.pad(x, [(0, 0), rows, (0, 0), columns], constant_values=-np.inf)
+    h, w = (2 * ((length - size) // 2) + 1 for length in x.shape[1::2])
+    x = functools.reduce(np.maximum, (x[:, i : i + h : 2] for i in range(size)))
+    return functools.reduce(np.maximum, (x[..., j : j + w : 2] for j in range(size)))

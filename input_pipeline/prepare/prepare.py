@@ -29,12 +29,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
-import tqdm
 from etils import epath
 
 from input_pipeline import datasets, tables
 from input_pipeline.prepare import parts, raw, records, runners
 from input_pipeline.schema import Presentation
+from input_pipeline.sources import screen
 
 MAX_CORRUPT = 0.01  # share of unreadable files above which preparation stops (our own choice)
 FORMAT = 3  # version of the content of parts
@@ -240,7 +240,7 @@ def _watch(dataset: str, work: list[parts.Part], runner: Iterator[parts.Part], m
     total, done = (sum(part.frames for part in some) for some in (work, finished))
     files = sum(len(part.presentations) for part in work)
     corrupt = []
-    with tqdm.tqdm(desc=dataset, total=total, initial=done, unit="frame", dynamic_ncols=True) as bar:
+    with screen.bar(desc=dataset, total=total, initial=done, unit="frame") as bar:
         for part in itertools.chain(finished, runner):
             corrupt += part.read_note()["corrupt"]
             if len(corrupt) > max_corrupt * files:
@@ -321,7 +321,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line; ends with exit code 1 and one message for wrong input."""
     flags = _parser().parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
     try:
         prepared = prepare(
             flags.dataset,

@@ -29,6 +29,7 @@ import pandas as pd
 from etils import epath
 
 from input_pipeline import schema
+from input_pipeline.sources import screen
 
 NAME, SPLIT, VERSION = "face_crops", "records", "1.1.0"  # the version of the layout: a new column needs a new one
 HEADER, FOOTER = 12, 4  # bytes before and after the data of a TFRecord: length and checksums
@@ -189,11 +190,18 @@ def _missing(summary: Mapping) -> pd.DataFrame | None:
     return pd.DataFrame(rows, columns=list(empty)).astype(schema.COLUMNS)
 
 
+def _tensorflow():
+    """Returns the modules tensorflow and tensorflow_datasets, whose import takes seconds; the table needs neither."""
+    with screen.without_banners():
+        import tensorflow
+        import tensorflow_datasets
+    return tensorflow, tensorflow_datasets
+
+
 @functools.cache
 def features():
     """Returns the TFDS features of a record."""
-    import tensorflow_datasets as tfds  # imports TensorFlow, which takes seconds and which the table does not need
-
+    _, tfds = _tensorflow()
     types = {int: np.int64, str: np.str_, bool: np.bool_, float: np.float32}
     columns = {name: types[kind] for name, kind in schema.COLUMNS.items()}
     return tfds.features.FeaturesDict(
@@ -210,9 +218,7 @@ class Writer:
     """Writes one record file, in a `with` block: `place = writer.write(record)`. Equal records give equal bytes."""
 
     def __init__(self, path: Path):
-        import tensorflow as tf
-        import tensorflow_datasets as tfds
-
+        tf, tfds = _tensorflow()
         self._writer, self._end = tf.io.TFRecordWriter(str(path)), 0
         self._serializer = tfds.core.example_serializer.ExampleSerializer(features().get_serialized_info())
 
@@ -233,8 +239,7 @@ class Writer:
 
 def write_tfds_metadata(directory: Path, lengths: Sequence[int]) -> None:
     """Writes dataset_info.json and features.json for the record files of `directory`, with `lengths` records each."""
-    import tensorflow_datasets as tfds
-
+    _, tfds = _tensorflow()
     template = tfds.core.ShardedFileTemplate(
         data_dir=directory, dataset_name=NAME, split=SPLIT, filetype_suffix="tfrecord"
     )
@@ -266,8 +271,7 @@ class Reader:
 
     def images(self, rows: Iterable[int]) -> list[bytes]:
         """Returns the encoded images of these rows; ValueError, with file and position, for a damaged record."""
-        import tensorflow as tf
-
+        tf, _ = _tensorflow()
         examples = (tf.train.Example.FromString(self.read(row)) for row in rows)
         return [example.features.feature["image"].bytes_list.value[0] for example in examples]
 

@@ -43,6 +43,13 @@ def find(paths: Iterable[str], frames: int = media.FRAMES) -> list[Input]:
     return [found for path in paths for found in _below(path, frames)]
 
 
+def check(paths: Iterable[str]) -> None:
+    """FileNotFoundError for the first of `paths` that does not exist; it opens none of them."""
+    for path in paths:
+        if not (path.startswith(WEBCAM) or os.path.lexists(path)):
+            raise FileNotFoundError(f"{path} does not exist; expected images, videos, folders of them, or {WEBCAM}0")
+
+
 def frames_of(source: Input) -> Iterator[tuple[Frame | None, str]]:
     """Yields (frame, '') for each frame of `source`, and a last (None, reason) where it cannot be read to its end."""
     try:

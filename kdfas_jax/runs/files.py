@@ -92,6 +92,7 @@ def growing(path: str) -> Iterator[Callable[[str], None]]:
     """Gives `add(text)`, by which the file `path` grows unseen; it appears, or replaces an older one, after the block.
 
     Until then the texts are in PATH.partial-PID, and they stay there after an error or a kill. Folders above are made.
+    A block that adds nothing leaves `path` as it was.
     OSError before the block where the file cannot be written, ValueError where `path` is something else.
     """
     if exists(path) and not is_file(path):
@@ -104,11 +105,11 @@ def growing(path: str) -> Iterator[Callable[[str], None]]:
         raise OSError(f"{path} cannot be written ({error.strerror or error}); give another place") from error
     try:
         yield functools.partial(append, os.fspath(partial))
-    except BaseException:
+    finally:
         if not partial.stat().length:
             partial.unlink()
-        raise
-    partial.replace(path)
+    if partial.exists():
+        partial.replace(path)
 
 
 @contextmanager

@@ -108,6 +108,7 @@ def run() -> None:
     if any(argument in HELP for argument in sys.argv[1:]):
         print(usage())
         return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as launch/setup.sh does
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and clu report every phase of every save at INFO
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

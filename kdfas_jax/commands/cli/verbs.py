@@ -84,7 +84,10 @@ def predict(call: Call) -> None:
     batch = flags.numbers(flags.BATCH, (16,))
     if len(batch) > 1:
         raise ValueError(f"--batch={','.join(flags.BATCH.value)}: --mode=predict expects one number")
-    _read_a_run(call, "predict")
+    from input_pipeline.sources import inputs
+
+    inputs.check([*flags.INPUT.value, *filter(None, [flags.REFERENCE.value])])
+    _refuse_what_is_ignored(call, "predict")
     from kdfas_jax.commands.predict import predict as prediction
 
     output = flags.OUTPUT.value or "scores.csv"
@@ -98,9 +101,10 @@ def predict(call: Call) -> None:
         annotate=flags.ANNOTATE.value,
         reference=flags.REFERENCE.value,
     )
-    print(f"{predicted.summary()}\n{output}")
+    print(predicted.summary())
     if not predicted.scored:
-        raise ValueError(f"no face could be scored; the column error of {output} says why")
+        raise ValueError(f"no face could be scored, for the reasons above; {output} was not written")
+    print(output)
 
 
 def export(call: Call) -> None:
@@ -235,7 +239,10 @@ def _refuse_what_is_ignored(call: Call, mode: str) -> None:
 
 
 def _keep_tensorflow_off_the_accelerator() -> None:
-    import tensorflow as tf
+    from input_pipeline.sources import screen
+
+    with screen.without_banners():
+        import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")  # the input pipeline runs on the host; the accelerator is JAX's
 

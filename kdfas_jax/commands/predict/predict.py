@@ -16,13 +16,12 @@ import jax
 import ml_collections
 import numpy as np
 import pandas as pd
-import tqdm
 
 from input_pipeline import tables
 from input_pipeline.prepare import crops, faces
 from input_pipeline.schema import Frame
 from input_pipeline.select import protocols
-from input_pipeline.sources import inputs, media
+from input_pipeline.sources import inputs, media, screen
 from kdfas_jax import targets
 from kdfas_jax.commands import folds
 from kdfas_jax.commands.predict import annotated, origin
@@ -67,7 +66,7 @@ def predict(
     a score. x, y, w, h are pixels of the upright frame. `flags`, the last column, says how a face is unlike those of
     training, joined by '+' (`crops.Recipe.flags`).
     Rows are in OUTPUT.partial-PID as soon as they are known, and stay there after an error or a kill; `output` appears,
-    or replaces an older file, at the end.
+    or replaces an older file, at the end, unless no face has a score. Each error is a line on stderr, too.
     similarity is the cosine of two embeddings, match 'yes' at or above the run's threshold for it, else 'no', accepted
     'yes' where a face is live and matches.
     ValueError where the run does not tell live from attack, consists of folds, or recognises nobody and there is a
@@ -90,14 +89,19 @@ def predict(
         mesh = sharding.make_mesh(config.mesh)
         score = _scorer(teachers.load(folder, mesh), mesh, targets.get(config.data.target).read, batch)
         judge = _Judge(recipe, score, threshold, annotate)
-        rows = []
+        rows, written = [], 0
         started = time.perf_counter()
         if reference:
             judge.enrol(reference, *pictures)
         # By map, as a loop's variable would keep large photographs while the next ones are decoded.
         for judged in map(judge, _groups(_frames(found), batch)):
-            add(tables.to_csv(spreadsheet.neutralised(_table(judged, reference)), header=not rows))
             rows += judged
+            for row in judged:
+                if row["error"]:
+                    screen.note(_note(row))
+            if any("score" in row for row in rows[written:]) or written:
+                add(tables.to_csv(spreadsheet.neutralised(_table(rows[written:], reference)), header=not written))
+                written = len(rows)
         seconds = time.perf_counter() - started
     table = _table(rows, reference)
     return Predicted(
@@ -187,7 +191,7 @@ def _scorer(model: teachers.Teacher, mesh, read: Callable, batch: int):
 
 
 def _frames(found: Sequence[inputs.Input]) -> Iterator[Looked]:
-    for source in tqdm.tqdm(found, unit="input", dynamic_ncols=True):
+    for source in screen.bar(found, unit="input"):
         for frame, error in inputs.frames_of(source):
             yield Looked(source.name, frame, error)
 
@@ -298,6 +302,12 @@ def _failure(of: Looked, error: str) -> dict:
         "accepted": "",
         "flags": "",
     }
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    """The error of a row on one line; `frame` is 0 for a picture."""
+    frame = f", frame {row['frame']}" if row["frame"] else ""
+    return f"{row['input']}{frame}: {row['error']}"
 
 
 def _yes(is_so: bool) -> str:

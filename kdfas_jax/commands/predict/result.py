@@ -60,6 +60,9 @@ class Predicted(NamedTuple):
         flagged = (self.table["flags"] != "").sum()
         if flagged:
             yield f"{flagged} faces are unlike those of training, and their scores less reliable: see the column flags"
+        oblong = self.table["flags"].str.contains("oblong").sum()
+        if oblong:
+            yield f"warning: {oblong} pictures are far from square, so probably no face crops: leave --cropped out"
         if self.caution:
             yield f"caution: {self.caution}"
 

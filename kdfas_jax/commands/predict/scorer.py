@@ -177,10 +177,16 @@ def _decoded(picture: Picture) -> np.ndarray:
         return media.load_image(picture)
     if isinstance(picture, Image.Image):
         return media.rgb(picture)
-    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
+    if not isinstance(picture, np.ndarray):
+        found = type(picture).__name__
+    elif picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        found = f"{picture.dtype} {picture.shape}"
+    else:
         return picture
-    found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
-    raise ValueError(f"a picture of type {found}; expected an RGB uint8 array [h, w, 3], a Pillow image or a path")
+    raise ValueError(
+        f"a picture of type {found}; expected an RGB uint8 array [h, w, 3], a Pillow image or a path (a grey or RGBA "
+        "array: PIL.Image.fromarray)"
+    )
 
 
 def _bundled(folder: Path, cropped: bool) -> Model:
@@ -210,7 +216,9 @@ def _onnx(content: bytes, bundle: dict) -> Callable[[Sequence[np.ndarray]], Iter
     names = [name for name in ("score", "embedding") if name in bundle["outputs"]]
 
     def score(images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        for image in images:  # the file takes one image a call
+        # The file takes one image a call [C]: with any number its graph took 1.4 times as long for one image, and saved
+        # 0.3 ms an image of 32, where the detector takes 12 ms.
+        for image in images:
             outputs = session.run(names, {bundle["input"]["name"]: image[None].astype(np.float32) / 255})
             yield np.concatenate([output.reshape(-1) for output in outputs])
 

@@ -85,9 +85,7 @@ def check_source(request: Request, known: Callable[[str], bool]) -> None:
     except ValueError:  # what urlsplit says of half an IPv6 address
         foreign = other = True
     if foreign:
-        raise RefusedError(
-            403, "host", "this server does not answer to that name; open the address that it printed"
-        )
+        raise RefusedError(403, "host", "this server does not answer to that name; open the address that it printed")
     if other:
         raise RefusedError(403, "origin", "requests of other sites' pages are refused")
 

@@ -29,9 +29,13 @@ def serve(folder: str, bundle: str, host: str, port: int) -> None:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error.name} is missing: pip install -r requirements-serve.txt") from error
     listening = _bound(host, port)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the caution, which the page shows
-        scorer = Scorer(bundle) if bundle else Scorer.from_run(folder, batch=1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the caution, which the page shows
+            scorer = Scorer(bundle) if bundle else Scorer.from_run(folder, batch=1)
+    except Exception:
+        listening.close()
+        raise
     config = uvicorn.Config(
         app.make(scorer, host),
         log_level="warning",
@@ -50,13 +54,14 @@ def serve(folder: str, bundle: str, host: str, port: int) -> None:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """Returns a socket that is bound to the address; OSError with the flags."""
+    """Returns a socket that listens at the address; OSError with the flags."""
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        found = socket.socket(family, socket.SOCK_STREAM)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(os.name == "posix"))
         found.bind((host, port))
+        found.listen(OPEN_CONNECTIONS)  # so that the address that is printed answers
     except OSError as error:
+        found.close()
         raise OSError(
             f"--host={host} --port={port}: cannot be bound ({error.strerror or error}); give another --port, or 0 for "
             "any that is free"
