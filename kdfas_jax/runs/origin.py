@@ -1,11 +1,18 @@
-"""What a run was trained on, and the caution that follows from it; imports nothing."""
+"""What a run was trained on, and the caution that follows from it; imports nothing but the standard library."""
 
+from collections.abc import Iterable
 from typing import Any
 
 CAUTION = (
     "trained on simulated faces only; scores of real people are not meaningful, so make no decision about a person by "
     "them"
 )
+
+
+def simulated(names: Iterable[str]) -> bool:
+    """Returns whether all of the named data sets or domains are rendered; False where no name is given."""
+    names = list(names)
+    return bool(names) and all(name.startswith("simulated") for name in names)
 
 
 def trained_on(config) -> dict[str, Any]:
@@ -15,5 +22,4 @@ def trained_on(config) -> dict[str, Any]:
     sentence for the user, '' where real faces were among them.
     """
     names = config.dataset.split("+")
-    simulated = all(name.startswith("simulated") for name in names)
-    return {"datasets": names, "simulated": simulated, "caution": CAUTION if simulated else ""}
+    return {"datasets": names, "simulated": simulated(names), "caution": CAUTION if simulated(names) else ""}
