@@ -368,5 +368,6 @@ def test_a_new_target_is_one_file_and_one_line(tiny, tmp_path, monkeypatch):
     found = target.results({"dev": scores, "test": scores}, data)
     assert found["test"]["by_domain"] == {"live": 1.0, "print": 0.0}
     config = {"name": "run", "data": {"target": "species"}}
-    page = target.page({**found, "config": config, "protocol": "official"}, Shown())
+    run = {"config": config, "protocol": "official", "step": 1, "folds": []}
+    page = target.page({**found, **run}, Shown())
     assert ">50.00</td>" in page

@@ -98,7 +98,9 @@ def _grid(icon: str, title: str, test: Mapping[str, Any], name: str, species: st
     if number and "deviation" not in test:
         exact = f"{what}{round(rate * number)} of {number} on test ({100 * rate:.2f} %)"
     interval = spread(test, name)
-    if "deviation" in test:
+    if "deviation" in test and rate == 0:
+        within = "No error in any fold; the page of each fold says what its test can support."
+    elif "deviation" in test:
         within = f"{interval} percentage points: deviation over folds."
     elif bound := _bound(test, name, ""):
         within = f"No error in so few: the rate is at most {100 * bound:.1f} % (95 % bound, Clopper and Pearson)."
@@ -108,7 +110,9 @@ def _grid(icon: str, title: str, test: Mapping[str, Any], name: str, species: st
     else:
         within = "Without an interval, as the test is of one person."
     rounded = "Rounded to whole icons." if abs(100 * rate - round(100 * rate)) > 1e-9 else ""
-    return Grid(icon, round(100 * rate), title, [line for line in (f"{exact}.", within, rounded) if line])
+    return Grid(
+        icon, round(100 * rate), title[0].upper() + title[1:], [line for line in (f"{exact}.", within, rounded) if line]
+    )
 
 
 def _examples(shown: Shown, threshold: float | None) -> list:

@@ -143,11 +143,13 @@ def _breakdown(results: Mapping[str, Any], shown: Shown) -> Section | None:
             ]
             head = (names.COLUMNS.get(column, column), "APCER, worst", "BPCER", "videos")
             tables.append(Table(head, rows))
-    words = (
-        "At the same threshold: worst species' APCER, and BPCER, of the videos from each, with errors of videos and "
-        "the 95 % interval of Clopper and Pearson, in per cent, which counts videos as independent."
-    )
-    return Section("Where the errors are", words, [Columns(tables)]) if tables else None
+    words = "At the same threshold: worst species' APCER, and BPCER, of the videos from each"
+    if shown.groups is not None:
+        words += (
+            ", with errors of videos and the 95 % interval of Clopper and Pearson, in per cent, which counts videos as "
+            "independent"
+        )
+    return Section("Where the errors are", f"{words}.", [Columns(tables)]) if tables else None
 
 
 def _members(shown: Shown, column: str, value: str) -> pd.DataFrame | None:

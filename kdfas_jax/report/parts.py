@@ -171,7 +171,7 @@ def _pictures(found: Mapping[str, pd.DataFrame], seen: Seen) -> str:
         return ""
     pictures = [seen[key] for key in keys if key in seen]
     mapped = any(looked.heat is not None for looked in pictures)
-    middle = "The middle frame of each" + (", and beside it where the model looked, in blue. " if mapped else ". ")
+    middle = "The middle frame of each" + (", and below it where the model looked, in blue. " if mapped else ". ")
     option = "--mode=eval --config.report.faces=true"
     if not pictures:
         return f"Pictures are left out, as they may show real people; {option} adds them and where the model looked."

@@ -46,15 +46,15 @@ def document(
 
 
 def picture(image: np.ndarray, heat: np.ndarray | None = None, side: int = 112) -> str:
-    """Returns the data address of a JPEG of an image uint8 [h, w, 3], `side` pixels high.
+    """Returns the data address of a JPEG of an image uint8 [h, w, 3], made a square of `side` pixels.
 
-    heat: [h, w] in [0, 1]; the grey image under its heat map, blue at 1, is then beside the image.
+    heat: [h, w] in [0, 1]; the grey image under its heat map, blue at 1, is then below the image.
     """
     if heat is not None:
         grey = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
         strength = 0.75 * heat[..., None]
-        image = np.concatenate([image, ((1 - strength) * grey + strength * HEAT).astype(np.uint8)], axis=1)
+        image = np.concatenate([image, ((1 - strength) * grey + strength * HEAT).astype(np.uint8)])
     buffer = io.BytesIO()
-    size = (side * (1 if heat is None else 2), side)
+    size = (side, side * (1 if heat is None else 2))
     Image.fromarray(image).resize(size, Image.Resampling.LANCZOS).save(buffer, format="JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
