@@ -98,7 +98,7 @@ def base(name: str) -> ml_collections.ConfigDict:
         "every": {},  # update interval per parameter group, in steps: {a name in the path of the parameters: n}
     }
     config.eval = {"batch_size": 128}
-    config.report = {"faces": False}  # show the faces of the worst errors on the page; off, as they may be real people
+    config.report = {"faces": False}  # also show real people's faces on the page, and heat maps
     return config
 
 

@@ -14,8 +14,8 @@ from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
 from kdfas_jax.commands import folds, join, provenance, train
-from kdfas_jax.report import parts as report_parts
-from kdfas_jax.report import summary
+from kdfas_jax.report import made, summary
+from kdfas_jax.report.render import html
 from kdfas_jax.runs import files, identity, workdir
 from kdfas_jax.training import teachers
 from tests.conftest import listed_table
@@ -160,7 +160,7 @@ def test_an_overlap_that_is_allowed_is_named(given):
     results = {"test": {}, "dev": {}, "threshold": {}, "step": 1, "folds": [], "teachers": {"spoof": facts}}
     assert summary.selection_note(results).endswith("of domain folder).")
     assert "Teacher spoof may have seen what this run is judged on" in summary.selection_note(results)
-    page = report_parts.taught({"spoof": facts})
+    page = html.document("page", [made.taught({"spoof": facts})])
     assert home in page
     assert facts["overlap"] in page
 
@@ -213,7 +213,7 @@ def test_published_weights_are_allowed_and_said_to_be_unknown(tiny, tmp_path):
     path.touch()
     facts = provenance.check(tiny, {"spoof": str(path)})["spoof"]
     assert (facts["run"], facts["overlap"]) == (str(path), "unknown: published weights")
-    assert "not known" in report_parts.taught({"spoof": facts})
+    assert "not known" in html.document("page", [made.taught({"spoof": facts})])
 
 
 def test_the_whole_of_a_teacher_of_other_folds_is_no_teacher(given, tmp_path):

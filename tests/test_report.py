@@ -16,6 +16,7 @@ from kdfas_jax.commands import evaluate
 from kdfas_jax.metrics import detection as metrics
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import comparison as report_compare
+from kdfas_jax.report import hero as report_hero
 from kdfas_jax.report import page as report
 from kdfas_jax.report import plots as report_plots
 from kdfas_jax.report import runs as report_runs
@@ -125,9 +126,12 @@ def test_every_number_on_the_page_is_one_of_the_results(run, journal):
         {name: {k: v for k, v in of.items() if k != "counts"} for name, of in test["breakdown"]["session"].items()}
     )
     assert shown >= {*(test[name] for name in report.WORDS), *leaves(test["apcer"]), *leaves(literature), *groups}
-    assert shown >= {*leaves(test["operating_points"]), *leaves(test["calibration"]), *scores}
+    points = test["operating_points"]
+    assert shown >= {*(point[name] for point in points.values() for name in ("apcer_max", "bpcer"))}
+    assert all(f"; ACER {100 * point['acer']:.2f} %" in html for point in points.values())
+    assert shown >= {*leaves(test["calibration"]), *scores}
     low, high = test["ci95"]["acer"]
-    assert f"<td>{100 * low:.2f} to {100 * high:.2f}</td>" in html
+    assert f">{100 * low:.2f} to {100 * high:.2f}</td>" in html
 
 
 def test_the_page_says_how_many_files_of_the_test_could_not_be_read(run):
@@ -145,10 +149,10 @@ def test_the_page_fetches_nothing_and_its_plots_are_well_formed(run, journal):
     assert html == report.detection(run.results, Shown(run.videos, journal, seen=seen(run)))
     assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
     assert not re.search(r"https?:|@import|<script|<link|url\((?!#)", html)
-    svgs = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
-    assert len(svgs) == 6
+    svgs = re.findall(r"<svg viewBox.*?</svg>", html, flags=re.DOTALL)
+    assert len(svgs) == 7
     named = [ET.fromstring(svg.replace("xlink:href", "href")).get("aria-label") for svg in svgs]
-    assert len(set(named)) == 6
+    assert len(set(named)) == 7  # five plots and two grids
     ids = re.findall(r'<clipPath id="([^"]*)"', html)
     assert len(ids) == len(set(ids))
 
@@ -156,28 +160,31 @@ def test_the_page_fetches_nothing_and_its_plots_are_well_formed(run, journal):
 def test_the_page_says_in_words_what_it_is_about(run):
     page = Page(report.detection(run.results, Shown(run.videos)))
     test = run.results["test"]
-    assert f"Of 100 attacks of the worst kind (print2), {round(100 * test['apcer_max'])} pass as live." in page.text
+    passing, refused = round(100 * test["apcer_max"]), round(100 * test["bpcer"])
+    verdict = f"student accepts {passing} of 100 attacks of the worst species (Print, printer 2) and rejects {refused}"
+    assert f"At its threshold, {verdict} of 100 live faces." in page.text
     assert "Score = P(live): 1 is a live face, 0 an attack" in page.text
     assert f"Threshold {run.results['threshold']['value']:.6g} (EER of dev of simulated)" in page.text
     assert page.headings == [
         "Key figures on test", "By attack species", "Operating points", "Scores and error curves",
         "Where the errors are", "The model", "As papers print it", "Are the scores probabilities?",
         "The worst errors", "Attacks that pass", "Live faces turned away",
+        "Provenance", "Dev and test, names as in results.json",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("rate", "words"),
     [
-        (0.0, "Of 100 attacks, none passes"),
-        (0.31, "Of 100 attacks, 31 pass"),
-        (0.012, "Of 100 attacks, 1 passes"),
-        (0.0031, "Of 1,000 attacks, 3 pass"),
-        (0.0001, "Of 10,000 attacks, 1 passes"),
+        (0.0, "none of 100"),
+        (0.31, "31 of 100"),
+        (0.012, "1 of 100"),
+        (0.0031, "3 of 1,000"),
+        (0.0001, "1 of 10,000"),
     ],
 )
 def test_rates_in_words(rate, words):
-    assert report._in_words(rate, "attacks", ("passes", "pass")) == words
+    assert report_hero.of_hundred(rate) == words
 
 
 def test_the_worst_errors_are_the_most_wrong_first():
@@ -209,7 +216,7 @@ def test_names_from_outside_are_shown_and_not_run(run):
     videos["species"] = videos["species"].replace("print1", "$\\print<b>")  # no mathematics, and no tag
     html = report.detection(run.results, Shown(videos))
     assert "<script" not in html
-    assert "<b>" not in html
+    assert "\\print<b>" not in html
     assert "$\\print&lt;b&gt;" in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
@@ -229,8 +236,7 @@ def test_detectors_at_their_limits_can_be_drawn(kind):
     threshold, _ = metrics.eer_threshold(videos)
     for svg in (
         report_plots.scores(videos, threshold),
-        report_plots.det(videos, threshold),
-        report_plots.roc({"it": videos}),
+        report_plots.det({"it": (videos, threshold)}, "DET"),
         report_plots.reliability(videos, 0.05),
     ):
         assert svg.startswith("<svg")

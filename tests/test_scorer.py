@@ -14,7 +14,8 @@ from PIL import Image
 
 from input_pipeline.prepare import crops, faces, mtcnn, yunet
 from kdfas_jax import Scorer
-from kdfas_jax.commands.predict import origin, scorer
+from kdfas_jax.commands.predict import scorer
+from kdfas_jax.runs import origin
 from tests.conftest import ROOT
 from tests.test_faces import draw_face
 from tests.test_score_onnx import script  # noqa: F401

@@ -20,7 +20,6 @@ from kdfas_jax.commands import evaluate, provenance
 from kdfas_jax.metrics import detection as metrics
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import summary
-from kdfas_jax.report.parts import Shown
 from kdfas_jax.runs import files, lock, workdir
 from kdfas_jax.runs.results import Results
 from kdfas_jax.targets import label
@@ -71,7 +70,7 @@ def evaluate_on(
         results = own | judged | {"protocol": f"{split} of {config.data.dataset}", "sources": sources, "on": facts}
         seen = evaluate.faces_of_errors(config, loaded, data, mesh, videos, own["threshold"]["value"])
         if jax.process_index() == 0:
-            page = targets.LABEL.page(results, Shown(videos=videos, seen=seen))
+            page = targets.LABEL.page(results, evaluate.shown_of(folder, data, videos, seen))
             files.write_atomically(os.path.join(output, "scores.csv"), evaluate.scores_csv({"test": videos}))
             files.write_atomically(os.path.join(output, "index.html"), page)
             files.write_atomically(os.path.join(output, "results.json"), json.dumps(results, indent=2))

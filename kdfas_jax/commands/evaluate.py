@@ -16,13 +16,15 @@ from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
 from kdfas_jax.commands import folds, provenance
+from kdfas_jax.metrics import amounts
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import explain, summary
 from kdfas_jax.report import runs as report_runs
-from kdfas_jax.report.parts import Looked, Shown, worst
+from kdfas_jax.report.parts import Looked, Shown, pictured
 from kdfas_jax.report.spreadsheet import neutralised
 from kdfas_jax.runs import files, identity, lock, workdir
 from kdfas_jax.runs.results import Results
+from kdfas_jax.targets import label
 from kdfas_jax.training import journal, optim, step, teachers
 
 
@@ -91,29 +93,31 @@ def evaluate(config, folder: str) -> Results:
         folds=[],
         **({"init": begun} if begun else {}),
     )
-    seen = {}
+    seen = None
     if target.detects:
         videos, threshold = summary.presentations(scored["test"]), results["threshold"]["value"]
         seen = faces_of_errors(config, loaded, data, mesh, videos, threshold)
     if jax.process_index() == 0:
-        _write(folder, results, scored, seen)
+        _write(folder, results, scored, seen, data)
     return results
 
 
 def faces_of_errors(
     config, loaded: teachers.Teacher, data: Data, mesh, videos: pd.DataFrame, threshold: float
 ) -> dict[tuple[str, str], Looked]:
-    """`look` at the worst errors among the test `videos`; {} unless `config.report.faces` is set."""
-    if not config.report.faces:
-        return {}
-    wrong = pd.concat(worst(videos, threshold).values())
-    return look(loaded.module, loaded.variables, data, config.data, mesh, wrong)
+    """`look` at the `pictured` videos of test; faces of real people, and heat maps, only with `config.report.faces`."""
+    faces = config.report.faces
+    chosen = pictured(videos, threshold, faces)
+    return look(loaded.module, loaded.variables, data, config.data, mesh, chosen, attend=faces)
 
 
-def look(model, variables, data: Data, config, mesh, wrong: pd.DataFrame) -> dict[tuple[str, str], Looked]:
+def look(
+    model, variables, data: Data, config, mesh, wrong: pd.DataFrame, *, attend: bool = True
+) -> dict[tuple[str, str], Looked]:
     """Returns {(dataset, video): Looked}: the middle frame of each of the videos `wrong`, and the model's attention.
 
-    Grad-CAM asks for what speaks for the decision, which was wrong.
+    Grad-CAM asks for what speaks against the video's label, as for the decision where that was wrong. Without
+    `attend`, the attention is left out, and the model is not run.
     """
     if wrong.empty:
         return {}
@@ -121,6 +125,8 @@ def look(model, variables, data: Data, config, mesh, wrong: pd.DataFrame) -> dic
     keys = {videos[key][len(videos[key]) // 2]: key for key in zip(wrong["dataset"], wrong["video"], strict=True)}
     rows = np.array(sorted(keys))
     batch = next(pipeline.test_batches(data, rows, config, batch_size=len(rows), shard=(0, 1)))
+    if not attend:
+        return {keys[row]: Looked(image) for row, image in zip(batch["index"].tolist(), batch["image"], strict=True)}
     labels = data.table["label"].to_numpy()[batch["index"]]
 
     def attention(variables, image, towards):
@@ -160,14 +166,21 @@ def scores_csv(scored: dict[str, pd.DataFrame]) -> str:
     return tables.to_csv(neutralised(rows[["split", *rows.columns.drop("split")]]))
 
 
-def _write(folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: dict) -> None:
-    files.write_atomically(os.path.join(folder, "eval", "scores.csv"), scores_csv(scored))
-    shown = Shown(
-        videos=summary.presentations(scored["test"]),
-        journal=journal.read(folder),
-        teachers=report_runs.teachers_of(results),
+def shown_of(folder: str, data: Data, videos: pd.DataFrame, seen: dict) -> Shown:
+    """Returns what the page shows of the run in `folder`, the test `videos` and the `data` that they are from."""
+    return Shown(
+        videos=videos,
         seen=seen,
+        groups=None if seen is None else label.groups(videos, data),
+        splits=amounts.counted(data.table),
+        made=report_runs.made(folder),
     )
+
+
+def _write(folder: str, results: dict, scored: dict[str, pd.DataFrame], seen: dict, data: Data) -> None:
+    files.write_atomically(os.path.join(folder, "eval", "scores.csv"), scores_csv(scored))
+    shown = shown_of(folder, data, summary.presentations(scored["test"]), seen)
+    shown = shown._replace(journal=journal.read(folder), teachers=report_runs.teachers_of(results))
     page = targets.get(results["config"]["data"]["target"]).page(results, shown)
     files.write_atomically(os.path.join(folder, "report", "index.html"), page)
     # Last: where it says so, the run is finished.

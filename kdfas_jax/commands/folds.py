@@ -115,7 +115,7 @@ def write(config, folder: str, results: Sequence[Mapping]) -> Results:
     """Writes the folds' combined results to FOLDER/report/index.html and FOLDER/eval/results.json; returns them."""
     combined = combine(config, results)
     if jax.process_index() == 0:
-        shown = Shown(teachers=report_runs.teachers_of(combined))
+        shown = Shown(teachers=report_runs.teachers_of(combined), made=report_runs.made(folder))
         page = targets.get(config.data.target).page(combined, shown)
         files.write_atomically(os.path.join(folder, "report", "index.html"), page)
         # Last: where it says so, all folds are finished.

@@ -19,10 +19,42 @@ def apcer_bound(attacks: int) -> float:
     return float(stats.binomtest(0, attacks, alternative="less").proportion_ci(0.95, method="exact").high)
 
 
+def interval(errors: int, of: int) -> tuple[float, float]:
+    """Returns the 95 % interval of an error rate, of which `of` (1 or more) presentations show `errors`.
+
+    Clopper and Pearson, 1934, two-sided; without an error the upper end is `apcer_bound`, one-sided. Presentations
+    count as independent, so the interval is the narrowest that the data may support.
+    """
+    if not errors:
+        return 0.0, apcer_bound(of)
+    found = stats.binomtest(errors, of).proportion_ci(0.95, method="exact")
+    return float(found.low), float(found.high)
+
+
 def presentations(table: pd.DataFrame, role: str) -> pd.DataFrame:
     """Returns a row for each presentation of `role` with a known label and a face."""
     rows = table[(table["role"] == role) & table["found"] & (table["label"] >= 0)]
     return rows.drop_duplicates(["dataset", "video"])
+
+
+def counted(table: pd.DataFrame) -> dict[str, dict]:
+    """Returns {role: counts} of train, dev and test, of the roles that have presentations.
+
+    The counts are `presentations`, `people` (None where they are unknown: each video has a subject of its own),
+    and {value: presentations} of `species` and, of the attacks where the data name them, of `medium`, and of `sensor`.
+    """
+    found = {}
+    for role in ("train", "dev", "test"):
+        videos = presentations(table, role)
+        if videos.empty:
+            continue
+        people = videos[["dataset", "subject"]].drop_duplicates()
+        unknown = (videos["subject"] == videos["video"]).all()
+        found[role] = {"presentations": len(videos), "people": None if unknown else len(people)}
+        for column in ("species", "medium", "sensor"):
+            known = videos.loc[videos[column] != "", column]
+            found[role][column] = {str(name): int(n) for name, n in known.value_counts().sort_index().items()}
+    return found
 
 
 def described(table: pd.DataFrame, role: str) -> str:

@@ -8,7 +8,7 @@ over subjects. [C] marks our own choices.
 both classes or finite scores raises ValueError without them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 LIVE = "live"
 BOOTSTRAP = 1000
+DIFFERENCES = ("acer", "apcer_max", "bpcer", "auc", "eer")  # figures by which runs are compared
 BPCER_AT = {"bpcer10": 0.10, "bpcer20": 0.05, "bpcer100": 0.01}  # metric -> APCER at which BPCER is measured
 OPERATING_POINTS = {"apcer10": 0.10, "apcer5": 0.05, "apcer1": 0.01}  # name -> largest APCER on dev
 
@@ -186,15 +187,43 @@ def confidence(videos: pd.DataFrame, threshold: float, seed: int = 0) -> dict:
     subject the result is empty.
     """
     check(videos, "confidence intervals")
-    subjects, which = np.unique(_people(videos), return_inverse=True)
-    if len(subjects) < 2:
+    if _people(videos).nunique() < 2:
         return {}
     table = _by_score(videos)
-    draws = np.random.default_rng(seed).multinomial(len(subjects), np.full(len(subjects), 1 / len(subjects)), BOOTSTRAP)
-    weights = (draw[which] for draw in draws)  # [videos]: how often a draw contains each video
-    drawn = [_weighted(table, weight, threshold) for weight in weights if len(set(videos["label"][weight > 0])) == 2]
+    drawn = [_weighted(table, weight, threshold) for weight in _draws(videos, seed)]
     apcer = pd.DataFrame([figures.pop("apcer") for figures in drawn])
     return {"apcer": _percentiles(apcer), **_percentiles(pd.DataFrame(drawn))}
+
+
+def paired(
+    first: pd.DataFrame, second: pd.DataFrame, thresholds: tuple[float, float], seed: int = 0
+) -> dict[str, tuple[float, float, float]]:
+    """Differences `second` - `first` of `DIFFERENCES` between two models on the same videos: (difference, low, high).
+
+    The rows of both tables are the same videos in the same order; each model has the threshold of its dev data. The
+    95 % percentile intervals are those of a bootstrap in which each draw of people, as in `confidence`, counts for
+    both models. With a single subject the result is empty.
+    """
+    check(first, "paired differences")
+    check(second, "paired differences")
+    if _people(first).nunique() < 2:
+        return {}
+    tables = [_by_score(videos) for videos in (first, second)]
+
+    def differences(weight: np.ndarray) -> dict[str, float]:
+        one, two = (_weighted(table, weight, at) for table, at in zip(tables, thresholds, strict=True))
+        return {name: float(two[name] - one[name]) for name in DIFFERENCES}
+
+    bounds = _percentiles(pd.DataFrame([differences(weight) for weight in _draws(first, seed)]))
+    return {name: (value, *bounds[name]) for name, value in differences(np.ones(len(first))).items()}
+
+
+def _draws(videos: pd.DataFrame, seed: int) -> Iterator[np.ndarray]:
+    """Draws people with replacement: how often each draw contains each video [videos], of draws with both classes."""
+    subjects, which = np.unique(_people(videos), return_inverse=True)
+    draws = np.random.default_rng(seed).multinomial(len(subjects), np.full(len(subjects), 1 / len(subjects)), BOOTSTRAP)
+    weights = (draw[which] for draw in draws)
+    return (weight for weight in weights if len(set(videos["label"][weight > 0])) == 2)
 
 
 def _percentiles(draws: pd.DataFrame) -> dict[str, list[float]]:

@@ -1,8 +1,4 @@
-"""Plots of the reports as inline SVG; they use the page's colour variables and so follow its light and dark modes.
-
-Error rates are drawn on normal-deviate axes, on which Gaussian score distributions give a straight line (Martin et
-al., The DET Curve in Assessment of Detection Task Performance, Eurospeech 1997).
-"""
+"""Plots of the reports as inline SVG; they use the page's colour variables and so follow its light and dark modes."""
 
 import io
 import re
@@ -11,18 +7,18 @@ from collections.abc import Mapping
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
-from scipy.stats import norm
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from kdfas_jax.metrics import calibration
 from kdfas_jax.metrics import detection as metrics
-from kdfas_jax.report.html import LIGHT
+from kdfas_jax.report.render import names
+from kdfas_jax.report.render.html import LIGHT
 
 INK, RULE = LIGHT["ink"], LIGHT["rule"]
-COLOURS = [LIGHT[f"c{number}"] for number in range(8)]
-RIGHT, WRONG = COLOURS[:2]
+COLOURS = [LIGHT[f"c{number}"] for number in range(7)]
+RIGHT, WRONG = LIGHT["c0"], LIGHT["err"]
+MARKERS = "osD^vPX"
 DASHES = ("-", "--", ":", "-.")  # colour alone is lost in grey print and on colour-blind readers
 STYLE = {
     "svg.fonttype": "none",
@@ -36,8 +32,6 @@ STYLE = {
     "legend.handlelength": 2.5,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
-TICKS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)
-NEAREST = 5e-4  # rates closer to 0 or 1 are drawn here, as the normal deviate of 0 is infinite
 POINTS = 400  # largest number of points of a training curve
 
 
@@ -58,36 +52,48 @@ def scores(videos: pd.DataFrame, threshold: float) -> str:
             axes.set(yscale="symlog", xlim=(0, 1), yticks=(1, 10, 100, 1000), yticklabels=("1", "10", "100", "1000"))
             axes.set_ylim(0, max(2, 1.5 * np.histogram(values, edges)[0].max()))
             axes.minorticks_off()
-            axes.set_title(f"{name}: {int((~right).sum())} of {len(values)} wrong", loc="left", fontsize=9, pad=2)
+            axes.set_title(
+                f"{names.species(name)}: {int((~right).sum())} of {len(values)} wrong", loc="left", fontsize=9, pad=2
+            )
         rows[-1].set_xlabel("score = P(live); dashed: threshold")
     return _svg(figure, "score histograms by species")
 
 
-def det(videos: pd.DataFrame, threshold: float) -> str:
-    """Detection error trade-off (DET) of each attack species against live, with a dot at the threshold."""
+def det(curves: Mapping[str, tuple[pd.DataFrame, float]], words: str) -> str:
+    """Detection error trade-off (DET) on logarithmic axes, with a dot at the threshold of each curve.
+
+    curves: {name in the legend: (live videos and the attacks of the curve, threshold)}. A curve ends where the counts
+    end: of n presentations no rate but 0 is below 1/n. A rate of 0 at the threshold is a hollow dot on the axis.
+    """
     with mpl.rc_context(STYLE):
-        figure, axes = _square()
-        live = videos[videos["label"] == 1]
-        for number, (name, attacks) in enumerate(videos[videos["label"] == 0].groupby("species")):
-            far, tpr, _ = metrics.roc(pd.concat([live, attacks]))
-            line = _curve(axes, number, far, 1 - tpr, name)
-            here = (attacks["score"] >= threshold).mean(), (live["score"] < threshold).mean()
-            axes.plot(*_deviate(np.array(here)), "o", color=line.get_color(), markersize=5)
+        figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+        axes = figure.subplots()
+        least = np.ones(2)
+        for videos, _ in curves.values():
+            live = int(videos["label"].sum())
+            least = np.minimum(least, (1 / (len(videos) - live), 1 / live))
+        for number, (name, (videos, threshold)) in enumerate(curves.items()):
+            far, tpr, _ = metrics.roc(videos)
+            counted = (far > 0) & (tpr < 1)
+            axes.plot(far[counted], 1 - tpr[counted], label=name, **_look(number))
+            accepted, live = videos["score"] >= threshold, videos["label"] == 1
+            here = np.array([accepted[~live].mean(), (~accepted[live]).mean()])
+            face = "none" if (here == 0).any() else COLOURS[number % len(COLOURS)]
+            axes.plot(
+                *np.maximum(here, least), "o", clip_on=False, mec=COLOURS[number % len(COLOURS)], mfc=face, zorder=3
+            )
+        axes.set(xscale="log", yscale="log", xlim=(least[0], 1), ylim=(least[1], 1))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+            axis.set_major_formatter(lambda rate, _: f"{100 * rate:.3g} %")
+            axis.set_minor_formatter(NullFormatter())
+        axes.minorticks_off()
+        axes.tick_params(labelsize=8)
+        axes.tick_params(axis="x", rotation=45)
+        axes.grid(True)
         axes.set(xlabel="attacks accepted (APCER)", ylabel="live rejected (BPCER)")
         _legend(figure)
-    return _svg(figure, "detection error trade-off by species")
-
-
-def roc(runs: Mapping[str, pd.DataFrame]) -> str:
-    """ROC curves with all attacks pooled; `runs` maps a name for the legend to the scored videos of a model."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _square()
-        for number, (name, videos) in enumerate(runs.items()):
-            far, tpr, _ = metrics.roc(videos)
-            _curve(axes, number, far, tpr, name)
-        axes.set(xlabel="attacks accepted, all species pooled", ylabel="live accepted")
-        _legend(figure)
-    return _svg(figure, "ROC on normal-deviate axes")
+    return _svg(figure, words)
 
 
 def reliability(videos: pd.DataFrame, temperature: float) -> str:
@@ -108,6 +114,26 @@ def reliability(videos: pd.DataFrame, temperature: float) -> str:
     return _svg(figure, "reliability diagram")
 
 
+def accuracy_against_cost(runs: Mapping[str, tuple[float, float, tuple[float, float]]]) -> str:
+    """Returns ACER over FLOPs of one image; `runs` maps names to (FLOPs, ACER, its interval or twice ACER)."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for number, (name, (flops, acer, (low, high))) in enumerate(runs.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            axes.plot((flops, flops), (100 * low, 100 * high), color=colour, linewidth=1, alpha=0.6)
+            axes.plot(flops, 100 * acer, MARKERS[number % len(MARKERS)], color=colour, mfc="none", mew=1.6, label=name)
+        axes.set(xscale="log", xlabel="FLOPs of one image", ylabel="ACER on test, %")
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.2)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(True)
+        _legend(figure)
+    return _svg(figure, "accuracy against cost")
+
+
 def curves(journal: pd.DataFrame, wanted: Mapping[str, str], ylabel: str, chosen: int | None) -> str:
     """Training curves: the rows `step, metric, value` of metrics.csv over steps.
 
@@ -125,33 +151,13 @@ def curves(journal: pd.DataFrame, wanted: Mapping[str, str], ylabel: str, chosen
         values = journal.loc[journal["metric"].isin(wanted), "value"]
         if values.min() > 0 and values.max() > 20 * values.min():
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="step", ylabel=ylabel)
         axes.grid(True)
         _legend(figure)
     return _svg(figure, f"{ylabel} over steps")
-
-
-def _square() -> tuple[Figure, Axes]:
-    """A square plot with normal-deviate axes."""
-    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
-    axes = figure.subplots()
-    places, labels = norm.ppf(TICKS), [f"{100 * tick:g} %" for tick in TICKS]
-    limits = norm.ppf([NEAREST, 1 - NEAREST])
-    axes.set(xticks=places, xticklabels=labels, yticks=places, yticklabels=labels, xlim=limits, ylim=limits)
-    axes.tick_params(labelsize=8)
-    axes.tick_params(axis="x", rotation=45)
-    axes.grid(True)
-    return figure, axes
-
-
-def _deviate(rates: np.ndarray) -> np.ndarray:
-    return norm.ppf(np.clip(rates, NEAREST, 1 - NEAREST))
-
-
-def _curve(axes: Axes, number: int, x: np.ndarray, y: np.ndarray, name: str):
-    return axes.plot(_deviate(x), _deviate(y), label=name, **_look(number))[0]
 
 
 def _look(number: int) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Reads evaluated runs from their folders: the teachers on a student's page, and runs to compare."""
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,12 @@ def read(folder: str) -> Evaluated:
         rows = pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values={name: [""] for name in NUMBERS})
     rows = spreadsheet.exact(rows)
     return Evaluated(results, summary.presentations(rows[rows["split"] == "test"]))
+
+
+def made(folder: str) -> dict[str, Any]:
+    """Returns config.json of the run in `folder` and the `date` of today (UTC); the date alone where there is none."""
+    note = workdir.read(folder) if files.exists(os.path.join(folder, "config.json")) else {}
+    return {**note, "date": time.strftime("%Y-%m-%d", time.gmtime())}
 
 
 def teachers_of(results: Mapping[str, Any]) -> dict[str, Evaluated]:

@@ -1,9 +1,10 @@
-"""The parts of a report that are of recognition, and of a whole system of recognition and liveness."""
+"""The sections of a report that are of recognition, and of a whole system of recognition and liveness."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from kdfas_jax.report.html import Html, area, bar, named, section, share, table
+from kdfas_jax.report.render import names
+from kdfas_jax.report.render.content import Figure, Named, Section, Table
 
 VERIFICATION = {
     "accuracy": ("Accuracy", "pairs that are decided rightly"),
@@ -18,33 +19,32 @@ SYSTEM = {
 }
 
 
-def verification(figures: Mapping[str, Any]) -> Html:
-    """Figures of pairs (`verification.verification`); nothing where there are none."""
+def verification(figures: Mapping[str, Any]) -> Section | None:
+    """Returns the section on the figures of pairs (`verification.verification`); None where there are none."""
     if "tar_at_far" not in figures:
-        return Html("")
-    rows = [
-        (named(*words), area(figures[name]) if name == "auc" else share(figures[name]))
-        for name, words in VERIFICATION.items()
-    ]
+        return None
+    rows = [(Named(*words), Figure(figures[name], area=name == "auc")) for name, words in VERIFICATION.items()]
     rows += [
-        (named(f"TAR at FAR {float(far):.1%}", "pairs of one person accepted where so many of two are"), share(rate))
+        (Named(f"TAR at FAR {float(far):.1%}", "pairs of one person accepted where so many of two are"), Figure(rate))
         for far, rate in figures["tar_at_far"].items()
     ]
-    return section("Recognition", f"Of {figures['counts']['scores']:,} pairs.", table(("figure", "test"), rows))
+    return Section(
+        "Recognition", f"Of {figures['counts']['scores']:,} pairs.", [Table(("figure", "test"), rows)], half=True
+    )
 
 
-def system(figures: Mapping[str, Any], match: Mapping[str, Any] | None) -> Html:
-    """Figures of attempts to be let in (`authentication.figures`), by species the worst first."""
-    rows = [(named(*words), share(figures[name])) for name, words in SYSTEM.items()]
+def system(figures: Mapping[str, Any], match: Mapping[str, Any] | None) -> Section:
+    """Returns the section on attempts to be let in (`authentication.figures`), with the worst species first."""
+    rows = [(Named(*words), Figure(figures[name])) for name, words in SYSTEM.items()]
     by_species = [
-        (species, bar(rate), bar(figures["riapar"][species]))
+        (names.species(species), Figure(rate, bar=True), Figure(figures["riapar"][species], bar=True))
         for species, rate in sorted(figures["iapar"].items(), key=lambda item: -item[1])
     ]
     threshold = f" The match needs a cosine of {match['value']:.4f} ({match['source']})." if match else ""
-    return section(
+    return Section(
         "The whole system",
         f"An attempt is let in only if the face matches and is live.{threshold} IAPAR: attacks on a person that are "
         "let in; RIAPAR adds FRR to it (ISO/IEC 30107-3).",
-        table(("figure", "test"), rows),
-        table(("attack on a person", "IAPAR", "RIAPAR"), by_species),
+        [Table(("figure", "test"), rows), Table(("attack on a person", "IAPAR", "RIAPAR"), by_species)],
+        half=True,
     )

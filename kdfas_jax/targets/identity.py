@@ -61,7 +61,7 @@ IDENTITY = Target(
     scored=lambda kept, data: score_pairs(kept, data.table),
     selection=pair_selection,
     results=plain_results(pair_figures),
-    page=lambda results, shown: page.headline(results, system.verification(results["test"])),
+    page=lambda results, shown: page.headline(results, shown, system.verification(results["test"])),
     recognises=True,
     mixable=False,
 )

@@ -95,7 +95,7 @@ def figures_on_test(test: pd.DataFrame, data: Data, threshold: Mapping[str, Any]
         "test": _figures(test, data, "test", threshold)
         | {
             "operating_points": metrics.at_points(test, points),
-            "breakdown": metrics.breakdown(test, _groups(test, data), value),
+            "breakdown": metrics.breakdown(test, groups(test, data), value),
             "ci95": metrics.confidence(test, value),
         },
         "literature": metrics.literature(test, value),
@@ -113,7 +113,7 @@ def _figures(videos: pd.DataFrame, data: Data, role: str, threshold: Mapping[str
     )
 
 
-def _groups(videos: pd.DataFrame, data: Data) -> pd.DataFrame:
+def groups(videos: pd.DataFrame, data: Data) -> pd.DataFrame:
     """Returns the columns `GROUPS` of the data's table for each of `videos`, in the same rows."""
     known = data.table.drop_duplicates(["dataset", "video"]).set_index(["dataset", "video"])[GROUPS]
     return known.loc[pd.MultiIndex.from_frame(videos[["dataset", "video"]])].set_index(videos.index)

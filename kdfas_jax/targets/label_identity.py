@@ -12,7 +12,6 @@ from input_pipeline.select import roles
 from input_pipeline.select.examples import Data, domain_classes, identity_classes
 from kdfas_jax.metrics import authentication
 from kdfas_jax.report import page, system
-from kdfas_jax.report.html import beside
 from kdfas_jax.report.parts import Shown
 from kdfas_jax.targets import identity, label
 from kdfas_jax.targets.target import Target
@@ -108,8 +107,8 @@ def page_of_both(results: Mapping[str, Any], shown: Shown) -> str:
     test, match = results["test"], results["threshold"].get("match")
     if "system" not in test:
         return page.detection(results, shown)
-    whole = beside(system.system(test["system"], match), system.verification(test["verification"]))
-    return page.detection(results, shown, whole)
+    whole = system.system(test["system"], match), system.verification(test["verification"])
+    return page.detection(results, shown, *whole)
 
 
 LABEL_IDENTITY = Target(

@@ -55,7 +55,7 @@ class Target:
     roles: Callable[[pd.DataFrame, Callable], pd.Series] = lambda table, by_protocol: by_protocol(table)
     check: Callable[[Data, Any], None] = lambda data, config: None
     scored_roles: Callable[[Data], tuple[str, ...]] = _dev_and_test
-    page: Callable[[Mapping[str, Any], Shown], str] = lambda results, shown: page.headline(results)
+    page: Callable[[Mapping[str, Any], Shown], str] = lambda results, shown: page.headline(results, shown)
     detects: bool = False
     recognises: bool = False
     mixable: bool = True

@@ -33,11 +33,11 @@ from kdfas_jax import models, targets
 from kdfas_jax.commands import evaluate
 from kdfas_jax.commands.export import formats as export_formats
 from kdfas_jax.commands.export.formats import FORMATS, Run
-from kdfas_jax.commands.predict import origin, predict
+from kdfas_jax.commands.predict import predict
 from kdfas_jax.metrics.verification import cosine
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import runs as report_runs
-from kdfas_jax.runs import files, identity, workdir
+from kdfas_jax.runs import files, identity, origin, workdir
 from kdfas_jax.training import experiment, teachers
 
 CROPS, CROPS_INT8 = 200, 1000  # most crops that a file is compared on; an AUC needs more [C]

@@ -24,13 +24,13 @@ from input_pipeline.select import protocols
 from input_pipeline.sources import inputs, media, screen
 from kdfas_jax import targets
 from kdfas_jax.commands import folds
-from kdfas_jax.commands.predict import annotated, origin
+from kdfas_jax.commands.predict import annotated
 from kdfas_jax.commands.predict.result import COLUMNS, COMPARED, FLAGS, NO_FACE, NOT_COPIED, Predicted, Reference, text
 from kdfas_jax.commands.predict.scorer import Model
 from kdfas_jax.metrics.verification import cosine
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import explain, spreadsheet
-from kdfas_jax.runs import files, workdir
+from kdfas_jax.runs import files, origin, workdir
 from kdfas_jax.training import step, teachers
 
 PIXELS = 50_000_000  # of the frames held at once: 150 MB, where they are large photographs [C]

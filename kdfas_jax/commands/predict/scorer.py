@@ -21,7 +21,7 @@ from PIL import Image
 
 from input_pipeline.prepare import crops, faces
 from input_pipeline.sources import media
-from kdfas_jax.commands.predict import origin
+from kdfas_jax.runs import origin
 
 Picture = np.ndarray | Image.Image | str | os.PathLike
 Detector = Callable[[Sequence[np.ndarray]], list[list[faces.Face]]]

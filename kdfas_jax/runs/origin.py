@@ -1,6 +1,6 @@
-"""A run's card: what it was trained on, what its threshold rests on, its figures, and a caution; imports nothing."""
+"""A run's card: what it was trained on, what its threshold rests on, its figures, and a caution."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 CAUTION = (
@@ -10,6 +10,12 @@ CAUTION = (
 FIGURES = ("auc", "acer", "apcer_max", "bpcer")  # of a card, as fractions
 
 
+def simulated(names: Iterable[str]) -> bool:
+    """Returns whether all of the named data sets or domains are rendered; False where no name is given."""
+    names = list(names)
+    return bool(names) and all(name.startswith("simulated") for name in names)
+
+
 def trained_on(config) -> dict[str, Any]:
     """Returns what bundle.json says of the training data of a run; `config` is its config.data.
 
@@ -17,8 +23,7 @@ def trained_on(config) -> dict[str, Any]:
     sentence for the user, '' where real faces were among them.
     """
     names = config["dataset"].split("+")
-    simulated = all(name.startswith("simulated") for name in names)
-    return {"datasets": names, "simulated": simulated, "caution": CAUTION if simulated else ""}
+    return {"datasets": names, "simulated": simulated(names), "caution": CAUTION if simulated(names) else ""}
 
 
 def figures(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
