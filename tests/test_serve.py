@@ -1,5 +1,6 @@
 """--mode=serve: routes, limits, hostile requests, and the page in headless Chromium with a camera that plays a file."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -211,16 +212,26 @@ def test_queries_out_of_range_are_refused(client, query):
     assert error_of(client.post(f"/api/score?{query}", content=picture(), headers=JPEG)) == (400, "query")
 
 
-def test_an_upload_is_stopped_as_soon_as_it_is_too_large(client, monkeypatch):
+@pytest.mark.parametrize("parts", [6, 100])
+def test_an_upload_that_is_too_large_is_neither_kept_nor_read_to_its_end(monkeypatch, parts):
     monkeypatch.setattr(limits, "MOST_BYTES", 5000)
-    sent = []
+    monkeypatch.setattr(limits, "DISCARDED", 20_000)
+    read = []
 
-    def parts():
-        for _ in range(100):
-            sent.append(1000)
-            yield b"x" * 1000
+    class Large:
+        headers = {}  # noqa: RUF012
 
-    assert error_of(client.post("/api/score", content=parts(), headers=JPEG)) == (413, "size")
+        async def stream(self):
+            for _ in range(parts):
+                read.append(1000)
+                yield b"x" * 1000
+
+    file = io.BytesIO()
+    with pytest.raises(limits.RefusedError) as refused:
+        asyncio.run(limits.receive(Large(), file))
+    assert refused.value.status == 413
+    assert len(file.getvalue()) == 5000
+    assert sum(read) == min(1000 * parts, 21_000)
 
 
 def test_an_upload_that_never_ends_is_refused(stub, monkeypatch):
@@ -230,12 +241,8 @@ def test_an_upload_that_never_ends_is_refused(stub, monkeypatch):
         headers = {"content-length": "10"}  # noqa: RUF012
 
         async def stream(self):
-            import asyncio
-
             yield b"x"
             await asyncio.sleep(5)
-
-    import asyncio
 
     with pytest.raises(limits.RefusedError, match="more than 0 seconds"):
         asyncio.run(limits.receive(Slow(), io.BytesIO()))

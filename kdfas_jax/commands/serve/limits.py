@@ -4,15 +4,16 @@ import asyncio
 import collections
 import ipaddress
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Collection
+from typing import IO
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 MOST_BYTES = 32_000_000  # of an upload
+DISCARDED = 4 * MOST_BYTES  # of a larger upload, which is read so that the client hears the answer
 MOST_PIXELS = 50_000_000  # of a picture
 FILM_PIXELS = 4_000_000_000  # decoded from one film: a minute of 1080p at 30 frames a second, some five seconds of work
 UPLOAD_SECONDS = 30.0  # for the whole body of a request
@@ -116,21 +117,27 @@ class Rate:
             raise RefusedError(429, "rate", f"more than {RATE:.0f} requests a second; wait a second", 1)
 
 
-async def receive(request: Request, file: tempfile.SpooledTemporaryFile) -> None:
-    """Writes the body of `request` to `file`; refuses one that is empty, too large or too slow, as soon as it is."""
+async def receive(request: Request, file: IO[bytes]) -> None:
+    """Writes the body of `request` to `file`; refuses one that is empty, too large or too slow.
+
+    What exceeds `MOST_BYTES` is read up to `DISCARDED` bytes, but not written.
+    """
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > MOST_BYTES:
+    if declared.isdecimal() and int(declared) > DISCARDED:
         raise _too_large()
     size = 0
     try:
         async with asyncio.timeout(UPLOAD_SECONDS):
             async for part in request.stream():
                 size += len(part)
-                if size > MOST_BYTES:
-                    raise _too_large()
-                file.write(part)
+                if size > DISCARDED:
+                    break
+                if size <= MOST_BYTES:
+                    file.write(part)
     except TimeoutError:
         raise RefusedError(408, "slow", f"the upload took more than {UPLOAD_SECONDS:.0f} seconds") from None
+    if size > MOST_BYTES:
+        raise _too_large()
     if not size:
         raise RefusedError(400, "empty", "the body is empty; expected the bytes of a picture or a video")
 
