@@ -85,7 +85,8 @@ def sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray, scale: float) -> np
     if scale < 1.0:
         image = optics.blur(image, 0.5 * np.sqrt(1.0 / scale**2 - 1.0))
     kernel = cv2.INTER_CUBIC if scale > 1.15 else cv2.INTER_LINEAR
-    out = cv2.remap(image, x - 0.5, y - 0.5, kernel, borderMode=cv2.BORDER_REPLICATE)
+    x, y = (np.asarray(a - 0.5, np.float32) for a in (x, y))
+    out = cv2.remap(np.asarray(image, np.float32), x, y, kernel, borderMode=cv2.BORDER_REPLICATE)
     return np.maximum(out, 0.0) if kernel == cv2.INTER_CUBIC else out
 
 
