@@ -86,7 +86,9 @@ def _finger(light, lit, skin, of, rng):
     round_off = np.sqrt(np.clip(1.0 - away * away, 0.0, 1.0))
     shade = (0.35 + 0.65 * round_off) * (1.0 + 0.12 * across / thick * rng.choice((-1.0, 1.0)))
     crease = 1.0 - 0.18 * np.exp(-0.5 * (((part - 0.55) * length) / (0.12 * radius + 0.4)) ** 2)
-    nail = np.clip(1.5 - 1.5 * np.hypot(across / (0.62 * thick), (along - length + 0.35 * radius) / (0.75 * radius)), 0, 1)
+    nail = np.clip(
+        1.5 - 1.5 * np.hypot(across / (0.62 * thick), (along - length + 0.35 * radius) / (0.75 * radius)), 0, 1
+    )
     paint = skin * (1.0 + (NAIL - 1.0) * nail[..., None] * 1.5)
     colour = paint * lit[y0:y1, x0:x1] * (shade * crease)[..., None]
     shadow = cv2.GaussianBlur(mask, (0, 0), max(0.25 * radius, 0.5))

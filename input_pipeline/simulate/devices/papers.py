@@ -47,7 +47,9 @@ def paper(number: int) -> Paper:
     """Returns instrument `number` (from 0); equal numbers give equal instruments."""
     rng, column = optics.generator(0x9A9E12, number), number % len(KINDS)
     values = {name: float(rng.uniform(*rows[column])) for name, rows in RANGES.items()}
-    tint = 1.0 + np.array([1.0, 0.0, -1.0]) * rng.normal(0.0, 0.035) + np.array([0.0, 1.0, 0.0]) * rng.normal(0.0, 0.012)
+    tint = (
+        1.0 + np.array([1.0, 0.0, -1.0]) * rng.normal(0.0, 0.035) + np.array([0.0, 1.0, 0.0]) * rng.normal(0.0, 0.012)
+    )
     return Paper(f"{KINDS[column]}{number:02d}", KINDS[column], values, tint.astype(np.float32))
 
 

@@ -243,7 +243,9 @@ def _cut(photo, at, frame, rng):
     left = np.ones_like(u)
     both = rng.random()
     if both < 0.75:
-        size = np.linalg.norm(photo.eyes[1] - photo.eyes[0]) * np.array([rng.uniform(0.22, 0.4), rng.uniform(0.12, 0.28)])
+        size = np.linalg.norm(photo.eyes[1] - photo.eyes[0]) * np.array(
+            [rng.uniform(0.22, 0.4), rng.uniform(0.12, 0.28)]
+        )
         for eye in photo.eyes:
             away = 1.0 - np.hypot((u - eye[0]) / size[0], (v - eye[1]) / size[1])
             left = left * (1.0 - np.clip(away * size[1] * frame.face + 0.5, 0.0, 1.0))

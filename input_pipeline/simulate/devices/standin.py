@@ -83,7 +83,19 @@ def shoot(users, keys, *, size=256, seed=0, split="train", masks=None):
         cover = (np.abs(picture - room).max(-1) > 1e-4).astype(np.float32)
         depth = np.where(cover > 0.5, 0.7 - head_height, 3.0).astype(np.float32)
         box = (centre[0] - 0.4 * side, centre[1] - 0.5 * side, 0.8 * side, side)
-        marks = np.concatenate([eyes[np.argsort(eyes[:, 0])], centre + gap * np.array([[0, 0.1], [-0.35, 0.6], [0.35, 0.6]])])
+        marks = np.concatenate(
+            [eyes[np.argsort(eyes[:, 0])], centre + gap * np.array([[0, 0.1], [-0.35, 0.6], [0.35, 0.6]])]
+        )
         environment = Environment(f"room{int(keys[i]) % 7}", light, room)
-        shots.append(Shot(picture.astype(np.float32), depth, cover, np.zeros_like(cover), box, marks.astype(np.float32), environment))
+        shots.append(
+            Shot(
+                picture.astype(np.float32),
+                depth,
+                cover,
+                np.zeros_like(cover),
+                box,
+                marks.astype(np.float32),
+                environment,
+            )
+        )
     return shots
