@@ -102,7 +102,7 @@ def _checked(size, people, first, shots, live, attacks, seed, margin) -> tuple[f
         raise ValueError(f"simulated_wild: people and first must be multiples of {GROUP}, got {people} and {first}")
     if size < SMALLEST or shots < 1 or live < 0 or attacks < 0 or live + attacks < 1 or seed < 0:
         raise ValueError(
-            f"simulated_wild: expected size >= {SMALLEST}, shots >= 1, live and attacks >= 0 and not both 0, seed >= 0; "
+            f"simulated_wild: expected size >= {SMALLEST}, shots >= 1, seed >= 0, live and attacks >= 0, not both 0; "
             f"got size={size}, shots={shots}, live={live}, attacks={attacks}, seed={seed}"
         )
     if len(margin) != 2 or not 1.0 <= margin[0] <= margin[1] <= framing.FULL:

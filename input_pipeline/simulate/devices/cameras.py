@@ -12,11 +12,11 @@ import numpy as np
 from input_pipeline.simulate.devices import optics
 
 FAMILIES = ("phone", "selfie", "webcam", "laptop", "action", "security")
-PER_SPLIT = {"train": range(0, 36), "dev": range(36, 48), "test": range(48, 60)}  # numbers; the family is number % 6
-SKIN = np.array([1.12, 0.98, 0.90], np.float32)  # the mean colour that white balance expects of a picture of a face
+PER_SPLIT = {"train": range(36), "dev": range(36, 48), "test": range(48, 60)}  # numbers; the family is number % 6
+SKIN = np.array([1.20, 0.97, 0.83], np.float32)  # the mean colour that white balance expects of a picture of a face
 # Ranges by family, in FAMILIES' order. `blur`: of the lens, sensor pixels; `denoise`, `sharpen`: strength; `radius`: of
-# sharpening, sensor pixels; `gain`: of noise; `local`: local tone mapping; `contrast`: of the tone curve; `beauty`:
-# smoothing of skin; `compress`: of colours' saturation.
+# sharpening, sensor pixels; `gain`: of noise; `local`: local tone mapping; `levels`: automatic contrast; `contrast`: of
+# the tone curve; `beauty`: smoothing of skin; `balance`: of white; `veil`: glare; `face`: pixels that a face spans.
 RANGES = {
     "blur": ((0.3, 0.8), (0.4, 1.0), (0.5, 1.5), (0.6, 1.6), (0.5, 1.3), (0.6, 1.8)),
     "gain": ((0.2, 1.0), (0.4, 1.6), (0.8, 3.0), (1.0, 3.5), (0.5, 2.0), (1.0, 4.0)),
@@ -29,6 +29,7 @@ RANGES = {
     "saturation": ((0.85, 1.25), (0.8, 1.2), (0.6, 1.2), (0.6, 1.1), (0.9, 1.4), (0.4, 1.1)),
     "balance": ((0.6, 0.95), (0.6, 0.95), (0.3, 0.95), (0.3, 0.9), (0.4, 0.9), (0.2, 0.9)),
     "black": ((-0.02, 0.01), (-0.02, 0.02), (-0.03, 0.05), (-0.02, 0.05), (-0.04, 0.02), (-0.03, 0.05)),
+    "levels": ((0.3, 1.0), (0.2, 1.0), (0.0, 1.0), (0.0, 1.0), (0.2, 1.0), (0.0, 1.0)),
     "veil": ((0.0, 0.02), (0.0, 0.03), (0.0, 0.06), (0.0, 0.05), (0.0, 0.03), (0.0, 0.05)),
     "vignette": ((0.0, 0.15), (0.0, 0.2), (0.0, 0.25), (0.0, 0.2), (0.0, 0.3), (0.0, 0.3)),
     "face": ((50.0, 700.0), (80.0, 700.0), (50.0, 320.0), (60.0, 360.0), (50.0, 300.0), (50.0, 220.0)),
@@ -69,10 +70,11 @@ def photograph(light: np.ndarray, of: Camera, rng, *, share: float = 1.0) -> np.
     level = _metered(light)
     light = light * (_gains(light, v, rng) * (level * 2.0 ** _exposure_error(rng)))
     amount = v["gain"] * optics.log_uniform(rng, 0.5, 2.5)
-    raw = _sensor(light, amount * share, rng, bayer=share > 0.7 and of.family != "phone" or share > 0.9)
+    raw = _sensor(light, amount * share, rng, bayer=share > 0.7)
     shot = _denoised(raw, v["denoise"] * rng.uniform(0.5, 1.2), amount * share, share)
     if (local := v["local"] * rng.uniform(0.5, 1.5)) > 0.03:
         shot = _local_tone(shot, local)
+    shot = _levelled(shot, v["levels"] * rng.uniform(0.0, 1.0))
     grey = optics.luma(shot)[..., None]
     shot = grey + v["saturation"] * rng.uniform(0.85, 1.15) * (shot - grey)
     shot = optics.curve(_tone_curve(v, rng), shot)
@@ -128,7 +130,7 @@ def _gains(light, v, rng):
 
 
 def _sensor(light, amount, rng, bayer):
-    """Shot noise, read noise and clipping; with `bayer` each pixel measures one colour, and the rest is interpolated."""
+    """Shot noise, read noise and clipping; with `bayer` each pixel measures one colour, and two are interpolated."""
     grain = optics.noise(rng, *light.shape[:2])
     raw = light + (0.012 * amount) * cv2.sqrt(np.maximum(light, 0.0) + 0.02) * grain
     raw = np.clip(raw, 0.0, 1.0)
@@ -161,12 +163,18 @@ def _local_tone(shot, strength):
     return shot * cv2.resize(gain, shot.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
 
 
+def _levelled(shot, strength):
+    """Automatic contrast: takes the darkest light for black, and the lightest for white where nothing is burnt."""
+    if strength < 0.05:
+        return shot
+    small = optics.luma(cv2.resize(shot, (32, 32), interpolation=cv2.INTER_AREA))
+    low, high = np.percentile(small, (2, 98))
+    black = 0.9 * strength * low
+    return (shot - black) * (1.0 / (1.0 - black + strength * (min(high, 1.0) - 1.0 + 0.1) * (high < 0.9)))
+
+
 def _tone_curve(v, rng):
     """Returns the tone curve: sRGB, an S of the drawn contrast around a medium grey, and a black point."""
-    code = optics.srgb(optics.steps())
-    contrast = v["contrast"] * optics.log_uniform(rng, 0.75, 1.35)
-    logit = np.log((code + 0.01) / (1.01 - code))
-    bent = 1.0 / (1.0 + np.exp(-contrast * logit))
-    bent = (bent - bent[0]) / (bent[-1] - bent[0])
+    bent = optics.s_curve(optics.srgb(optics.steps()), v["contrast"] * optics.log_uniform(rng, 0.75, 1.35))
     black = v["black"] + rng.uniform(-0.03, 0.03)
     return (black + (1.0 - black) * bent).astype(np.float32)

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from input_pipeline.simulate.devices import framing
+from input_pipeline.simulate.devices import framing, optics
 
 LENGTHS = (0.34, 0.42, 0.46, 0.42, 0.33)  # thumb to little finger as seen beyond the edge, in hand units
 WIDTHS = (0.075, 0.062, 0.064, 0.060, 0.052)  # half widths at the root
@@ -16,14 +16,13 @@ def held(light, lit, room, frame: framing.Frame, rng, *, share):
     lit: light on the instrument [h, w, 3]. room: the Shot whose person holds it, and whose skin it is. The hand reaches
     in from a side of the crop or of the instrument.
     """
-    height, width = share.shape
     total = np.zeros_like(share)
     skin = _skin(room)
     for _ in range(1 if rng.random() < 0.6 else 2):
         side = rng.integers(4)
         count = int(rng.integers(1, 5))
         thumb = rng.random() < 0.4
-        scale = frame.face * rng.uniform(0.45, 0.9)
+        scale = frame.face * optics.log_uniform(rng, 0.8, 3.0)  # photographs of faces are small
         root, inward = _root(share, side, scale, rng)
         if root is None:
             continue

@@ -61,6 +61,22 @@ def srgb(linear: np.ndarray) -> np.ndarray:
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-6) ** (1 / 2.4) - 0.055)
 
 
+def tone(contrast: float, lift: float = 0.0) -> np.ndarray:
+    """Returns a curve from linear to linear light, for `curve`: an S in the code of sRGB, or its inverse below 1.
+
+    lift: of a medium grey, as a logit.
+    """
+    code = s_curve(srgb(steps()), contrast, lift)
+    return np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def s_curve(code: np.ndarray, contrast: float, lift: float = 0.0) -> np.ndarray:
+    """Bends a rising table of codes in [0, 1] by an S of slope `contrast` around a medium grey; the ends stay."""
+    logit = np.log((code + 0.01) / (1.01 - code))
+    bent = 1.0 / (1.0 + np.exp(-contrast * logit - lift))
+    return (bent - bent[0]) / (bent[-1] - bent[0])
+
+
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur of a deviation of `sigma` pixels; below a fifth of a pixel the image itself."""
     return image if sigma < 0.2 else cv2.GaussianBlur(image, (0, 0), sigma)
@@ -82,7 +98,7 @@ def motion(image: np.ndarray, length: float, angle: float) -> np.ndarray:
         return image
     kernel, middle = np.zeros((side, side), np.float32), side // 2
     reach = 0.5 * length * np.array([np.cos(angle), np.sin(angle)])
-    ends = [tuple(int(round(16 * (middle + sign * a))) for a in reach) for sign in (-1, 1)]
+    ends = [tuple(round(16 * (middle + sign * a)) for a in reach) for sign in (-1, 1)]
     cv2.line(kernel, *ends, 1.0, 1, cv2.LINE_8, 4)
     return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
 

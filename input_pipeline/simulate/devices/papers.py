@@ -2,13 +2,12 @@
 
 import dataclasses
 
-import cv2
 import numpy as np
 
 from input_pipeline.simulate.devices import optics
 
 KINDS = ("matt", "office", "gloss", "photo", "newsprint", "poster", "laser", "card")
-PER_SPLIT = {"train": range(0, 32), "dev": range(32, 48), "test": range(48, 64)}  # numbers; the kind is number % 8
+PER_SPLIT = {"train": range(32), "dev": range(32, 48), "test": range(48, 64)}  # numbers; the kind is number % 8
 SHAPES = ("flat", "bent", "folded", "curled", "torn")
 # Reflectance of solid ink in red, green and blue (after SWOP solids): cyan, magenta, black; yellow dots are invisible.
 INKS = np.array([[0.06, 0.42, 0.66], [0.58, 0.08, 0.26], [0.05, 0.05, 0.05]], np.float32)
@@ -17,17 +16,26 @@ ANGLES = (0.26, 1.31, 0.79)
 # `lines`: printed dots per face box; `dots`: share of ink in clustered dots; `grain`: of paper and ink; `gloss`: share
 # of Fresnel's reflection that stays mirror-like; `rough`: level of blur of the mirrored room; `bands`: of the head.
 RANGES = {
-    "black": ((0.03, 0.07), (0.03, 0.09), (0.01, 0.03), (0.005, 0.02), (0.08, 0.16), (0.02, 0.06), (0.02, 0.06), (0.02, 0.05)),
-    "white": ((0.78, 0.9), (0.78, 0.92), (0.82, 0.92), (0.86, 0.94), (0.5, 0.66), (0.78, 0.9), (0.76, 0.9), (0.7, 0.9)),
-    "gamut": ((0.7, 0.95), (0.55, 0.9), (0.85, 1.15), (0.9, 1.2), (0.35, 0.7), (0.75, 1.1), (0.6, 1.0), (0.7, 1.0)),
-    "soft": ((0.004, 0.012), (0.005, 0.016), (0.003, 0.008), (0.002, 0.006), (0.008, 0.02), (0.006, 0.02), (0.004, 0.01), (0.003, 0.012)),
+    "black": (
+        (0.015, 0.05), (0.02, 0.06), (0.005, 0.02), (0.003, 0.015), (0.05, 0.11), (0.01, 0.04), (0.01, 0.04),
+        (0.01, 0.04),
+    ),
+    "white": ((0.78, 0.9), (0.78, 0.92), (0.82, 0.92), (0.86, 0.94), (0.5, 0.7), (0.78, 0.9), (0.76, 0.9), (0.7, 0.9)),
+    "gamut": ((0.8, 1.1), (0.7, 1.1), (0.9, 1.25), (0.95, 1.25), (0.45, 0.9), (0.8, 1.2), (0.75, 1.2), (0.8, 1.1)),
+    "soft": (
+        (0.002, 0.008), (0.003, 0.01), (0.001, 0.005), (0.001, 0.004), (0.004, 0.014), (0.003, 0.014), (0.002, 0.007),
+        (0.002, 0.009),
+    ),
     "lines": ((140, 300), (100, 260), (160, 400), (300, 700), (45, 110), (40, 160), (70, 200), (120, 300)),
     "dots": ((0.2, 0.6), (0.3, 0.9), (0.2, 0.5), (0.0, 0.1), (0.7, 1.0), (0.6, 1.0), (0.6, 1.0), (0.3, 0.8)),
-    "grain": ((0.02, 0.05), (0.025, 0.06), (0.01, 0.03), (0.004, 0.015), (0.04, 0.09), (0.01, 0.04), (0.02, 0.05), (0.015, 0.05)),
-    "gloss": ((0.0, 0.1), (0.0, 0.1), (0.5, 1.0), (0.6, 1.0), (0.0, 0.05), (0.1, 0.8), (0.1, 0.5), (0.1, 0.7)),
+    "grain": (
+        (0.01, 0.025), (0.012, 0.03), (0.005, 0.015), (0.002, 0.008), (0.02, 0.05), (0.005, 0.02), (0.01, 0.025),
+        (0.008, 0.025),
+    ),
+    "gloss": ((0.0, 0.2), (0.0, 0.2), (0.4, 1.0), (0.5, 1.0), (0.0, 0.1), (0.1, 0.8), (0.1, 0.5), (0.1, 0.7)),
     "rough": ((0.7, 1.0), (0.7, 1.0), (0.15, 0.5), (0.0, 0.3), (0.9, 1.0), (0.3, 0.8), (0.4, 0.8), (0.3, 0.8)),
     "bands": ((0.0, 0.03), (0.0, 0.07), (0.0, 0.02), (0.0, 0.01), (0.0, 0.02), (0.0, 0.02), (0.0, 0.05), (0.0, 0.03)),
-    "tone": ((0.9, 1.2), (0.9, 1.35), (0.9, 1.15), (0.9, 1.15), (0.85, 1.2), (0.85, 1.2), (0.9, 1.4), (0.85, 1.25)),
+    "contrast": ((0.8, 1.3), (0.75, 1.4), (0.9, 1.4), (0.9, 1.3), (0.7, 1.3), (0.8, 1.4), (0.8, 1.6), (0.8, 1.3)),
     "halo": ((0.0, 0.6), (0.0, 0.6), (0.0, 0.8), (0.0, 0.6), (0.0, 1.0), (0.0, 0.8), (0.0, 0.6), (0.0, 0.5)),
     "stiff": ((0.2, 0.6), (0.0, 0.4), (0.2, 0.7), (0.5, 1.0), (0.0, 0.3), (0.0, 0.6), (0.0, 0.4), (0.8, 1.0)),
 }  # fmt: skip
@@ -62,7 +70,7 @@ def printed(code: np.ndarray, of: Paper, face: float, rng) -> np.ndarray:
     linear = optics.blur(optics.decode(code), v["soft"] * face)
     if v["halo"] > 0.1:
         linear = np.maximum(linear + v["halo"] * (linear - optics.blur(linear, 2.5 * v["soft"] * face + 0.8)), 0.0)
-    linear = cv2.pow(np.maximum(linear, 1e-5), v["tone"] * rng.uniform(0.92, 1.08))
+    linear = optics.curve(optics.tone(v["contrast"] * rng.uniform(0.9, 1.1), rng.normal(0.0, 0.15)), linear)
     grey = optics.luma(linear)[..., None]
     linear = np.clip(grey + v["gamut"] * (linear - grey), 0.0, 1.0)
     if v["bands"] > 0.01:
@@ -86,10 +94,7 @@ def dotted(area: np.ndarray, of: Paper, u: np.ndarray, v: np.ndarray, seen) -> n
     for ink, angle in enumerate(ANGLES):
         c, s = 2.0 * np.pi * lines * np.cos(angle), 2.0 * np.pi * lines * np.sin(angle)
         wave = 0.5 * (np.cos(c * u + s * v) + np.cos(c * v - s * u))
-        if ink < 2:
-            cover = 1.0 - area[..., ink]
-        else:
-            cover = 1.0 - area.max(-1)
+        cover = 1.0 - area[..., ink] if ink < 2 else 1.0 - area.max(-1)
         swing = (strength * 1.6) * wave * cover * (1.0 - cover)
         area = area * (1.0 - swing[..., None] * (1.0 - INKS[ink]))
     return area

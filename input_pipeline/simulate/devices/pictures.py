@@ -6,8 +6,7 @@ import numpy as np
 
 from input_pipeline.simulate.devices import cameras, encoders, framing, optics, papers, present, screens
 
-PHOTO = (120, 288)  # pixels along the photograph's longer side, if its face is as fine as the renderer's
-SOURCES = 0x50C  # mixed into the camera numbers of source photographs
+SCALE = (0.6, 1.5)  # pixels of a photograph per pixel of the scene
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +40,13 @@ def shown(shot, room, tool, camera: cameras.Camera, rng, *, size: int, margin, s
 
 
 def photograph(shot, camera: cameras.Camera, rng) -> present.Photograph:
-    """Takes the photograph that an attack shows: a portrait, a passport picture or half a body, stored by an encoder."""
+    """Takes the photograph that an attack shows: a passport picture, a portrait or half a body, encoded."""
     x, y, side = framing.place(shot.box)
     full = shot.light.shape[0]
     reach = optics.log_uniform(rng, 0.55, 1.3) * rng.uniform(0.85, 1.15, 4)
     left, top = (max(0.0, c - side * r) for c, r in ((x, reach[0]), (y, reach[1])))
     right, bottom = (min(float(full), c + side * r) for c, r in ((x, reach[2]), (y, reach[3])))
-    scale = float(np.clip(optics.log_uniform(rng, *PHOTO) / max(right - left, bottom - top), 0.45, 1.6))
+    scale = optics.log_uniform(rng, *SCALE)
     width, height = (max(24, round(scale * a)) for a in (right - left, bottom - top))
     u = (np.arange(width, dtype=np.float32) + 0.5) / scale + np.float32(left)
     v = (np.arange(height, dtype=np.float32) + 0.5) / scale + np.float32(top)

@@ -233,6 +233,7 @@ def _mirrored(environment, tool, pose, at, share, rng):
     out = ray + 2.0 * cosine * normal
     fresnel = 0.04 + 0.96 * (1.0 - np.clip(cosine, 0.0, 1.0)) ** 5
     light = np.asarray(environment.reflection(out, float(values["rough"])), np.float32)
+    strength *= optics.log_uniform(rng, 0.1, 1.0)  # whoever holds it avoids reflections, more or less
     light = np.minimum(light, 60.0) * (strength * fresnel)
     return cv2.resize(light.astype(np.float32), share.shape[::-1], interpolation=cv2.INTER_LINEAR)
 

@@ -8,19 +8,25 @@ import numpy as np
 from input_pipeline.simulate.devices import optics
 
 KINDS = ("phone", "oled_phone", "tablet", "laptop", "monitor", "cheap_tablet", "oled_tablet", "old_monitor")
-PER_SPLIT = {"train": range(0, 32), "dev": range(32, 48), "test": range(48, 64)}  # numbers; the kind is number % 8
+PER_SPLIT = {"train": range(32), "dev": range(32, 48), "test": range(48, 64)}  # numbers; the kind is number % 8
 OLED = ("oled_phone", "oled_tablet")
 # Ranges by kind. `pitch`: pixels of the display per face box; `white`: luminance of white relative to a white card in a
-# room of medium light; `black`: light that the panel leaks; `gamut`; `tone`: exponent; `blue`: of white; `mirror`: the
+# room of medium light; `black`: light that the panel leaks; `gamut`; `contrast`; `blue`: of white; `mirror`: the
 # share of Fresnel's reflection that the glass leaves; `rough`: blur of the mirrored room (anti-glare); `bezel`: width
 # in face boxes; `fall`: loss of contrast at an angle; `bands`: refresh; `grid`: strength of the black matrix.
 RANGES = {
     "pitch": ((180, 600), (220, 700), (180, 500), (110, 330), (80, 260), (110, 260), (200, 500), (60, 180)),
     "white": ((0.7, 3.5), (0.7, 4.0), (0.6, 3.0), (0.5, 2.5), (0.6, 2.5), (0.5, 2.0), (0.6, 3.0), (0.4, 1.6)),
-    "black": ((0.0007, 0.002), (0.0, 0.0001), (0.0008, 0.002), (0.001, 0.004), (0.0008, 0.003), (0.002, 0.008), (0.0, 0.0001), (0.003, 0.015)),
+    "black": (
+        (0.0007, 0.002), (0.0, 0.0001), (0.0008, 0.002), (0.001, 0.004), (0.0008, 0.003), (0.002, 0.008), (0.0, 0.0001),
+        (0.003, 0.015),
+    ),
     "gamut": ((0.9, 1.1), (1.0, 1.35), (0.9, 1.15), (0.65, 1.0), (0.8, 1.1), (0.6, 0.9), (1.0, 1.3), (0.7, 0.95)),
-    "tone": ((0.92, 1.1), (0.9, 1.15), (0.92, 1.1), (0.85, 1.15), (0.85, 1.15), (0.8, 1.15), (0.92, 1.1), (0.8, 1.2)),
-    "blue": ((-0.02, 0.10), (-0.05, 0.06), (-0.04, 0.10), (-0.02, 0.14), (-0.05, 0.14), (0.0, 0.18), (-0.05, 0.08), (-0.02, 0.2)),
+    "contrast": ((0.9, 1.3), (0.9, 1.5), (0.9, 1.3), (0.75, 1.3), (0.8, 1.4), (0.7, 1.3), (0.9, 1.4), (0.7, 1.4)),
+    "blue": (
+        (-0.02, 0.10), (-0.05, 0.06), (-0.04, 0.10), (-0.02, 0.14), (-0.05, 0.14), (0.0, 0.18), (-0.05, 0.08),
+        (-0.02, 0.2),
+    ),
     "mirror": ((0.3, 1.0), (0.3, 1.0), (0.3, 1.0), (0.2, 1.0), (0.15, 0.6), (0.6, 1.0), (0.3, 1.0), (0.15, 0.5)),
     "rough": ((0.0, 0.08), (0.0, 0.08), (0.0, 0.1), (0.0, 0.7), (0.3, 0.8), (0.0, 0.1), (0.0, 0.1), (0.4, 0.8)),
     "bezel": ((0.03, 0.16), (0.02, 0.08), (0.08, 0.3), (0.06, 0.3), (0.04, 0.3), (0.15, 0.4), (0.05, 0.15), (0.1, 0.4)),
@@ -61,7 +67,7 @@ def shown(code: np.ndarray, of: Screen, face: float, rng) -> np.ndarray:
         linear = optics.blur(linear, sigma)
     if v["halo"] > 0.1:
         linear = np.maximum(linear + v["halo"] * (linear - optics.blur(linear, 0.012 * face + 0.6)), 0.0)
-    linear = cv2.pow(np.maximum(linear, 1e-5), v["tone"] * rng.uniform(0.95, 1.05))
+    linear = optics.curve(optics.tone(v["contrast"] * rng.uniform(0.9, 1.1), rng.normal(0.0, 0.1)), linear)
     grey = optics.luma(linear)[..., None]
     linear = np.clip(grey + v["gamut"] * (linear - grey), 0.0, 1.0)
     blue = v["blue"] + (rng.uniform(-0.25, 0.0) if rng.random() < 0.15 else 0.0)  # night mode
