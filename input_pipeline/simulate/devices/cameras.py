@@ -96,7 +96,7 @@ def _through_lens(light, v, rng, share):
     light = optics.blur(light, sigma)
     if rng.random() < 0.2:
         light = optics.motion(light, rng.uniform(1.5, 6.0) * min(1.0, light.shape[0] / 160.0), rng.uniform(0, np.pi))
-    mean = np.minimum(light, 4.0).mean((0, 1))
+    mean = np.minimum(cv2.resize(light, (32, 32), interpolation=cv2.INTER_AREA), 4.0).mean((0, 1))
     light = light + v["veil"] * rng.uniform(0.0, 2.0) * mean
     if v["vignette"] > 0.02:
         y, x = (np.linspace(-1, 1, n, dtype=np.float32) ** 2 for n in light.shape[:2])
@@ -121,7 +121,8 @@ def _exposure_error(rng):
 
 def _gains(light, v, rng):
     """Draws the gains of white balance [3]."""
-    mean = np.minimum(light, 8.0 * np.median(light)).mean((0, 1)) + 1e-4
+    small = cv2.resize(light, (32, 32), interpolation=cv2.INTER_AREA)
+    mean = np.minimum(small, 8.0 * np.median(small)).mean((0, 1)) + 1e-4
     mean = mean / mean.mean() / SKIN
     gains = mean ** -min(1.0, v["balance"] * rng.uniform(0.7, 1.1))
     error = np.array([1.0, 0.0, -1.0]) * (rng.normal(0.0, 0.07) + v["tint"])

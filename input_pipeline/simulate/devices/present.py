@@ -10,7 +10,7 @@ import numpy as np
 
 from input_pipeline.simulate.devices import framing, hands, optics, papers, screens
 
-GRID = 40  # side of the grid on which shading is computed
+GRID = 64  # side of the grid on which shading is computed
 ROOM = 256  # side of an empty room's picture
 
 
@@ -41,23 +41,34 @@ class Pose:
     distance: float
     shape: papers.Shape
 
-    def reached(self, x, y):
-        """Returns t at coordinates q, the height towards the camera and the normal [h, w, 3]."""
+    def flat(self, x, y):
+        """Returns t at coordinates q on the plane, without its shape."""
         r, d = self.turn, self.distance
         away = np.array([[r[0, 0], r[0, 1], 0], [r[1, 0], r[1, 1], 0], [-r[2, 0] / d, -r[2, 1] / d, 1.0]])
         back = np.linalg.inv(away).astype(np.float32)
         w = back[2, 0] * x + back[2, 1] * y + back[2, 2]
-        u, v = (back[0, 0] * x + back[0, 1] * y) / w, (back[1, 0] * x + back[1, 1] * y) / w
-        height, slope = self.shape.height(u, v)
-        c, s = np.float32(np.cos(self.shape.angle)), np.float32(np.sin(self.shape.angle))
+        return (back[0, 0] * x + back[0, 1] * y) / w, (back[1, 0] * x + back[1, 1] * y) / w
+
+    def reached(self, x, y):
+        """Returns t at coordinates q, and the height towards the camera."""
+        u, v = self.flat(x, y)
+        r, plane = self.turn.astype(np.float32), self.shape
+        if plane.kind == "flat":
+            return u, v, r[2, 0] * u + r[2, 1] * v
+        height, slope = plane.height(u, v)
+        c, s = np.float32(np.cos(plane.angle)), np.float32(np.sin(plane.angle))
         # A point that is higher is seen further from the axis, and the arc is longer than its chord.
-        longer = (np.float32(0.17) * slope * slope) * (c * u + s * v - np.float32(self.shape.at))
-        nearer = 1.0 - height / np.float32(d)
-        u2, v2 = u * nearer + c * longer, v * nearer + s * longer
-        z = (r[2, 0] * u + r[2, 1] * v + r[2, 2] * height).astype(np.float32)
-        local = np.stack([-c * slope, -s * slope, np.ones_like(u)], -1)
-        normal = local @ r.T.astype(np.float32)
-        return u2, v2, z, normal / np.linalg.norm(normal, axis=-1, keepdims=True)
+        longer = (np.float32(0.17) * slope * slope) * (c * u + s * v - np.float32(plane.at))
+        nearer = 1.0 - height / np.float32(self.distance)
+        return u * nearer + c * longer, v * nearer + s * longer, r[2, 0] * u + r[2, 1] * v + r[2, 2] * height
+
+    def normal(self, x, y):
+        """Returns the unit normal [h, w, 3] at coordinates q."""
+        _, slope = self.shape.height(*self.flat(x, y))
+        c, s = np.cos(self.shape.angle), np.sin(self.shape.angle)
+        local = np.stack([-c * slope, -s * slope, np.ones_like(slope)], -1)
+        normal = (local @ self.turn.T).astype(np.float32)
+        return normal / np.linalg.norm(normal, axis=-1, keepdims=True)
 
 
 def draw_pose(rng, shape: papers.Shape) -> Pose:
@@ -80,12 +91,14 @@ def show(photo: Photograph, tool, room, frame: framing.Frame, rng, *, cut: bool 
     display = isinstance(tool, screens.Screen)
     shape = papers.draw_shape(rng, tool) if not display else papers.Shape("flat", 0.0, 0.0, 0.0, None)
     pose = draw_pose(rng, shape)
-    u, v, z, normal = pose.reached(x, y)
-    lit = _irradiance(room.environment, normal, rng)
+    u, v, z = pose.reached(x, y)
+    coarse = [cv2.resize(a, (GRID, GRID), interpolation=cv2.INTER_AREA) for a in (x, y)]
+    normal = pose.normal(*coarse)
+    lit = _irradiance(room.environment, normal, x.shape, rng)
     behind, behind_depth = _behind(photo, room, frame, rng, worn=cut)
     surface = _display if display else _sheet
     light, share = surface(photo, tool, (u, v), lit, frame, rng)
-    light = light + _mirrored(room.environment, tool, pose, (x, y, normal), share, rng)
+    light = light + _mirrored(room.environment, tool, pose.distance, (*coarse, normal), share.shape, rng)
     if cut:
         share = share * _cut(photo, (u, v), frame, rng)
     if not display and shape.torn is not None:
@@ -100,16 +113,14 @@ def show(photo: Photograph, tool, room, frame: framing.Frame, rng, *, cut: bool 
     return light.astype(np.float32), depth.astype(np.float32), share.astype(np.float32)
 
 
-def _irradiance(environment, normal, rng):
+def _irradiance(environment, normal, shape, rng):
     """Light on the instrument [h, w, 3] relative to a white card that faces the camera, with soft shadows."""
-    height, width = normal.shape[:2]
-    coarse = cv2.resize(normal, (GRID, GRID), interpolation=cv2.INTER_AREA)
-    lit = np.asarray(environment.irradiance(coarse), np.float32)
+    lit = np.asarray(environment.irradiance(normal), np.float32)
     shade = np.exp(rng.uniform(0.0, 0.18) * optics.patches(rng, GRID, GRID, rng.uniform(2, 4)))
     slope = rng.normal(0.0, 0.12, 2)
     line = np.linspace(-1, 1, GRID)
     lit = lit * (shade * np.exp(slope[0] * line + slope[1] * line[:, None]))[..., None]
-    return cv2.resize(lit.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(lit.astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _behind(photo, room, frame, rng, worn):
@@ -219,15 +230,12 @@ def _display(photo, tool, at, lit, frame, rng):
     return light, _inside(u, v, sheet, frame.face)
 
 
-def _mirrored(environment, tool, pose, at, share, rng):
+def _mirrored(environment, tool, distance, at, shape, rng):
     """Reflection of the room in glass or gloss [h, w, 3], by Fresnel's law for a refractive index of 1.5."""
-    if share.max() <= 0.0:
-        return 0.0
     values = tool.values
     strength = values["mirror"] if isinstance(tool, screens.Screen) else values["gloss"]
-    side = 72 if values["rough"] < 0.25 else GRID
-    x, y, normal = (cv2.resize(a, (side, side), interpolation=cv2.INTER_AREA) for a in at)
-    ray = np.stack([x, y, np.full_like(x, -pose.distance)], -1)
+    x, y, normal = at
+    ray = np.stack([x, y, np.full_like(x, -distance)], -1)
     ray /= np.linalg.norm(ray, axis=-1, keepdims=True)
     cosine = -(ray * normal).sum(-1, keepdims=True)
     out = ray + 2.0 * cosine * normal
@@ -235,7 +243,7 @@ def _mirrored(environment, tool, pose, at, share, rng):
     light = np.asarray(environment.reflection(out, float(values["rough"])), np.float32)
     strength *= optics.log_uniform(rng, 0.1, 1.0)  # whoever holds it avoids reflections, more or less
     light = np.minimum(light, 60.0) * (strength * fresnel)
-    return cv2.resize(light.astype(np.float32), share.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(light.astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _cut(photo, at, frame, rng):
