@@ -96,6 +96,8 @@ def show(photo: Photograph, tool, room, frame: framing.Frame, rng, *, cut: bool 
     normal = pose.normal(*coarse)
     lit = _irradiance(room.environment, normal, x.shape, rng)
     behind, behind_depth = _behind(photo, room, frame, rng, worn=cut)
+    if not cut and rng.random() < 0.15:
+        behind, behind_depth = _wall(lit, rng), z - 0.02
     surface = _display if display else _sheet
     light, share = surface(photo, tool, (u, v), lit, frame, rng)
     light = light + _mirrored(room.environment, tool, pose.distance, (*coarse, normal), share.shape, rng)
@@ -144,6 +146,15 @@ def _behind(photo, room, frame, rng, worn):
     nearest = float(np.median(room.depth[int(centre_y) - 4 : int(centre_y) + 4, int(centre_x) - 4 : int(centre_x) + 4]))
     depth = (nearest - metres) / framing.BOX_METRES - (0.05 if worn else 0.6)
     return framing.sampled(room.light, px, py, frame.face / scale), depth
+
+
+def _wall(lit, rng):
+    """Light of the wall or the table [h, w, 3] on which an instrument hangs or lies."""
+    height, width = lit.shape[:2]
+    colour = optics.log_uniform(rng, 0.06, 0.85) * np.exp(rng.normal(0.0, 0.12, 3)).astype(np.float32)
+    coarse = optics.patches(rng, height, width, rng.uniform(3, 60))
+    fibre = optics.patches(rng, height, 8, 8)[:, :1] if rng.random() < 0.3 else 0.0  # planks
+    return np.maximum(colour * lit * (1.0 + rng.uniform(0.0, 0.25) * (coarse + fibre))[..., None], 0.0)
 
 
 _rooms: dict[int, tuple] = {}
@@ -224,10 +235,21 @@ def _display(photo, tool, at, lit, frame, rng):
     body = tool.frame * lit
     light = body + active * (emitted + 0.012 * lit - body)
     bezel = values["bezel"] * np.array([1.0, 1.0, 1.0, 1.0])
-    if screens.ASPECT.get(tool.kind, 0.6) > 1.9:
+    if tool.kind in screens.PHONES:
         bezel[[0, 2]] *= 0.5
+        light = light * (1.0 - _camera_hole(rect, (u, v), frame.face, rng))[..., None]
     sheet = (rect[0] - bezel[0], rect[1] - bezel[1], rect[2] + bezel[2], rect[3] + bezel[3])
     return light, _inside(u, v, sheet, frame.face)
+
+
+def _camera_hole(rect, at, face, rng):
+    """Share of each pixel that a phone's camera covers: a notch at the top, a round hole, or nothing."""
+    u, v = at
+    width = rect[2] - rect[0]
+    x, y = rng.uniform(0.2, 0.8) * width + rect[0], rect[1] + 0.05 * width
+    long, radius = (0.18 if rng.random() < 0.4 else 0.0) * width, 0.03 * width * (rng.random() < 0.7)
+    away = radius - np.hypot(np.maximum(np.abs(u - x) - long, 0.0), v - y)
+    return np.clip(away * face + 0.5, 0.0, 1.0) * (radius > 0.0)
 
 
 def _mirrored(environment, tool, distance, at, shape, rng):

@@ -10,6 +10,7 @@ from input_pipeline.simulate.devices import optics
 KINDS = ("phone", "oled_phone", "tablet", "laptop", "monitor", "cheap_tablet", "oled_tablet", "old_monitor")
 PER_SPLIT = {"train": range(32), "dev": range(32, 48), "test": range(48, 64)}  # numbers; the kind is number % 8
 OLED = ("oled_phone", "oled_tablet")
+PHONES = ("phone", "oled_phone")
 # Ranges by kind. `pitch`: pixels of the display per face box; `white`: luminance of white relative to a white card in a
 # room of medium light; `black`: light that the panel leaks; `gamut`; `contrast`; `blue`: of white; `mirror`: the
 # share of Fresnel's reflection that the glass leaves; `rough`: blur of the mirrored room (anti-glare); `bezel`: width
@@ -35,7 +36,6 @@ RANGES = {
     "grid": ((0.5, 0.9), (0.6, 1.0), (0.5, 0.9), (0.6, 1.0), (0.6, 1.0), (0.7, 1.0), (0.6, 1.0), (0.7, 1.0)),
     "halo": ((0.0, 0.4), (0.0, 0.5), (0.0, 0.4), (0.0, 0.3), (0.0, 0.6), (0.0, 0.6), (0.0, 0.4), (0.0, 0.9)),
 }  # fmt: skip
-ASPECT = {"phone": 2.05, "oled_phone": 2.1, "tablet": 1.4, "oled_tablet": 1.5, "cheap_tablet": 1.6}  # else 0.6
 
 
 @dataclasses.dataclass(frozen=True)
