@@ -22,7 +22,7 @@ def held(light, lit, room, frame: framing.Frame, rng, *, share):
         side = rng.integers(4)
         count = int(rng.integers(1, 5))
         thumb = rng.random() < 0.4
-        scale = frame.face * optics.log_uniform(rng, 0.8, 3.0)  # photographs of faces are small
+        scale = frame.face * optics.log_uniform(rng, 0.7, 2.2)  # photographs of faces are small
         root, inward = _root(share, side, scale, rng)
         if root is None:
             continue
@@ -59,7 +59,7 @@ def _root(share, side, scale, rng):
         return None, inward
     edge = inside[0] if side in (0, 2) else inside[-1]
     # From the instrument's edge, or, where it is outside, from the edge of the picture or beyond it.
-    edge = float(edge) - (inward.sum()) * rng.uniform(-0.05, 0.35) * scale
+    edge = float(edge) - (inward.sum()) * rng.uniform(0.0, 0.45) * scale
     return np.array([edge, at] if side < 2 else [at, edge], np.float64), inward
 
 
