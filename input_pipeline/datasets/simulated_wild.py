@@ -14,7 +14,7 @@ from input_pipeline.schema import LIVE, Frame, Presentation
 from input_pipeline.simulate.devices import cameras, framing, optics, papers, pictures, screens
 from input_pipeline.simulate.devices import standin as stage
 
-VERSION = "-w1"  # version of the renderer, in the name of the records' folder
+VERSION = "-w2"  # version of the renderer, in the name of the records' folder
 GROUP = 8  # people who are rendered at once; the rooms of attacks are those of the other seven
 SCENE = 224  # pixels along a side of a scene
 SPLITS = ("train",) * 8 + ("dev", "test")  # of group n, by n % 10: 80/10/10 by people [C]
@@ -50,7 +50,8 @@ def read(
     rendered at once when loaded, and cached; the bytes depend only on person, scene, picture, `size`, `margin` and
     `seed`. Raises ValueError for an option out of range.
     """
-    low, high = _checked(size, people, first, shots, live, attacks, seed, tuple(margin))
+    low, high = _margin(tuple(margin))
+    _check(size, people, first, shots=shots, live=live, attacks=attacks, seed=seed)
     for group in range(first // GROUP, (first + people) // GROUP):
         for number in range(shots):
             for person in range(group * GROUP, (group + 1) * GROUP):
@@ -97,7 +98,7 @@ def _drawn(person: int, number: int, picture: int, is_live: bool, seed: int) -> 
     return person, number, picture, species, camera, int(rng.choice(tools[split])), source, room
 
 
-def _checked(size, people, first, shots, live, attacks, seed, margin) -> tuple[float, float]:
+def _check(size, people, first, *, shots, live, attacks, seed) -> None:
     if people < 1 or people % GROUP or first < 0 or first % GROUP:
         raise ValueError(f"simulated_wild: people and first must be multiples of {GROUP}, got {people} and {first}")
     if size < SMALLEST or shots < 1 or live < 0 or attacks < 0 or live + attacks < 1 or seed < 0:
@@ -105,6 +106,9 @@ def _checked(size, people, first, shots, live, attacks, seed, margin) -> tuple[f
             f"simulated_wild: expected size >= {SMALLEST}, shots >= 1, seed >= 0, live and attacks >= 0, not both 0; "
             f"got size={size}, shots={shots}, live={live}, attacks={attacks}, seed={seed}"
         )
+
+
+def _margin(margin) -> tuple[float, float]:
     if len(margin) != 2 or not 1.0 <= margin[0] <= margin[1] <= framing.FULL:
         raise ValueError(f"simulated_wild: margin={margin}; expected (low, high) within 1 to {framing.FULL}")
     return margin

@@ -101,12 +101,10 @@ def with_detail(light: np.ndarray, scale: float, rng) -> np.ndarray:
     """Adds texture finer than the renderer's pixels, in proportion to the light; `scale` as in `sampled`."""
     if scale < 0.8:
         return light
-    grain = optics.noise(rng, *light.shape[:2])[..., :1] - 0.0
-    coarse = optics.blur(grain, 0.5 * scale)
-    fine = coarse - optics.blur(coarse, scale * 1.2)[..., None] if coarse.ndim == 3 else coarse[..., None]
-    if fine.ndim == 2:
-        fine = fine[..., None]
-    return light * (1.0 + 0.05 * np.clip(fine, -1.5, 1.5))
+    grain = optics.noise(rng, *light.shape[:2])[..., 0]
+    fine = optics.blur(grain, 0.5 * scale)
+    fine = fine - optics.blur(fine, 1.2 * scale)
+    return light * (1.0 + 0.05 * np.clip(fine, -1.5, 1.5))[..., None]
 
 
 def truth(depth: np.ndarray, instrument: np.ndarray, frame: Frame) -> np.ndarray:

@@ -70,9 +70,9 @@ def printed(code: np.ndarray, of: Paper, face: float, rng) -> np.ndarray:
     linear = optics.blur(optics.decode(code), v["soft"] * face)
     if v["halo"] > 0.1:
         linear = np.maximum(linear + v["halo"] * (linear - optics.blur(linear, 2.5 * v["soft"] * face + 0.8)), 0.0)
-    linear = optics.curve(optics.tone(v["contrast"] * rng.uniform(0.9, 1.1), rng.normal(0.0, 0.15)), linear)
+    linear = optics.curve(optics.tone(v["contrast"] * rng.uniform(1.0, 1.45), rng.normal(0.0, 0.15)), linear)
     grey = optics.luma(linear)[..., None]
-    linear = np.clip(grey + v["gamut"] * (linear - grey), 0.0, 1.0)
+    linear = np.clip(grey + v["gamut"] * rng.uniform(0.95, 1.25) * (linear - grey), 0.0, 1.0)
     if v["bands"] > 0.01:
         height = linear.shape[0]
         lines = optics.patches(rng, 1, 64, rng.uniform(10, 60))[0]

@@ -25,7 +25,7 @@ def direct(shot, camera: cameras.Camera, rng, *, size: int, margin: tuple[float,
     light = framing.with_detail(framing.seen(shot.light, shot.box, frame), scale, rng)
     depth = _height(shot, frame)
     share = framing.seen(shot.instrument, shot.box, frame) if shot.instrument.any() else np.zeros_like(depth)
-    return _taken(light, depth, share, camera, frame, size, rng)
+    return _taken((light, depth, share), camera, frame, size, rng)
 
 
 def shown(shot, room, tool, camera: cameras.Camera, rng, *, size: int, margin, source: cameras.Camera, cut=False):
@@ -36,7 +36,7 @@ def shown(shot, room, tool, camera: cameras.Camera, rng, *, size: int, margin, s
     photo = photograph(shot, source, rng)
     frame = framing.draw_frame(rng, cameras.face_pixels(rng, camera), margin, size)
     light, depth, share = present.show(photo, tool, room, frame, rng, cut=cut)
-    return _taken(light, depth, share, camera, frame, size, rng)
+    return _taken((light, depth, share), camera, frame, size, rng)
 
 
 def photograph(shot, camera: cameras.Camera, rng) -> present.Photograph:
@@ -68,7 +68,8 @@ def _height(shot, frame):
     return (face - framing.seen(shot.depth, shot.box, frame)) / framing.BOX_METRES
 
 
-def _taken(light, depth, share, camera, frame, size, rng) -> Picture:
+def _taken(seen, camera, frame, size, rng) -> Picture:
+    light, depth, share = seen
     code = cameras.photograph(light, camera, rng, share=frame.share)
     code = encoders.encoded(code, rng)
     return Picture(framing.finished(code, frame, size, rng), framing.truth(depth, share, frame), frame.margin)

@@ -67,7 +67,7 @@ def shown(code: np.ndarray, of: Screen, face: float, rng) -> np.ndarray:
         linear = optics.blur(linear, sigma)
     if v["halo"] > 0.1:
         linear = np.maximum(linear + v["halo"] * (linear - optics.blur(linear, 0.012 * face + 0.6)), 0.0)
-    linear = optics.curve(optics.tone(v["contrast"] * rng.uniform(0.9, 1.1), rng.normal(0.0, 0.1)), linear)
+    linear = optics.curve(optics.tone(v["contrast"] * rng.uniform(0.95, 1.3), rng.normal(0.0, 0.1)), linear)
     grey = optics.luma(linear)[..., None]
     linear = np.clip(grey + v["gamut"] * (linear - grey), 0.0, 1.0)
     blue = v["blue"] + (rng.uniform(-0.25, 0.0) if rng.random() < 0.15 else 0.0)  # night mode
