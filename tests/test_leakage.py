@@ -81,7 +81,7 @@ def wild():
     """Images, species and split of pictures of 48 people who train and 16 of the test."""
 
     def of(first, people):
-        rows = list(simulated_wild.read(size=SIZE, people=people, first=first, shots=1))
+        rows = list(simulated_wild.read(size=SIZE, people=people, first=first, shots=1, live=2, attacks=3))
         return np.stack([next(iter(row.load())).image for row in rows]), np.array([row.species for row in rows])
 
     seen, unseen = of(0, 48), [of(first, 8) for first in (72, 152)]

@@ -152,7 +152,7 @@ def test_the_splits_share_no_person_camera_or_instrument(plain_scenes):
     for column in ("subject", "sensor", "medium", "session"):
         values = [set(table[column][roles == role]) - {""} for role in ("train", "dev", "test")]
         assert all(not a & b for a, b in itertools.combinations(values, 2)), column
-    assert abs((table["species"] == "live").mean() - 0.4) < 0.01
+    assert abs((table["species"] == "live").mean() - 3 / 8) < 0.01
     assert not plain_scenes  # listing renders nothing
 
 

@@ -29,8 +29,8 @@ def read(
     people: int = 160,
     first: int = 0,
     shots: int = 2,
-    live: int = 2,
-    attacks: int = 3,
+    live: int = 3,
+    attacks: int = 5,
     seed: int = 0,
     margin: Sequence[float] = (1.2, 1.5),
 ) -> Iterator[Presentation]:
