@@ -1,8 +1,8 @@
-"""Faces in real light, and attacks by many instruments and cameras; needs no raw data.
+"""Simulated faces, and attacks on them by many instruments and cameras; needs no raw data.
 
-Scenes come from `input_pipeline.simulate.wild`, cameras and instruments from `input_pipeline.simulate.devices`. People,
-environments, cameras and instruments of train, dev and test are disjoint, so protocol 'official' measures transfer to
-all four at once. The images are already face crops. [C] marks our own choices.
+Cameras and instruments come from `input_pipeline.simulate.devices`, and scenes from its `standin` until people in real
+light exist. People, rooms, cameras and instruments of train, dev and test are disjoint, so protocol 'official' measures
+transfer to all of them at once. The images are already face crops. [C] marks our own choices.
 """
 
 import functools
@@ -46,7 +46,7 @@ def read(
       seed: selects another population.
       margin: range of the crop's side, in boxes of the face, before the error of the detector's box; within 1 to 2.7.
 
-    The column `session` holds the environment, `sensor` the camera and `medium` the instrument. Eight people are
+    The column `session` holds the room, `sensor` the camera and `medium` the instrument. Eight people are
     rendered at once when loaded, and cached; the bytes depend only on person, scene, picture, `size`, `margin` and
     `seed`. Raises ValueError for an option out of range.
     """
