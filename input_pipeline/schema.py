@@ -54,11 +54,14 @@ class Frame:
       number: its number within the video.
       image: RGB uint8 [h, w, 3], upright.
       box: the annotated face box, unchecked, or None; without a box the detector searches for the face.
+      truth: of a rendered frame, depth, instrument and its outline as uint8 [16, 16, 3], aligned with the image
+        (`simulate.devices.framing.truth`); None where they are unknown.
     """
 
     number: int
     image: np.ndarray
     box: Box | None = None
+    truth: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,13 @@ Figures: docs/simulator.md.
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from input_pipeline.datasets import simulated_wild
 from input_pipeline.simulate import render
 
 SIZE = 64
@@ -49,3 +51,57 @@ def test_plain_numbers_hardly_tell_attacks(sets, name, seen, unseen):
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     scores = model.fit(train[used], seen_access[used] == 1).decision_function(test[tested])
     assert roc_auc_score(unseen_access[tested] == 1, scores) <= LIMIT, name
+
+
+WILD_LIMIT = 0.85
+# What a guard sees: the spectrum and the colours as above; tone; and how much is burnt or black.
+GUARDS = ("plain", "level", "contrast", "ratio", "clipped")
+
+
+def tones(images):
+    """Level, contrast, face to background, and the shares of burnt (>= 250) and black (<= 5) values, by guard."""
+    grey = images.astype(np.float64).mean(-1) / 255.0
+    side = images.shape[1]
+    line = np.abs((np.arange(side) + 0.5) / side - 0.5)
+    face = (line < 0.2) & (line[:, None] < 0.25)
+    around = (line > 0.4) & (line[:, None] < 0.3)
+    inside, outside = grey[:, face].mean(1), grey[:, around].mean(1)
+    burnt, black = ((images >= 250).mean((1, 2, 3)), (images <= 5).mean((1, 2, 3)))
+    return {
+        "plain": plain_numbers(images),
+        "level": np.stack([grey.mean((1, 2)), inside], 1),
+        "contrast": np.stack([grey.std((1, 2)), grey[:, face].std(1)], 1),
+        "ratio": np.log((inside + 0.02) / (outside + 0.02))[:, None],
+        "clipped": np.sqrt(np.stack([burnt, black], 1)),
+    }
+
+
+@pytest.fixture(scope="module")
+def wild():
+    """Images, species and split of pictures of 48 people who train and 16 of the test."""
+
+    def of(first, people):
+        rows = list(simulated_wild.read(size=SIZE, people=people, first=first, shots=1, live=2, attacks=3))
+        return np.stack([next(iter(row.load())).image for row in rows]), np.array([row.species for row in rows])
+
+    seen, unseen = of(0, 48), [of(first, 8) for first in (72, 152)]
+    return seen, tuple(np.concatenate(parts) for parts in zip(*unseen, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize("kinds", [("print", "cut"), ("replay",)])
+def test_plain_numbers_hardly_tell_attacks_in_the_wild(wild, guard, kinds):
+    (images, species), (other_images, other_species) = wild
+    used, tested = (np.isin(names, ("live", *kinds)) for names in (species, other_species))
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    model.fit(tones(images)[guard][used], species[used] == "live")
+    scores = model.decision_function(tones(other_images)[guard][tested])
+    assert roc_auc_score(other_species[tested] == "live", scores) <= WILD_LIMIT
+
+
+@pytest.mark.slow
+def test_brightness_does_not_tell_attacks_in_the_wild(wild):
+    images, species = (np.concatenate(parts) for parts in zip(*wild, strict=True))
+    level = images.astype(np.float64).mean((1, 2, 3))
+    assert abs(spearmanr(level, species == "live").statistic) <= 0.15

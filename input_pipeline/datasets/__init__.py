@@ -34,6 +34,7 @@ READERS = {
         "replay",
         "simulated",
         "simulated_identity",
+        "simulated_wild",
         "siw",
     )
 }

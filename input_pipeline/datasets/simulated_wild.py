@@ -1,0 +1,133 @@
+"""Simulated faces, and attacks on them by many instruments and cameras; needs no raw data.
+
+Cameras and instruments come from `input_pipeline.simulate.devices`, and scenes from its `standin` until people in real
+light exist. People, rooms, cameras and instruments of train, dev and test are disjoint, so protocol 'official' measures
+transfer to all of them at once. The images are already face crops. [C] marks our own choices.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from input_pipeline.schema import LIVE, Frame, Presentation
+from input_pipeline.simulate.devices import cameras, framing, optics, papers, pictures, screens
+from input_pipeline.simulate.devices import standin as stage
+
+VERSION = "-w2"  # version of the renderer, in the name of the records' folder
+GROUP = 8  # people who are rendered at once; the rooms of attacks are those of the other seven
+SCENE = 224  # pixels along a side of a scene
+SPLITS = ("train",) * 8 + ("dev", "test")  # of group n, by n % 10: 80/10/10 by people [C]
+SPECIES = {"print": 0.42, "replay": 0.42, "cut": 0.16}  # shares of the attacks [C]
+SMALLEST = 32
+
+
+def read(
+    raw_dir: str = "",
+    *,
+    size: int = 128,
+    people: int = 160,
+    first: int = 0,
+    shots: int = 2,
+    live: int = 3,
+    attacks: int = 5,
+    seed: int = 0,
+    margin: Sequence[float] = (1.2, 1.5),
+) -> Iterator[Presentation]:
+    """Lists the pictures of the people `first` to `first + people - 1`, single images each.
+
+    Args:
+      raw_dir: not used.
+      size: side of an image in pixels.
+      people, first: how many people, and the number of the first, multiples of 8; of 80 people 64 train.
+      shots: scenes per person, which differ in environment, clothes, pose and expression.
+      live: live pictures per scene, by different cameras.
+      attacks: attacks per scene that show photographs of it in another scene's room.
+      seed: selects another population.
+      margin: range of the crop's side, in boxes of the face, before the error of the detector's box; within 1 to 2.7.
+
+    The column `session` holds the room, `sensor` the camera and `medium` the instrument. Eight people are
+    rendered at once when loaded, and cached; the bytes depend only on person, scene, picture, `size`, `margin` and
+    `seed`. Raises ValueError for an option out of range.
+    """
+    low, high = _margin(tuple(margin))
+    _check(size, people, first, shots=shots, live=live, attacks=attacks, seed=seed)
+    for group in range(first // GROUP, (first + people) // GROUP):
+        for number in range(shots):
+            for person in range(group * GROUP, (group + 1) * GROUP):
+                for picture in range(live + attacks):
+                    what = _drawn(person, number, picture, picture < live, seed)
+                    load = functools.partial(rendered, what, size=size, seed=seed, margin=(low, high))
+                    yield _presentation(what, load)
+
+
+def rendered(what: tuple, *, size: int, seed: int, margin: tuple[float, float]) -> Iterator[Frame]:
+    """Yields the only frame of a picture (`_drawn`), with its truth map."""
+    person, number, picture, species, camera, instrument, source, room = what
+    scenes = _scenes(person // GROUP, number, seed)
+    rng = optics.generator(seed, 2, person, number, picture)
+    shot, options = scenes[person % GROUP], {"size": size, "margin": margin}
+    if species == LIVE:
+        done = pictures.direct(shot, cameras.camera(camera), rng, **options)
+    else:
+        tool, by = pictures.instrument(species, instrument), cameras.camera(source)
+        options |= {"source": by, "cut": species == "cut"}
+        done = pictures.shown(shot, scenes[room], tool, cameras.camera(camera), rng, **options)
+    yield Frame(0, done.image, truth=done.truth)
+
+
+def split_of(person: int) -> str:
+    """Returns the split of a person."""
+    return SPLITS[person // GROUP % len(SPLITS)]
+
+
+@functools.lru_cache(maxsize=2)
+def _scenes(group: int, number: int, seed: int):
+    people = np.arange(group * GROUP, (group + 1) * GROUP)
+    split = split_of(group * GROUP)
+    return stage.shoot(people + 1, np.full(GROUP, number), size=SCENE, seed=seed, split=split)
+
+
+def _drawn(person: int, number: int, picture: int, is_live: bool, seed: int) -> tuple:
+    """Draws what is in a picture: person, scene, picture, species, camera, instrument, source camera, room."""
+    rng, split = optics.generator(seed, 1, person, number, picture), split_of(person)
+    species = LIVE if is_live else str(rng.choice(list(SPECIES), p=list(SPECIES.values())))
+    tools = screens.PER_SPLIT if species == "replay" else papers.PER_SPLIT
+    camera, source = (int(a) for a in rng.choice(cameras.PER_SPLIT[split], 2))
+    room = (person + int(rng.integers(1, GROUP))) % GROUP
+    return person, number, picture, species, camera, int(rng.choice(tools[split])), source, room
+
+
+def _check(size, people, first, *, shots, live, attacks, seed) -> None:
+    if people < 1 or people % GROUP or first < 0 or first % GROUP:
+        raise ValueError(f"simulated_wild: people and first must be multiples of {GROUP}, got {people} and {first}")
+    if size < SMALLEST or shots < 1 or live < 0 or attacks < 0 or live + attacks < 1 or seed < 0:
+        raise ValueError(
+            f"simulated_wild: expected size >= {SMALLEST}, shots >= 1, seed >= 0, live and attacks >= 0, not both 0; "
+            f"got size={size}, shots={shots}, live={live}, attacks={attacks}, seed={seed}"
+        )
+
+
+def _margin(margin) -> tuple[float, float]:
+    if len(margin) != 2 or not 1.0 <= margin[0] <= margin[1] <= framing.FULL:
+        raise ValueError(f"simulated_wild: margin={margin}; expected (low, high) within 1 to {framing.FULL}")
+    return margin
+
+
+def _presentation(what: tuple, load) -> Presentation:
+    person, number, picture, species, camera, instrument, _, room = what
+    tool = "" if species == LIVE else pictures.instrument(species, instrument).name
+    where = f"{person // GROUP}_{number}_{person % GROUP if species == LIVE else room}"
+    return Presentation(
+        path=f"{person}_{number}_{picture}",
+        dataset="simulated_wild",
+        subject=str(person),
+        video=f"{person}_{number}_{picture}",
+        species=species,
+        load=load,
+        split=split_of(person),
+        session=where,
+        sensor=cameras.camera(camera).name,
+        medium=tool,
+        cropped=True,
+    )
