@@ -1,7 +1,7 @@
 """Simulated faces, and attacks on them by many instruments and cameras; needs no raw data.
 
-Cameras and instruments come from `input_pipeline.simulate.devices`, and scenes from its `standin` until people in real
-light exist. People, rooms, cameras and instruments of train, dev and test are disjoint, so protocol 'official' measures
+Scenes come from `input_pipeline.simulate.wild`, cameras and instruments from `input_pipeline.simulate.devices`. People,
+places, cameras and instruments of train, dev and test are disjoint, so protocol 'official' measures
 transfer to all of them at once. The images are already face crops. [C] marks our own choices.
 """
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from input_pipeline.schema import LIVE, Frame, Presentation
 from input_pipeline.simulate.devices import cameras, framing, optics, papers, pictures, screens
-from input_pipeline.simulate.devices import standin as stage
+from input_pipeline.simulate.wild import stage
 
-VERSION = "-w2"  # version of the renderer, in the name of the records' folder
+VERSION = "-w3"  # version of the renderer, in the name of the records' folder
 GROUP = 8  # people who are rendered at once; the rooms of attacks are those of the other seven
 SCENE = 224  # pixels along a side of a scene
 SPLITS = ("train",) * 8 + ("dev", "test")  # of group n, by n % 10: 80/10/10 by people [C]
@@ -46,7 +46,7 @@ def read(
       seed: selects another population.
       margin: range of the crop's side, in boxes of the face, before the error of the detector's box; within 1 to 2.7.
 
-    The column `session` holds the room, `sensor` the camera and `medium` the instrument. Eight people are
+    The column `session` holds the place, `sensor` the camera and `medium` the instrument. Eight people are
     rendered at once when loaded, and cached; the bytes depend only on person, scene, picture, `size`, `margin` and
     `seed`. Raises ValueError for an option out of range.
     """
@@ -58,7 +58,7 @@ def read(
                 for picture in range(live + attacks):
                     what = _drawn(person, number, picture, picture < live, seed)
                     load = functools.partial(rendered, what, size=size, seed=seed, margin=(low, high))
-                    yield _presentation(what, load)
+                    yield _presentation(what, load, seed)
 
 
 def rendered(what: tuple, *, size: int, seed: int, margin: tuple[float, float]) -> Iterator[Frame]:
@@ -85,7 +85,11 @@ def split_of(person: int) -> str:
 def _scenes(group: int, number: int, seed: int):
     people = np.arange(group * GROUP, (group + 1) * GROUP)
     split = split_of(group * GROUP)
-    return stage.shoot(people + 1, np.full(GROUP, number), size=SCENE, seed=seed, split=split)
+    return stage.shoot(people + 1, [_key(person, number) for person in people], size=SCENE, seed=seed, split=split)
+
+
+def _key(person: int, number: int) -> int:
+    return 1000 * int(person) + number
 
 
 def _drawn(person: int, number: int, picture: int, is_live: bool, seed: int) -> tuple:
@@ -114,10 +118,11 @@ def _margin(margin) -> tuple[float, float]:
     return margin
 
 
-def _presentation(what: tuple, load) -> Presentation:
+def _presentation(what: tuple, load, seed: int) -> Presentation:
     person, number, picture, species, camera, instrument, _, room = what
     tool = "" if species == LIVE else pictures.instrument(species, instrument).name
-    where = f"{person // GROUP}_{number}_{person % GROUP if species == LIVE else room}"
+    whose = person if species == LIVE else person // GROUP * GROUP + room
+    where = stage.place(_key(whose, number), seed, split_of(person)).name
     return Presentation(
         path=f"{person}_{number}_{picture}",
         dataset="simulated_wild",

@@ -106,10 +106,24 @@ def openness(depth, step):
 
 
 def dome(normal, open_sky, light):
-    """Returns the light [h, w, 3] of sky and floor on a surface with `normal` [h, w, 3] and openness `open_sky`."""
+    """Returns the light [h, w, 3] of sky and floor on a surface with `normal` [h, w, 3] and openness `open_sky`.
+
+    A light with spherical harmonics `sh` [9, 3] (`wild.environments`) has them in place of sky and floor.
+    """
+    if "sh" in light:
+        return jnp.maximum(harmonics(normal) @ light["sh"], 0.0) * open_sky[..., None]
     above = (0.60 - 0.40 * normal[..., 1] + 0.15 * normal[..., 2]) * open_sky
     floor = 0.10 * jnp.maximum(normal[..., 1], 0.0) * open_sky
     return above[..., None] * light["ambient"] + floor[..., None] * light["key"]
+
+
+def harmonics(normal):
+    """Returns the nine real spherical harmonics [..., 9] of unit vectors [..., 3]."""
+    x, y, z = (normal[..., i] for i in range(3))
+    one = jnp.full_like(x, 0.282095)
+    first = [0.488603 * y, 0.488603 * z, 0.488603 * x]
+    second = [1.092548 * x * y, 1.092548 * y * z, 0.315392 * (3.0 * z * z - 1.0), 1.092548 * x * z]
+    return jnp.stack([one, *first, *second, 0.546274 * (x * x - y * y)], -1)
 
 
 def toward(normal, direction):

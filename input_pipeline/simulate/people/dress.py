@@ -12,8 +12,10 @@ CURTAIN = np.array([0.0, -0.1, -0.5, 0.84, 0.95, 0.5], np.float32)  # long hair:
 
 def _lit(colour, normal, light, open_sky):
     """Lights cloth or hair of reflectance `colour` by the lamps and the sky, without cast shadows: [h, w, 3]."""
-    dome = (0.60 - 0.40 * normal[..., 1]) * open_sky
-    total = dome[..., None] * light["ambient"]
+    if "sh" in light:
+        total = lighting.dome(normal, open_sky, light)
+    else:
+        total = ((0.60 - 0.40 * normal[..., 1]) * open_sky)[..., None] * light["ambient"]
     for direction, lamp in lighting.lamps(light):
         total += jnp.clip(0.85 * (normal @ direction) + 0.15, 0.0)[..., None] * lamp * (0.3 + 0.7 * open_sky)[..., None]
     return colour * total

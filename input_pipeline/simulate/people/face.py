@@ -231,7 +231,8 @@ def _skin(who, now, layer, light, arrived, *, open_sky, pixel):
     slope = [0.5 * (jnp.roll(depth, -1, axis) - jnp.roll(depth, 1, axis)) / pixel for axis in (1, 0)]
     bumped = layer["normal"] - jnp.stack([*slope, jnp.zeros_like(depth)], -1)
     main = light["direction"] * light["key"].mean() + jnp.array([0.0, -0.4, 0.3]) * light["ambient"].mean()
-    arrived = arrived * jnp.clip(1.0 - 1.3 * (slope[0] * main[0] + slope[1] * main[1]) / main[2], 0.4, 1.6)[..., None]
+    facing = jnp.maximum(main[2], 0.1 * jnp.abs(main).sum())  # light from behind does not reach what the camera sees
+    arrived = arrived * jnp.clip(1.0 - 1.3 * (slope[0] * main[0] + slope[1] * main[1]) / facing, 0.4, 1.6)[..., None]
     arrived *= bounced * (1.0 - hair.forehead_shade(who, x, y, z))[..., None]
     oily = who["shine"] * (0.5 + 0.7 * bell(x / 0.22) * bell((y + 0.15) / 0.5)) * (1.0 + 0.25 * rough) + 0.6 * lips
     shine = lighting.gloss(bumped, light, 1.0 - 0.6 * lips, open_sky, arrived)

@@ -1,0 +1,149 @@
+"""Scenes: a person in the light of a place, as linear light that spans 2.7 face boxes, with its depth.
+
+A scene depends on its user, its key and the seed alone: people on user and seed; light, room, pose, framing, expression
+and clothes on the key. Live faces, the photographs that attacks show, and the places in which attacks are held are all
+drawn here, from the same distribution. The ranges are our own choice [C].
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from input_pipeline.simulate.capture.room import backdrop
+from input_pipeline.simulate.noise import draw, fold
+from input_pipeline.simulate.people import face, head
+from input_pipeline.simulate.people.person import CLOTHES, moment, person
+from input_pipeline.simulate.wild import environments
+from input_pipeline.simulate.wild.environments import Environment
+
+SPAN = 2.7  # side of a scene / longer side of the face box
+CHUNK = 8  # scenes per compiled call; results do not depend on the division into chunks
+METRES = 0.2 / 1.8  # of a head unit: a face box is 1.8 units
+CHEST, WALL = -0.9, -12.0  # depth of clothes and of the room, in head units
+DISTANCE = 0.8  # metres from the camera to the middle of the head
+FURNISHED = 0.5  # share of the scenes with furniture before the map, whose details are sharper than the map's
+PITCH, ROLL = (-0.25, 0.25), (-0.08, 0.08)  # radians of the camera
+VIEWS = (0.5, 1.2)  # radians of the width that the camera sees of the place
+
+
+@dataclasses.dataclass(frozen=True)
+class Shot:
+    """One scene of s x s pixels.
+
+    Fields:
+      light: float32 [s, s, 3], relative to a white card at the face that faces the camera; it has no upper limit.
+      depth: float32 [s, s], metres from the camera.
+      cover: float32 [s, s] in [0, 1], the person's share of a pixel.
+      instrument: float32 [s, s] in [0, 1], the share of a worn mask; 0 for live faces.
+      box: x, y, w, h of the face in pixels.
+      landmarks: float32 [5, 2], as of `faces.Face`.
+      environment: the light of the place.
+    """
+
+    light: np.ndarray
+    depth: np.ndarray
+    cover: np.ndarray
+    instrument: np.ndarray
+    box: tuple[float, float, float, float]
+    landmarks: np.ndarray
+    environment: Environment
+
+
+def shoot(users: Sequence[int], keys: Sequence[int], *, size: int = 256, seed: int = 0, split: str = "train"):
+    """Renders the scene of each user and key: a list of `Shot`. `split` selects the places, train, dev or test."""
+    shots = []
+    for start in range(0, len(users), CHUNK):
+        part = slice(start, start + CHUNK)
+        shots += _chunk(np.asarray(users[part]), np.asarray(keys[part]), size, seed, split)
+    return shots
+
+
+def _chunk(users: np.ndarray, keys: np.ndarray, size: int, seed: int, split: str) -> list[Shot]:
+    places = [_place(int(key), seed, split, size) for key in keys]
+    rows = np.resize(np.arange(len(users)), CHUNK)
+    who, now, clothes, room_key = _people(users[rows].astype(np.uint32), keys[rows].astype(np.uint32), jnp.uint32(seed))
+    light = jax.tree.map(lambda *of: np.stack(of)[rows], *(place.light() for place, *_ in places))
+    behind = np.stack([view for _, view, _ in places])[rows]
+    furnished = np.array([has for *_, has in places], np.float32)[rows]
+    room = _rooms(room_key, behind, furnished, size)
+    picture, eyes, depth = _heads(who, now, clothes, light, room, size)
+    out = jax.tree.map(np.asarray, (picture, room, eyes, depth))
+    return [_shot(*(a[i] for a in out), place) for i, (place, *_) in enumerate(places)]
+
+
+def place(key: int, seed: int, split: str) -> Environment:
+    """Returns the light of the scene with this key."""
+    return environments.draw(_generator(key, seed), split)
+
+
+def _generator(key: int, seed: int) -> np.random.Generator:
+    return np.random.default_rng((seed, 7, key))
+
+
+def _place(key: int, seed: int, split: str, size: int) -> tuple[Environment, np.ndarray, bool]:
+    """Draws the place of a scene: its light, what the camera sees of it [size, size, 3], whether it is furnished."""
+    rng = _generator(key, seed)
+    place = environments.draw(rng, split)
+    angles = {"pitch": rng.uniform(*PITCH), "roll": rng.uniform(*ROLL)}
+    view = place.view(size, size, rng.uniform(*VIEWS), **angles)
+    return place, view.astype(np.float32), bool(rng.random() < FURNISHED)
+
+
+@jax.jit
+def _people(users, keys, seed):
+    def one(user, key):
+        video = fold(seed, 2, user, key)
+        return person(fold(seed, 0, user)), moment(fold(video, 0), 0, 0), draw(fold(video, 1), CLOTHES), fold(video, 2)
+
+    return jax.vmap(one)(users, keys)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _rooms(keys, behind, furnished, size):
+    """Returns rooms [n, size, size, 3]: the view of the place, with furniture in its light where there is any."""
+
+    def one(key, view, has):
+        mean = view.mean((0, 1))
+        things = backdrop(key, size, jnp.ones(3))
+        shade = 0.3 + 0.7 * view / (mean + 1e-4)  # furniture takes half of its light from where it stands
+        return view + has * (things * mean * jnp.minimum(shade, 3.0) - view)
+
+    return jax.vmap(one)(keys, behind, furnished)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _heads(who, now, clothes, light, room, size):
+    """Returns scenes [n, size, size, 3], eyes [n, 2, 2] in pixels and depth of heads [n, size, size] in head units."""
+    now = now | {"zoom": now["zoom"] * 2 * face.HALF / 1.8 / SPAN}
+
+    def one(who, now, clothes, light, room):
+        points, _ = face.placed(who, now)
+        cells = face.to_cells(points, now, size)
+        groups = head.windows(head.QUADS, 2.0 * face.HALF / size)
+        keys = head.rasterise(cells, points[:, 2], head.QUADS, groups, size)
+        depth = jnp.where(keys > 0, head.depth_of(keys), WALL)
+        eyes = face.to_cells(points[jnp.array(head.EYES)], now, size)
+        return face.render(who, now, clothes, light, room, size), eyes, depth
+
+    return jax.vmap(one)(who, now, clothes, light, room)
+
+
+def _shot(light, room, eyes, depth, place: Environment) -> Shot:
+    side = light.shape[0] / SPAN
+    middle = eyes.mean(0) + np.array([0.0, 0.1 * side])
+    below = np.array([[0.0, 0.12], [-0.15, 0.3], [0.15, 0.3]]) * side + eyes.mean(0)
+    cover = (np.abs(light - room).max(-1) > 1e-4).astype(np.float32)
+    height = np.where((cover > 0.5) & (depth <= WALL), CHEST, depth)
+    return Shot(
+        light=light.astype(np.float32),
+        depth=(DISTANCE - METRES * height).astype(np.float32),
+        cover=cover,
+        instrument=np.zeros_like(cover),
+        box=(middle[0] - 0.4 * side, middle[1] - 0.5 * side, 0.8 * side, side),
+        landmarks=np.concatenate([eyes[np.argsort(eyes[:, 0])], below]).astype(np.float32),
+        environment=place,
+    )
