@@ -1,0 +1,130 @@
+"""People in real light: the environment maps, and scenes that are made with them."""
+
+import cv2
+import numpy as np
+import pytest
+
+from input_pipeline.prepare import faces
+from input_pipeline.simulate.capture import light
+from input_pipeline.simulate.wild import environments, stage
+from input_pipeline.simulate.wild.environments import Environment
+
+INDICES = range(len(environments.NAMES))
+
+
+def unit(*shape, seed=0):
+    found = np.random.default_rng(seed).normal(size=(*shape, 3))
+    return found / np.linalg.norm(found, axis=-1, keepdims=True)
+
+
+def test_splits_share_no_light():
+    every = [name for names in environments.SPLITS.values() for name in names]
+    assert sorted(every) == sorted(environments.NAMES)
+
+
+@pytest.mark.parametrize("index", INDICES, ids=environments.NAMES)
+def test_irradiance_is_the_integral_of_the_map(index):
+    """By 32,768 directions of the whole map, lamps included; nine harmonics and two lamps are within 5 %."""
+    place = Environment(index, 0.7)
+    radiance = cv2.resize(environments._maps()[index], (256, 128), interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    directions = place._turned(environments._directions(128, 256)).reshape(-1, 3)
+    solid = np.repeat(environments._solid_angles(128, 256), 256)
+    normals = unit(8)
+    expected = (np.maximum(normals @ directions.T, 0) * solid) @ radiance / np.pi * place._lights[3]
+    assert np.abs(place.irradiance(normals) - expected).max() <= 0.05 * expected.max()
+
+
+def test_maps_keep_their_range():
+    ranges = [level.max() / np.median(level) for level in environments._maps().mean(-1)]
+    assert max(ranges) > 1000  # the sun
+    assert environments.decode(environments.encode(np.array([0.1, 1.0, 1000.0]))) == pytest.approx(
+        [0.1, 1.0, 1000.0], rel=0.03
+    )
+
+
+def test_a_card_that_faces_the_camera_is_one_unless_the_place_is_far_brighter():
+    """Where it is, the background is limited: a camera meters the face."""
+    rng = np.random.default_rng(0)
+    cards = [environments.draw(rng, "train").irradiance(np.array([0.0, 0.0, 1.0])).mean() for _ in range(60)]
+    assert np.median(cards) == pytest.approx(1.0, abs=0.01)
+    assert max(cards) <= 1.01
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_view_is_what_a_mirror_without_blur_shows(mirrored):
+    place = Environment(3, 2.0, mirrored)
+    view = place.view(9, 9, 0.9)
+    ahead = environments._ahead(9, 9, 0.9, 0, 0)
+    coarse = place.reflection(ahead, 0.0)  # of the map at half the size
+    assert np.corrcoef(np.log(view + 1e-3).ravel(), np.log(coarse + 1e-3).ravel())[0, 1] > 0.8
+
+
+def test_a_turned_place_turns_its_light():
+    normals = unit(16)
+    quarter = np.stack([normals[:, 2], normals[:, 1], -normals[:, 0]], -1)  # what a quarter turn makes of them
+    before, after = Environment(5, 0.3), Environment(5, 0.3 + np.pi / 2)
+    ratio = after.irradiance(quarter) / before.irradiance(normals)
+    np.testing.assert_allclose(ratio, np.full_like(ratio, ratio.mean()), rtol=0.05)  # but for the camera's exposure
+
+
+def test_harmonics_on_the_device_are_those_of_the_map():
+    normals = unit(20)
+    np.testing.assert_allclose(light.harmonics(normals), environments._basis(normals), atol=1e-6)
+
+
+def test_front_and_back_light_are_as_frequent():
+    """For live faces and for the rooms of attacks alike, as `draw` makes both."""
+    rng = np.random.default_rng(0)
+    front, back = np.array([[0, 0, 1.0], [0, 0, -1.0]])
+    places = [environments.draw(rng, "train") for _ in range(300)]
+    stops = np.log2([of.irradiance(front).mean() / of.irradiance(back).mean() for of in places])
+    assert abs(np.median(stops)) < 0.4
+    assert np.percentile(stops, 90) > 1
+    assert np.percentile(stops, 10) < -1
+
+
+@pytest.fixture(scope="module")
+def shots():
+    return stage.shoot(list(range(1, 17)), list(range(16)), size=192)
+
+
+@pytest.mark.slow
+def test_scenes_are_those_of_their_user_and_key_in_any_batch(shots):
+    (again,) = stage.shoot([4], [3], size=192)
+    np.testing.assert_array_equal(again.light, shots[3].light)
+    assert not np.array_equal(stage.shoot([4], [5], size=192)[0].light, again.light)
+
+
+@pytest.mark.slow
+def test_scenes_have_people_light_and_depth(shots):
+    for shot in shots:
+        assert np.isfinite(shot.light).all()
+        assert shot.light.min() >= 0
+        x, y, w, h = shot.box
+        middle = shot.depth[int(y + 0.3 * h) : int(y + 0.7 * h), int(x + 0.3 * w) : int(x + 0.7 * w)]
+        assert 0.5 < np.median(middle) < 0.9  # the face
+        assert shot.depth.max() > 1.5  # the room
+        assert 0.1 < shot.cover.mean() < 0.9
+        assert not shot.instrument.any()
+        assert shot.landmarks[0, 0] < shot.landmarks[1, 0]
+        assert (shot.landmarks[3:, 1] > shot.landmarks[:2, 1].max()).all()
+
+
+@pytest.mark.slow
+def test_the_detector_finds_the_faces_where_the_scene_says_they_are():
+    """At least 97 % of 64 scenes."""
+    found = 0
+    for start in range(0, 64, 16):
+        shots = stage.shoot(list(range(start, start + 16)), list(range(start, start + 16)), size=256)
+        pictures = []
+        for shot in shots:
+            x, y, w, h = (int(value) for value in shot.box)
+            level = np.median(shot.light[y : y + h, x : x + w].mean(-1))
+            pictures.append((255 * np.clip(0.25 * shot.light / level, 0, 1) ** (1 / 2.2)).astype(np.uint8))
+        for shot, face in zip(shots, faces.detect(pictures), strict=True):
+            if face is not None:
+                centre = np.array(face.box[:2]) + np.array(face.box[2:]) / 2
+                found += (
+                    np.abs(centre - (np.array(shot.box[:2]) + np.array(shot.box[2:]) / 2)).max() < 0.25 * shot.box[3]
+                )
+    assert found >= 0.97 * 64
