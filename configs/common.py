@@ -67,6 +67,7 @@ def base(name: str) -> ml_collections.ConfigDict:
     data.extra_sources = ()  # extra training domains of a cross-domain protocol, listed in results.json
     data.train_species = ()  # species to train on, () for all: the others are unseen until dev and test
     data.dev_share = 0.0  # share of the training subjects held out as dev where the protocol has none
+    data.truth = False  # batches carry the truth maps of rendered pictures, which a term of kind `truth` reads
     data.balance = ""  # columns such as domain+label, whose combinations get equal shares of every epoch
     data.augment = {
         "crop": 0.8,

@@ -91,6 +91,7 @@ class Presentation:
     support: str = ""
     attributes: str = ""
     cropped: bool = False  # whether its frames are face crops already (rendered ones), which are only resized
+    truth: bool = False  # whether each of its frames has a truth map
 
     @property
     def label(self) -> int:

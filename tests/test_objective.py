@@ -339,3 +339,23 @@ def test_embeddings_of_other_lengths_are_refused():
     teachers["recognition"]["embedding"] = np.ones((6, 5), np.float32)
     with pytest.raises(ValueError, match=r"student's has 4 numbers, the teacher's 5; set config\.model\.embedding"):
         Objective({"embedding": BOTH["embedding"]}, teachers)(student, teachers, MIXED)
+
+
+def test_truth_maps_are_learnt_from_a_feature_map():
+    """Zero logits: ln 2 for any truth of a half; the gradient reaches the feature map; another model is refused."""
+    term = {"truth": {"kind": "truth", "weight": 2.0, "stage": 2, "hidden": 4}}
+    objective = Objective(term, {})
+    maps = (np.ones((3, 8, 8, 2), np.float32), np.ones((3, 4, 4, 5), np.float32))
+    student, batch = {"stages": maps}, {"truth": np.full((3, 16, 16, 3), 127.5).astype(np.float32)}
+    params = objective.init(jax.random.key(0), student, {})
+    assert {name: leaf["kernel"].shape for name, leaf in params["truth"].items()} == {
+        "hidden": (3, 3, 5, 4),
+        "head": (1, 1, 4, 3),
+    }
+    blank = jax.tree.map(np.zeros_like, params)
+    loss, values = objective(student, {}, batch, blank)
+    np.testing.assert_allclose([loss, values["truth"]], [2 * np.log(2), np.log(2)], rtol=1e-6)
+    gradient = jax.grad(lambda of: objective({"stages": (maps[0], of)}, {}, batch, params)[0])(maps[1])
+    assert np.abs(gradient).max() > 0
+    with pytest.raises(ValueError, match="needs a feature map 2; the student has 0"):
+        objective.init(jax.random.key(0), {"logits": np.zeros((3, 2))}, {})

@@ -204,3 +204,18 @@ def test_both_kinds_of_mixing_take_turns():
         augmentation(mixup=0.8, cutmix=1.0).mix(images, np.eye(2, dtype=np.float32), ops.generator(n))
         chosen.add("cutmix" if set(np.unique(images[0])) <= {0, 200} else "mixup")
     assert chosen == {"mixup", "cutmix"}
+
+
+def test_a_truth_map_is_seen_as_its_image_is():
+    """The map of an image that is smooth is the image at the map's size, before and after."""
+    line = np.linspace(-1, 1, 64)
+    bump = np.exp(-((line - 0.2) ** 2 + (line[:, None] + 0.3) ** 2) / 0.3)
+    image = np.repeat((255 * bump).astype(np.uint8)[..., None], 3, 2)
+    truth = cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA)
+    moving = augmentation(crop=0.5, flip=True)
+    for seed in range(20):
+        seen, moved = moving.views(image, truth, ops.generator(seed))
+        expected = cv2.resize(seen, (16, 16), interpolation=cv2.INTER_AREA)
+        assert np.abs(moved.astype(int) - expected).mean() < 3
+    assert moving.views(image, None, ops.generator(0))[1] is None
+    np.testing.assert_array_equal(moving.views(image, truth, ops.generator(1))[0], moving.view(image, ops.generator(1)))

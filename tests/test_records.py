@@ -1,6 +1,8 @@
 """Records that no longer fit: changed raw files, damage of every file, earlier versions, files that are missing."""
 
 import contextlib
+import dataclasses
+import functools
 import gzip
 import json
 import os
@@ -13,7 +15,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from configs import common
+from input_pipeline.datasets import folder
 from input_pipeline.prepare import faces, parts, prepare, records
+from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
 from kdfas_jax.commands import confuse, edit, evaluate
@@ -50,6 +55,45 @@ def run(raw, tmp_path, name="folder", **settings):
 
 def summary(prepared) -> dict:
     return json.loads(Path(prepared.builder_dir, "summary.json").read_text())
+
+
+def with_truth(read):
+    """`read` of a reader whose frames are crops with a truth map that tells their number."""
+
+    def frames(load):
+        for frame in load():
+            yield dataclasses.replace(frame, truth=np.full((16, 16, 3), frame.image[0, 0], np.uint8))
+
+    def truthful(*arguments, **options):
+        for one in read(*arguments, **options):
+            yield dataclasses.replace(one, cropped=True, truth=True, load=functools.partial(frames, one.load))
+
+    return truthful
+
+
+def test_truth_maps_travel_from_the_reader_to_the_batch(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "read", with_truth(folder.read))
+    prepared = run(raw, tmp_path)
+    maps = [faces.decode_map(encoded) for encoded in records.Reader(prepared.files, prepared.table).truths(range(12))]
+    assert {int(of[0, 0, 0]) for of in maps} == {20 * i for i in range(12)}
+
+    config = common.base("test").data
+    config.update({"image_size": 16, "record_size": 16, "truth": True})
+    config.augment.update({"mixup": 0.0, "cutmix": 0.0, "erasing": 0.0, "crop": 1.0})
+    config.augment.randaugment.ops = 0
+    data = Data(prepared.table.assign(role="train"), prepared.files, "", {})
+    batches = pipeline.train_batches(data, config, targets.LABEL, batch_size=4, seed=0, start=0, steps=2)
+    for batch in batches:
+        np.testing.assert_allclose(batch["truth"][:, 8, 8].astype(int), batch["image"][:, 8, 8], atol=2)
+    config.augment.mixup = 0.5
+    with pytest.raises(ValueError, match="a map is of one picture"):
+        next(pipeline.train_batches(data, config, targets.LABEL, batch_size=4, seed=0, start=0, steps=2))
+
+
+def test_records_without_truth_maps_say_so(raw, tmp_path):
+    prepared = run(raw, tmp_path)
+    with pytest.raises(ValueError, match=r"config\.data\.truth=True: these records have no truth maps"):
+        records.Reader(prepared.files, prepared.table).truths([0])
 
 
 def test_new_removed_and_changed_raw_files_are_noticed(raw, tmp_path):

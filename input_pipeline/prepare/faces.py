@@ -197,6 +197,16 @@ def encode(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
 
 
+def encode_map(values: np.ndarray) -> bytes:
+    """Encodes uint8 [h, w, 3] as PNG, without loss."""
+    return cv2.imencode(".png", values[..., ::-1])[1].tobytes()
+
+
+def decode_map(encoded: bytes) -> np.ndarray:
+    """The inverse of `encode_map`."""
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+
 def decode(encoded: bytes, size: int) -> np.ndarray:
     """Decodes the JPEG bytes of a square crop to RGB uint8 [size, size, 3] (`resize`); ValueError for no JPEG."""
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)

@@ -61,6 +61,11 @@ class Part:
         return sum(presentation.frames for presentation in self.presentations)
 
     @property
+    def truth(self) -> bool:
+        """Whether its records have truth maps, as those of its data set do."""
+        return self.presentations[0].truth
+
+    @property
     def finished(self) -> bool:
         """Whether its records are complete."""
         return self.note.exists()
@@ -86,7 +91,7 @@ def write(part: Part) -> None:
     """Writes the records and the note of a part, both atomically."""
     counts, corrupt, missing, rows = collections.Counter(dict.fromkeys(COUNTS, 0)), [], [], []
     unfinished = part.path.with_name(f"{part.path.name}.tmp")
-    with records.Writer(unfinished) as writer:
+    with records.Writer(unfinished, part.truth) as writer:
         frames = _frames(part.presentations, counts, corrupt, missing)
         while batch := list(itertools.islice(frames, faces.BATCH)):
             for columns, features in _crops(batch, part.crop, counts):
@@ -139,7 +144,8 @@ def _crops(
             shape = {"scale": crop.scale, "size": crop.size, "aligned": crop.align}
             image = faces.cut(frame.image, face, **shape) if face else None
         encoded = NO_FACE if image is None else faces.encode(image)
-        yield columns, {"image": encoded, "bbox": np.asarray(box, np.float32), "landmarks": landmarks}
+        features = {"image": encoded, "bbox": np.asarray(box, np.float32), "landmarks": landmarks}
+        yield columns, features | ({"truth": faces.encode_map(frame.truth)} if presentation.truth else {})
 
 
 def _annotated(frame: Frame, crop: Crop, counts: collections.Counter) -> faces.Box | None:

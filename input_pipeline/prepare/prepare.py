@@ -260,7 +260,7 @@ def _finish(unfinished: Path, work: list[parts.Part], raw_dir: str, files: raw.L
         raise BrokenCopyError("none of the data set's files exists or can be read; " + "; ".join(corrupt[:5]))
     table = pd.DataFrame(rows)[list(records.TABLE_TYPES)]
     (unfinished / "metadata.csv").write_bytes(tables.to_csv(table).encode())
-    records.write_tfds_metadata(unfinished, [len(note["rows"]) for note in notes])
+    records.write_tfds_metadata(unfinished, [len(note["rows"]) for note in notes], work[0].truth)
     counts = sum((Counter(note["counts"]) for note in notes), Counter(dict.fromkeys(parts.COUNTS, 0)))
     summary = {
         "videos": int(table.groupby("dataset")["video"].nunique().sum()),

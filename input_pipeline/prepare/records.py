@@ -199,8 +199,8 @@ def _tensorflow():
 
 
 @functools.cache
-def features():
-    """Returns the TFDS features of a record."""
+def features(truth: bool = False):
+    """Returns the TFDS features of a record; `truth` maps are in it where the data set renders them."""
     _, tfds = _tensorflow()
     types = {int: np.int64, str: np.str_, bool: np.bool_, float: np.float32}
     columns = {name: types[kind] for name, kind in schema.COLUMNS.items()}
@@ -211,16 +211,20 @@ def features():
             "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float32),
             "landmarks": tfds.features.Tensor(shape=(5, 2), dtype=np.float32),
         }
+        | ({"truth": tfds.features.Image(shape=(None, None, 3), encoding_format="png")} if truth else {})
     )
 
 
 class Writer:
-    """Writes one record file, in a `with` block: `place = writer.write(record)`. Equal records give equal bytes."""
+    """Writes one record file, in a `with` block: `place = writer.write(record)`. Equal records give equal bytes.
 
-    def __init__(self, path: Path):
+    truth: whether the records have truth maps.
+    """
+
+    def __init__(self, path: Path, truth: bool = False):
         tf, tfds = _tensorflow()
-        self._writer, self._end = tf.io.TFRecordWriter(str(path)), 0
-        self._serializer = tfds.core.example_serializer.ExampleSerializer(features().get_serialized_info())
+        self._writer, self._end, self._features = tf.io.TFRecordWriter(str(path)), 0, features(truth)
+        self._serializer = tfds.core.example_serializer.ExampleSerializer(self._features.get_serialized_info())
 
     def __enter__(self) -> "Writer":
         return self
@@ -230,14 +234,14 @@ class Writer:
 
     def write(self, record: dict) -> dict[str, int]:
         """Appends a dict of the features; returns offset, length and CRC-32 of its serialised data in the file."""
-        example = self._serializer.get_tf_example(features().encode_example(record))
+        example = self._serializer.get_tf_example(self._features.encode_example(record))
         data = example.SerializeToString(deterministic=True)
         self._writer.write(data)
         offset, self._end = self._end + HEADER, self._end + HEADER + len(data) + FOOTER
         return {"offset": offset, "length": len(data), "crc32": zlib.crc32(data)}
 
 
-def write_tfds_metadata(directory: Path, lengths: Sequence[int]) -> None:
+def write_tfds_metadata(directory: Path, lengths: Sequence[int], truth: bool = False) -> None:
     """Writes dataset_info.json and features.json for the record files of `directory`, with `lengths` records each."""
     _, tfds = _tensorflow()
     template = tfds.core.ShardedFileTemplate(
@@ -247,7 +251,7 @@ def write_tfds_metadata(directory: Path, lengths: Sequence[int]) -> None:
     split = tfds.core.SplitInfo(name=SPLIT, shard_lengths=list(lengths), num_bytes=size, filename_template=template)
     tfds.folder_dataset.write_metadata(
         data_dir=directory,
-        features=features(),
+        features=features(truth),
         split_infos=[split],
         version=VERSION,
         check_data=False,
@@ -274,6 +278,15 @@ class Reader:
         tf, _ = _tensorflow()
         examples = (tf.train.Example.FromString(self.read(row)) for row in rows)
         return [example.features.feature["image"].bytes_list.value[0] for example in examples]
+
+    def truths(self, rows: Iterable[int]) -> list[bytes]:
+        """Returns the encoded truth maps of these rows; ValueError for records without them, or as `images` does."""
+        import tensorflow as tf
+
+        found = [tf.train.Example.FromString(self.read(row)).features.feature["truth"] for row in rows]
+        if any(not of.bytes_list.value for of in found):
+            raise ValueError("config.data.truth=True: these records have no truth maps; expected simulated_wild")
+        return [of.bytes_list.value[0] for of in found]
 
     def read(self, row: int) -> bytes:
         """Returns the serialised example of a row; raises as `images` does."""

@@ -48,6 +48,12 @@ class Augmentation:
 
     def view(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One random view of an image, of its size."""
+        return self.views(image, None, rng)[0]
+
+    def views(
+        self, image: np.ndarray, truth: np.ndarray | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """One random view of an image, and the same view of its `truth` map [m, m, 3], where it has one."""
         size = len(image)
         box = _random_crop(self._crop, size, rng) if self._crop < 1 else (0, 0, size, size)
         mirrored = self._flip and rng.random() < 0.5
@@ -63,12 +69,15 @@ class Augmentation:
                 tones.append(drawn)
             else:
                 moved = drawn if moved is None else moved @ drawn
+        if truth is not None:
+            truth = _moved_map(truth, _to_box(box, mirrored, size) @ (KEEP if moved is None else moved), size)
         image = _cut(image, box, mirrored) if moved is None else _warp(image, _to_box(box, mirrored, size) @ moved)
         for tone in tones:
             image = tone(image)
         for degrade in DEGRADATIONS if self._degrade else ():
             image = degrade(image, rng) if rng.random() < self._degrade else image
-        return _erase(image, rng) if self._erasing and rng.random() < self._erasing else image
+        erased = self._erasing and rng.random() < self._erasing
+        return _erase(image, rng) if erased else image, truth
 
     def mix(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Mixes neighbours by mixup or cutmix, in place, and returns the labels; a fair coin where both are on (DeiT).
@@ -116,6 +125,15 @@ def _warp(image: np.ndarray, to_source: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(
         image, to_source[:2], image.shape[1::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=(FILL,) * 3
     )
+
+
+def _moved_map(truth: np.ndarray, to_source: np.ndarray, size: int) -> np.ndarray:
+    """Moves a map [m, m, 3] of an image of `size` px as `_warp` moves the image; its edge is repeated."""
+    share = len(truth) / size
+    to_map = np.array([[share, 0, (share - 1) / 2], [0, share, (share - 1) / 2], [0, 0, 1]])
+    matrix = (to_map @ to_source @ np.linalg.inv(to_map))[:2]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(truth, matrix, truth.shape[1::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _about_centre(linear: np.ndarray, size: int, shift=(0.0, 0.0)) -> np.ndarray:

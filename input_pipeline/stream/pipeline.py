@@ -7,6 +7,7 @@ steps; a test shows every example once, padded and masked so that every host run
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -109,7 +110,8 @@ def train_batches(
     """Returns steps `start` .. `steps` of the training stream; `shard` = (host, hosts).
 
     Yields this host's rows: image uint8 [b, h, w, 3], index int64 [b], label float32 [b, k] (`target.labels`, soft
-    where mixed; no label where k = 0) and `target.columns`, int32 [b], which mixing leaves as they are. Every epoch is
+    where mixed; no label where k = 0) and `target.columns`, int32 [b], which mixing leaves as they are, and with
+    `config.truth` truth uint8 [b, m, m, 3], the truth maps of the same views. Every epoch is
     a new order of the training examples, its remainder dropped; `config.balance` names columns of the table, such as
     'domain+label', of whose combinations each gets the same share of every epoch. Augmentation is seeded by the draw,
     its place in the epoch's order, so that an example drawn twice in an epoch is seen in two views. The hosts' rows
@@ -122,6 +124,7 @@ def train_batches(
     reader, augmentation = records.Reader(data.files, data.table), ops.Augmentation(config.augment)
     labels_of, columns = target.labels(data), target.columns(data)
     attack = attacked.simulator(config, seed)
+    with_truth = config.get("truth", False)  # which older runs lack
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
@@ -131,14 +134,15 @@ def train_batches(
         epoch, number = divmod(step, per_epoch)
         draw = number * batch_size + first  # counted through the epoch
         rows = order(epoch)[draw : draw + last - first]
-        images = np.stack(
-            [
-                augmentation.view(faces.decode(image, config.image_size), ops.generator(seed, VIEW, epoch, place))
-                for place, image in enumerate(reader.images(rows), draw)
-            ]
-        )
+        maps = map(faces.decode_map, reader.truths(rows)) if with_truth else itertools.repeat(None)
+        views = [
+            augmentation.views(faces.decode(image, config.image_size), truth, ops.generator(seed, VIEW, epoch, place))
+            for place, (image, truth) in enumerate(zip(reader.images(rows), maps, strict=False), draw)
+        ]
+        images = np.stack([image for image, _ in views])
         labels = augmentation.mix(images, labels_of(rows), ops.generator(seed, MIX, step))
-        return attack(joined(images, labels, rows), step, first)
+        truth = {"truth": np.stack([truth for _, truth in views])} if with_truth else {}
+        return attack(joined(images, labels, rows) | truth, step, first)
 
     def joined(images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
         label = {"label": labels} if labels.shape[1] else {}
@@ -146,6 +150,8 @@ def train_batches(
 
     nothing = np.zeros(0, np.int64)
     empty = joined(np.zeros((0, config.image_size, config.image_size, 3), np.uint8), labels_of(nothing), nothing)
+    if with_truth:
+        empty["truth"] = faces.decode_map(reader.truths(data.rows("train")[:1])[0])[None][:0]
     return stream.batches(piece, empty, (start, steps), batch_size, shard)
 
 
@@ -153,6 +159,10 @@ def _check_augmentation(config, target: Target) -> None:
     """Raises ValueError where `config` (config.data) attacks or mixes rows whose target does not allow it."""
     if not target.attackable and (config.attack.probability or config.attack.recapture):
         raise ValueError(f"config.data.attack makes attacks for target 'label', not {target.name!r}; set it to zero")
+    if config.get("truth", False) and (
+        config.attack.probability or config.attack.recapture or config.augment.mixup or config.augment.cutmix
+    ):
+        raise ValueError("config.data.truth: a map is of one picture as it is; set mixup, cutmix and attack to 0")
     if not target.mixable and (config.augment.mixup or config.augment.cutmix):
         raise ValueError(f"config.data.augment: target {target.name!r} mixes no people; set mixup and cutmix to 0")
 

@@ -4,12 +4,15 @@ from typing import TypedDict
 
 import jax
 
+TRUTH_SIDE = 16  # of the truth maps that a batch may carry
+
 
 class Batch(TypedDict, total=False):
     """A training batch on the devices; it has the columns that its target, its terms and its attack read.
 
     image: uint8 [b, h, w, 3]. label: float32 [b, k], soft where images are mixed. identity, domain: int32 [b], class
-    numbers, -1 for none. mask: float32 [b], 0 for a row that only pads.
+    numbers, -1 for none. mask: float32 [b], 0 for a row that only pads. truth: uint8 [b, m, m, 3], depth, instrument
+    and outline of a rendered picture (`input_pipeline.schema.Frame`).
     """
 
     image: jax.Array
@@ -17,6 +20,7 @@ class Batch(TypedDict, total=False):
     identity: jax.Array
     domain: jax.Array
     mask: jax.Array
+    truth: jax.Array
 
 
 class Outputs(TypedDict, total=False):

@@ -11,6 +11,7 @@ Adding a kind: write it here, on a formula in `losses`, and add one line to `wei
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import linen as nn
 
 from kdfas_jax.models.records import Batch, Outputs
@@ -103,6 +104,30 @@ class Align(nn.Module):
             for i, j in _pairs("align", self.stages, mine, theirs)
         ]
         return losses.masked_mean(sum(distances) / len(distances), batch.get("mask"))
+
+
+class Truth(nn.Module):
+    """Dense supervision by what a renderer knows: depth, instrument and its outline, from one of the student's maps.
+
+    A light head, a 3x3 convolution of `hidden` channels and a 1x1 convolution, reads the feature map of `stage`,
+    counted from 1. It is trained with the student and never exported. Depth as supervision: Liu, Jourabloo and Liu,
+    CVPR 2018 (arXiv 1803.11097); the other two maps, and cross-entropy for all three, are our own choice [C].
+    """
+
+    stage: int = 3
+    hidden: int = 32
+
+    @nn.compact
+    def __call__(self, student, batch):
+        """Returns the mean cross-entropy of maps in [0, 1] to the batch's `truth`, resized to the feature map."""
+        maps = student.get("stages", ())
+        if not 1 <= self.stage <= len(maps):
+            raise ValueError(f"a term of kind 'truth' needs a feature map {self.stage}; the student has {len(maps)}")
+        x = nn.relu(nn.Conv(self.hidden, (3, 3), name="hidden")(maps[self.stage - 1]))
+        logits = nn.Conv(3, (1, 1), name="head")(x)
+        truth = jax.image.resize(batch["truth"].astype(jnp.float32) / 255, logits.shape, "linear")
+        values = optax.sigmoid_binary_cross_entropy(logits, truth).mean((1, 2, 3))
+        return losses.masked_mean(values, batch.get("mask"))
 
 
 class DomainAdversary(nn.Module):

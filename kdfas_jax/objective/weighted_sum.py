@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdfas_jax.models import counting
-from kdfas_jax.models.records import Batch, Outputs
+from kdfas_jax.models.records import TRUTH_SIDE, Batch, Outputs
 from kdfas_jax.objective import adversarial, terms
 
 TRAINING = 3  # forwards that a training step costs: one forward, and the gradients of inputs and of parameters
@@ -31,6 +31,7 @@ KINDS: dict[str, Callable] = {
     "covariance": terms.covariance,
     "align": terms.Align,
     "domain_adversary": terms.DomainAdversary,
+    "truth": terms.Truth,
     "critic": adversarial.critic,
     "penalty": adversarial.penalty,
     "attributes": adversarial.attributes,
@@ -111,7 +112,8 @@ def _known(batch: Batch, what: str) -> jax.Array:
 
 def _shaped(term: Term, student, teachers) -> dict[str, Any]:
     """Inputs of a term as shapes, as parameters are made from them; of the batch only what parameters depend on."""
-    batch = {"domain": jax.ShapeDtypeStruct((1,), jnp.int32)}
+    truth = jax.ShapeDtypeStruct((1, TRUTH_SIDE, TRUTH_SIDE, 3), jnp.uint8)
+    batch = {"domain": jax.ShapeDtypeStruct((1,), jnp.int32), "truth": truth}
     return _inputs(term._replace(where=""), student, teachers, batch, jax.ShapeDtypeStruct((), jnp.float32))
 
 

@@ -47,6 +47,7 @@ CHANGES = (
     Change(1, "daa.random_start", False, removed=True),
     Change(1, "daa.unroll", ANY, removed=True),
     Change(2, "init_allow_overlap", False),
+    Change(3, "data.truth", False),
 )
 SCHEMA = max(change.number for change in CHANGES)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from kdfas_jax import models
-from kdfas_jax.models.records import Batch, Outputs
+from kdfas_jax.models.records import TRUTH_SIDE, Batch, Outputs
 from kdfas_jax.objective import perturb
 from kdfas_jax.objective.weighted_sum import TRAINING, Objective
 from kdfas_jax.parallel import sharding
@@ -89,6 +89,7 @@ class Experiment:
             "label": ((b, classes), jnp.float32),
             "domain": ((b,), jnp.int32),
             "identity": ((b,), jnp.int32),
+            "truth": ((b, TRUTH_SIDE, TRUTH_SIDE, 3), jnp.uint8),
         }
         return Batch(**{name: jax.ShapeDtypeStruct(shape, of, sharding=rows) for name, (shape, of) in shapes.items()})
 

@@ -24,7 +24,7 @@ SPLITS = {
     "dev": ("dawn", "hall", "park", "warehouse"),
     "test": ("lobby", "sky", "sunrise", "workshop"),
 }
-STOPS = 20.0  # range of the code, from 2^-8 to 2^12 of the median
+STOPS = 27.0  # range of the code, from 2^-8 to 2^19 of the median, which holds the sun
 DARKEST = -8.0
 COARSE = (32, 64)  # px of the map from which irradiance is computed
 LAMP = 0.20  # radians around the brightest point that count as a lamp
@@ -34,7 +34,7 @@ MOST_BEHIND = 12.0
 
 
 def encode(radiance: np.ndarray) -> np.ndarray:
-    """Codes radiance, relative to the median, as uint8: 255 steps of 20 stops."""
+    """Codes radiance, relative to the median, as uint8: 255 steps of 27 stops."""
     stops = np.log2(np.maximum(radiance, 2.0**DARKEST))
     return np.round(255 * np.clip((stops - DARKEST) / STOPS, 0, 1)).astype(np.uint8)
 
