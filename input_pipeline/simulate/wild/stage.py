@@ -24,10 +24,21 @@ SPAN = 2.7  # side of a scene / longer side of the face box
 CHUNK = 8  # scenes per compiled call; results do not depend on the division into chunks
 METRES = 0.2 / 1.8  # of a head unit: a face box is 1.8 units
 CHEST, WALL = -0.9, -12.0  # depth of clothes and of the room, in head units
+MIDDLE = np.array([[0.0, face.CENTRE_Y, face.PLANE]], np.float32)  # of the face box, in head coordinates
 DISTANCE = 0.8  # metres from the camera to the middle of the head
 FURNISHED = 0.5  # share of the scenes with furniture before the map, whose details are sharper than the map's
 PITCH, ROLL = (-0.25, 0.25), (-0.08, 0.08)  # radians of the camera
 VIEWS = (0.5, 1.2)  # radians of the width that the camera sees of the place
+
+
+def _mouth_and_nose() -> np.ndarray:
+    """Returns the vertices of the tip of the nose and of the corners of the mouth, left and right in the image."""
+    lips = np.flatnonzero(head.REGION[:, head.WEIGHTS.index("lips")] > 0.5)
+    across = head.MEAN[lips, 0]
+    return np.array([head.MEAN[:, 2].argmax(), lips[across.argmin()], lips[across.argmax()]])
+
+
+NOSE_AND_MOUTH = _mouth_and_nose()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +81,8 @@ def _chunk(users: np.ndarray, keys: np.ndarray, size: int, seed: int, split: str
     behind = np.stack([view for _, view, _ in places])[rows]
     furnished = np.array([has for *_, has in places], np.float32)[rows]
     room = _rooms(room_key, behind, furnished, size)
-    picture, eyes, depth = _heads(who, now, clothes, light, room, size)
-    out = jax.tree.map(np.asarray, (picture, room, eyes, depth))
+    picture, points, depth, side = _heads(who, now, clothes, light, room, size)
+    out = jax.tree.map(np.asarray, (picture, room, points, depth, side))
     return [_shot(*(a[i] for a in out), place) for i, (place, *_) in enumerate(places)]
 
 
@@ -117,33 +128,38 @@ def _rooms(keys, behind, furnished, size):
 
 @functools.partial(jax.jit, static_argnames="size")
 def _heads(who, now, clothes, light, room, size):
-    """Returns scenes [n, size, size, 3], eyes [n, 2, 2] in pixels and depth of heads [n, size, size] in head units."""
+    """Returns scenes [n, size, size, 3] and their truth.
+
+    The truth is points [n, 6, 2] in pixels (eyes, nose, corners of the mouth, middle of the face box), the depth of the
+    heads [n, size, size] in head units, and the side of the face box [n] in pixels.
+    """
     now = now | {"zoom": now["zoom"] * 2 * face.HALF / 1.8 / SPAN}
 
     def one(who, now, clothes, light, room):
-        points, _ = face.placed(who, now)
+        points, turn = face.placed(who, now)
         cells = face.to_cells(points, now, size)
         groups = head.windows(head.QUADS, 2.0 * face.HALF / size)
         keys = head.rasterise(cells, points[:, 2], head.QUADS, groups, size)
         depth = jnp.where(keys > 0, head.depth_of(keys), WALL)
-        eyes = face.to_cells(points[jnp.array(head.EYES)], now, size)
-        return face.render(who, now, clothes, light, room, size), eyes, depth
+        marks = [points[jnp.array(head.EYES)], points[NOSE_AND_MOUTH], MIDDLE @ turn.T]
+        marks = face.to_cells(jnp.concatenate(marks), now, size)
+        side = 1.8 * size * now["zoom"] / (2 * face.HALF)
+        return face.render(who, now, clothes, light, room, size), marks, depth, side
 
     return jax.vmap(one)(who, now, clothes, light, room)
 
 
-def _shot(light, room, eyes, depth, place: Environment) -> Shot:
-    side = light.shape[0] / SPAN
-    middle = eyes.mean(0) + np.array([0.0, 0.1 * side])
-    below = np.array([[0.0, 0.12], [-0.15, 0.3], [0.15, 0.3]]) * side + eyes.mean(0)
+def _shot(light, room, points, depth, side, place: Environment) -> Shot:
+    *marks, middle = points
     cover = (np.abs(light - room).max(-1) > 1e-4).astype(np.float32)
     height = np.where((cover > 0.5) & (depth <= WALL), CHEST, depth)
+    eyes = sorted(marks[:2], key=lambda point: point[0])
     return Shot(
         light=light.astype(np.float32),
         depth=(DISTANCE - METRES * height).astype(np.float32),
         cover=cover,
         instrument=np.zeros_like(cover),
-        box=(middle[0] - 0.4 * side, middle[1] - 0.5 * side, 0.8 * side, side),
-        landmarks=np.concatenate([eyes[np.argsort(eyes[:, 0])], below]).astype(np.float32),
+        box=(float(middle[0] - 0.4 * side), float(middle[1] - 0.5 * side), float(0.8 * side), float(side)),
+        landmarks=np.stack([*eyes, *marks[2:]]).astype(np.float32),
         environment=place,
     )
