@@ -21,7 +21,7 @@ class Browser:
         self._numbers, self._buffer = itertools.count(1), b""
 
     def __enter__(self) -> "Browser":
-        self._profile = tempfile.TemporaryDirectory()
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # helpers of it may still write
         (theirs_in, self._out), (self._in, theirs_out) = os.pipe(), os.pipe()
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe"]
         flags += [f"--user-data-dir={self._profile.name}", "--no-first-run", "--disable-background-networking"]

@@ -300,7 +300,7 @@ def test_mtkd_on_real_faces_is_a_thirtieth_of_its_teachers():
 
 def test_a_bundle_states_what_is_deployed_and_what_only_training_used():
     config = load("mtkd_celeba_spoof")
-    results = {"step": 1, "finished": True, "protocol": "intra_test", "threshold": {}}
+    results = {"step": 1, "finished": True, "protocol": "intra_test", "threshold": {}, "dev": {}, "test": {}}
     model = export._describe(config, results, "dev")["model"]
     assert model["parameters"] == 2_060_546
     assert model["training_only_parameters"] == 8_107_008

@@ -1,6 +1,7 @@
 """What is shown on the screen: no banners of libraries, and progress that a log file can hold. 1 s."""
 
 import os
+import threading
 import time
 
 import pytest
@@ -27,6 +28,29 @@ def test_banners_of_libraries_are_left_out_and_all_else_is_shown(capfd):
         fail()
     os.write(2, b"after\n")
     assert capfd.readouterr().err.encode() == b"".join([*kept, b"after\n"])
+
+
+def test_two_threads_leave_the_screen_as_it_was(capfd):
+    """Records are read by several threads, each of which may import TensorFlow first."""
+    entered = threading.Event()
+
+    def first():
+        with screen.without_banners():
+            entered.set()
+            time.sleep(0.1)
+
+    def second():
+        entered.wait()
+        with screen.without_banners():
+            time.sleep(0.2)
+
+    threads = [threading.Thread(target=each) for each in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
 
 
 def test_progress_in_a_log_file_is_seldom(capsys):

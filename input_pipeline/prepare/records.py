@@ -192,9 +192,12 @@ def _missing(summary: Mapping) -> pd.DataFrame | None:
 
 def _tensorflow():
     """Returns the modules tensorflow and tensorflow_datasets, whose import takes seconds; the table needs neither."""
-    with screen.without_banners():
-        import tensorflow
-        import tensorflow_datasets
+    if not {"tensorflow", "tensorflow_datasets"} <= sys.modules.keys():
+        with screen.without_banners():
+            import tensorflow_datasets
+    import tensorflow
+    import tensorflow_datasets
+
     return tensorflow, tensorflow_datasets
 
 

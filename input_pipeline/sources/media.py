@@ -38,14 +38,14 @@ def load_image(path: str | Path) -> np.ndarray:
         return rgb(image)
 
 
-def image_frames(path: str | Path, frames: int = FRAMES, pixels: int = ANIMATION_PIXELS) -> Iterator[Frame]:
+def image_frames(path: str | Path, frames: int = FRAMES, pixels: int = 0) -> Iterator[Frame]:
     """Yields the frame of an image file, or `frames` frames of an animated image, spaced as in a video [C].
 
-    Raises as `load_image` does, and ValueError, before decoding, for more than `pixels`.
+    Raises as `load_image` does, and ValueError, before decoding, for more than `pixels` (`ANIMATION_PIXELS` if 0).
     """
     with _opened(path) as image:
         wanted = evenly(image.n_frames if image.format in ANIMATED else 1, frames)
-        _check_pixels(wanted, *image.size, pixels)
+        _check_pixels(wanted, *image.size, pixels or ANIMATION_PIXELS)
         for number in wanted:
             image.seek(number)
             yield Frame(number, rgb(image))
@@ -107,7 +107,7 @@ def video_frames(
     path: str | Path,
     frames: int = FRAMES,
     annotation: Callable[[], Mapping[int, Box]] | None = None,
-    pixels: int = VIDEO_PIXELS,
+    pixels: int = 0,
 ) -> Iterator[Frame]:
     """Yields `frames` evenly spaced frames of a video, upright and in order; all frames of a shorter video.
 
@@ -119,7 +119,8 @@ def video_frames(
         A rotated video gets none [C]: for published boxes of such videos (six of MSU-MFSD) it is not known whether they
         refer to the frame before or after the rotation.
     Raises FileNotFoundError for a missing file; ValueError, with the file and frame, where a frame cannot be decoded,
-    and, before decoding, where the frames up to the last one taken have more than `pixels`.
+    and, before decoding, where the frames up to the last one taken have more than `pixels`
+    (`VIDEO_PIXELS` if 0).
     """
     path = os.path.abspath(path)  # FFmpeg would read text before a colon as a protocol
     if not os.path.exists(path):
@@ -136,7 +137,7 @@ def video_frames(
         if width * height > Image.MAX_IMAGE_PIXELS:
             raise ValueError(f"{path}: its frames have more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down")
         try:
-            _check_pixels(wanted, width, height, pixels)
+            _check_pixels(wanted, width, height, pixels or VIDEO_PIXELS)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         turned = capture.get(cv2.CAP_PROP_ORIENTATION_META) % 360 != 0

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 
 import tqdm
@@ -26,14 +27,18 @@ def note(line: str) -> None:
     tqdm.tqdm.write(printable, file=sys.stderr)
 
 
+_redirected = threading.Lock()
+
+
 @contextlib.contextmanager
 def without_banners() -> Iterator[None]:
     """Leaves `BANNER` lines out of what the block, also by libraries in C++, writes to stderr; the rest comes after it.
 
-    It redirects the file descriptor of the process, so no other thread should write to stderr meanwhile.
+    It redirects the file descriptor of the process, so no other thread should write to stderr meanwhile. One thread at
+    a time does so: the second of two would take the redirected descriptor for the screen, and leave it there.
     """
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as written, os.fdopen(os.dup(2), "wb") as stderr:
+    with _redirected, tempfile.TemporaryFile() as written, os.fdopen(os.dup(2), "wb") as stderr:
+        sys.stderr.flush()
         os.dup2(written.fileno(), 2)
         try:
             yield
