@@ -1,4 +1,4 @@
-"""No real image at all: trained, selected and calibrated on simulated_wild, for any real camera.
+"""No real image at all: trained, selected and calibrated on simulated_wild.
 
     python main.py --config=configs/zero_real.py
     python main.py --mode=eval --workdir=runs/zero_real --on=folder:RAW          # on real pictures
