@@ -74,7 +74,8 @@ def with_truth(read):
 def test_truth_maps_travel_from_the_reader_to_the_batch(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "read", with_truth(folder.read))
     prepared = run(raw, tmp_path)
-    maps = [faces.decode_map(encoded) for encoded in records.Reader(prepared.files, prepared.table).truths(range(12))]
+    stored = records.Reader(prepared.files, prepared.table).examples(range(12), "image", "truth")
+    maps = [faces.decode_map(truth) for _, truth in stored]
     assert {int(of[0, 0, 0]) for of in maps} == {20 * i for i in range(12)}
 
     config = common.base("test").data
@@ -93,7 +94,7 @@ def test_truth_maps_travel_from_the_reader_to_the_batch(raw, tmp_path, monkeypat
 def test_records_without_truth_maps_say_so(raw, tmp_path):
     prepared = run(raw, tmp_path)
     with pytest.raises(ValueError, match=r"config\.data\.truth=True: these records have no truth maps"):
-        records.Reader(prepared.files, prepared.table).truths([0])
+        records.Reader(prepared.files, prepared.table).examples([0], "image", "truth")
 
 
 def test_new_removed_and_changed_raw_files_are_noticed(raw, tmp_path):

@@ -27,9 +27,6 @@ class Room:
     def reflection(self, direction, level):
         return np.full((*direction.shape[:-1], 3), 0.5 + 0.1 * level)
 
-    def view(self, height, width, field_of_view=0.9, pitch=0.0, roll=0.0):
-        return np.full((height, width, 3), 0.4, np.float32)
-
 
 def field(seed=0, level=1.0):
     """A scene: a bright oval with two dark eyes before a wall."""
@@ -42,6 +39,7 @@ def field(seed=0, level=1.0):
     marks = SIDE / 2 + 40.0 * np.array([[-0.15, -0.1], [0.15, -0.1], [0, 0.05], [-0.1, 0.2], [0.1, 0.2]])
     box = (SIDE / 2 - 14.0, SIDE / 2 - 20.0, 28.0, 40.0)
     maps = {"depth": depth.astype(np.float32), "cover": cover, "instrument": np.zeros_like(cover)}
+    maps["room"] = np.full((SIDE, SIDE, 3), 0.4, np.float32)
     light = (level * light).astype(np.float32)
     return types.SimpleNamespace(light=light, box=box, landmarks=marks.astype(np.float32), environment=Room(), **maps)
 

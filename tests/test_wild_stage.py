@@ -1,6 +1,7 @@
 """People in real light: the environment maps, and scenes that are made with them."""
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -66,9 +67,12 @@ def test_a_turned_place_turns_its_light():
     np.testing.assert_allclose(ratio, np.full_like(ratio, ratio.mean()), rtol=0.05)  # but for the camera's exposure
 
 
-def test_harmonics_on_the_device_are_those_of_the_map():
-    normals = unit(20)
-    np.testing.assert_allclose(light.harmonics(normals), environments._basis(normals), atol=1e-6)
+def test_harmonics_are_orthonormal():
+    """Over the sphere, for NumPy and for the device alike."""
+    directions = environments._directions(128, 256).reshape(-1, 3)
+    solid = np.repeat(environments._solid_angles(128, 256), 256)
+    for values in (light.harmonics(directions), np.asarray(light.harmonics(jnp.asarray(directions)))):
+        np.testing.assert_allclose((values.T * solid) @ values, np.eye(9), atol=1e-3)
 
 
 def test_front_and_back_light_are_as_frequent():

@@ -278,18 +278,24 @@ class Reader:
 
     def images(self, rows: Iterable[int]) -> list[bytes]:
         """Returns the encoded images of these rows; ValueError, with file and position, for a damaged record."""
-        tf, _ = _tensorflow()
-        examples = (tf.train.Example.FromString(self.read(row)) for row in rows)
-        return [example.features.feature["image"].bytes_list.value[0] for example in examples]
+        return [image for (image,) in self.examples(rows, "image")]
 
-    def truths(self, rows: Iterable[int]) -> list[bytes]:
-        """Returns the encoded truth maps of these rows; ValueError for records without them, or as `images` does."""
+    def examples(self, rows: Iterable[int], *names: str) -> list[tuple[bytes, ...]]:
+        """Returns the encoded features `names`, 'image' and 'truth', of these rows.
+
+        ValueError for records without truth maps, or as `images` does.
+        """
         import tensorflow as tf
 
-        found = [tf.train.Example.FromString(self.read(row)).features.feature["truth"] for row in rows]
-        if any(not of.bytes_list.value for of in found):
-            raise ValueError("config.data.truth=True: these records have no truth maps; expected simulated_wild")
-        return [of.bytes_list.value[0] for of in found]
+        found = []
+        for row in rows:
+            features = tf.train.Example.FromString(self.read(row)).features.feature
+            if missing := [name for name in names if name not in features]:
+                raise ValueError(
+                    f"config.data.truth=True: these records have no {missing[0]} maps; expected simulated_wild"
+                )
+            found.append(tuple(features[name].bytes_list.value[0] for name in names))
+        return found
 
     def read(self, row: int) -> bytes:
         """Returns the serialised example of a row; raises as `images` does."""

@@ -7,7 +7,6 @@ steps; a test shows every example once, padded and masked so that every host run
 
 import functools
 import hashlib
-import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -110,13 +109,13 @@ def train_batches(
     """Returns steps `start` .. `steps` of the training stream; `shard` = (host, hosts).
 
     Yields this host's rows: image uint8 [b, h, w, 3], index int64 [b], label float32 [b, k] (`target.labels`, soft
-    where mixed; no label where k = 0) and `target.columns`, int32 [b], which mixing leaves as they are, and with
-    `config.truth` truth uint8 [b, m, m, 3], the truth maps of the same views. Every epoch is
-    a new order of the training examples, its remainder dropped; `config.balance` names columns of the table, such as
-    'domain+label', of whose combinations each gets the same share of every epoch. Augmentation is seeded by the draw,
-    its place in the epoch's order, so that an example drawn twice in an epoch is seen in two views. The hosts' rows
-    together are the batch of a single host where each host has an even number of rows. Simulated attacks are made with
-    the rest of a row, ahead of the consumer (`attacked`).
+    where mixed; no label where k = 0) and `target.columns`, int32 [b], which mixing leaves as they are; with
+    `config.truth` also truth uint8 [b, m, m, 3], the truth maps of the same views. Every epoch is a new order of the
+    training examples, its remainder dropped; `config.balance` names columns of the table, such as 'domain+label', of
+    whose combinations each gets the same share of every epoch. Augmentation is seeded by the draw, its place in the
+    epoch's order, so that an example drawn twice in an epoch is seen in two views. The hosts' rows together are the
+    batch of a single host where each host has an even number of rows. Simulated attacks are made with the rest of a
+    row, ahead of the consumer (`attacked`).
     """
     _check_augmentation(config, target)
     groups = _groups(data, config.balance)
@@ -125,6 +124,7 @@ def train_batches(
     labels_of, columns = target.labels(data), target.columns(data)
     attack = attacked.simulator(config, seed)
     with_truth = config.get("truth", False)  # which older runs lack
+    names = ("image", "truth") if with_truth else ("image",)
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
@@ -134,10 +134,13 @@ def train_batches(
         epoch, number = divmod(step, per_epoch)
         draw = number * batch_size + first  # counted through the epoch
         rows = order(epoch)[draw : draw + last - first]
-        maps = map(faces.decode_map, reader.truths(rows)) if with_truth else itertools.repeat(None)
         views = [
-            augmentation.views(faces.decode(image, config.image_size), truth, ops.generator(seed, VIEW, epoch, place))
-            for place, (image, truth) in enumerate(zip(reader.images(rows), maps, strict=False), draw)
+            augmentation.views(
+                faces.decode(image, config.image_size),
+                faces.decode_map(*truth) if truth else None,
+                ops.generator(seed, VIEW, epoch, place),
+            )
+            for place, (image, *truth) in enumerate(reader.examples(rows, *names), draw)
         ]
         images = np.stack([image for image, _ in views])
         labels = augmentation.mix(images, labels_of(rows), ops.generator(seed, MIX, step))
@@ -151,7 +154,8 @@ def train_batches(
     nothing = np.zeros(0, np.int64)
     empty = joined(np.zeros((0, config.image_size, config.image_size, 3), np.uint8), labels_of(nothing), nothing)
     if with_truth:
-        empty["truth"] = faces.decode_map(reader.truths(data.rows("train")[:1])[0])[None][:0]
+        ((first,),) = reader.examples(data.rows("train")[:1], "truth")
+        empty["truth"] = faces.decode_map(first)[None][:0]
     return stream.batches(piece, empty, (start, steps), batch_size, shard)
 
 

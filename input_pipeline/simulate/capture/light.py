@@ -118,12 +118,13 @@ def dome(normal, open_sky, light):
 
 
 def harmonics(normal):
-    """Returns the nine real spherical harmonics [..., 9] of unit vectors [..., 3]."""
+    """Returns the nine real spherical harmonics [..., 9] of unit vectors [..., 3], a NumPy or a JAX array."""
+    xp = np if isinstance(normal, np.ndarray) else jnp
     x, y, z = (normal[..., i] for i in range(3))
-    one = jnp.full_like(x, 0.282095)
+    one = xp.full_like(x, 0.282095)
     first = [0.488603 * y, 0.488603 * z, 0.488603 * x]
     second = [1.092548 * x * y, 1.092548 * y * z, 0.315392 * (3.0 * z * z - 1.0), 1.092548 * x * z]
-    return jnp.stack([one, *first, *second, 0.546274 * (x * x - y * y)], -1)
+    return xp.stack([one, *first, *second, 0.546274 * (x * x - y * y)], -1)
 
 
 def toward(normal, direction):

@@ -115,7 +115,7 @@ def _metered(light):
 
 
 def _exposure_error(rng):
-    """Draws the error of automatic exposure in stops: a normal part of half a stop, at most 1.5."""
+    """Draws the error of automatic exposure in stops: normal with a deviation of 0.65, at most 1.5."""
     return float(np.clip(rng.normal(0.0, 0.65), -1.5, 1.5))
 
 

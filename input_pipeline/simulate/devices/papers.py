@@ -9,7 +9,7 @@ from input_pipeline.simulate.devices import optics
 KINDS = ("matt", "office", "gloss", "photo", "newsprint", "poster", "laser", "card")
 PER_SPLIT = {"train": range(32), "dev": range(32, 48), "test": range(48, 64)}  # numbers; the kind is number % 8
 SHAPES = ("flat", "bent", "folded", "curled", "torn")
-# Reflectance of solid ink in red, green and blue (after SWOP solids): cyan, magenta, black; yellow dots are invisible.
+# Reflectance of solid ink in red, green and blue [C]: cyan, magenta, black. Yellow dots are nearly invisible.
 INKS = np.array([[0.06, 0.42, 0.66], [0.58, 0.08, 0.26], [0.05, 0.05, 0.05]], np.float32)
 ANGLES = (0.26, 1.31, 0.79)
 # Ranges by kind. `black`: reflectance under full ink; `white`: of bare paper; `soft`: resolution, in face boxes;

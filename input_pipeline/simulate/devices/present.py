@@ -11,7 +11,6 @@ import numpy as np
 from input_pipeline.simulate.devices import framing, hands, optics, papers, screens
 
 GRID = 64  # side of the grid on which shading is computed
-ROOM = 256  # side of an empty room's picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,9 +138,7 @@ def _behind(photo, room, frame, rng, worn):
         at = np.array([centre_x, centre_y]) + side * rng.normal(0.0, 0.5, 2)
     px, py = (at[0] + scale * x).astype(np.float32), (at[1] + scale * y).astype(np.float32)
     if not worn and rng.random() < 0.5:
-        view = empty_room(room)
-        size = view.shape[0] / room.light.shape[0]
-        return framing.sampled(view, px * size, py * size, frame.face / scale / size), np.full_like(x, -framing.REACH)
+        return framing.sampled(room.room, px, py, frame.face / scale), np.full_like(x, -framing.REACH)
     metres = framing.sampled(room.depth, px, py, 1.0)
     nearest = float(np.median(room.depth[int(centre_y) - 4 : int(centre_y) + 4, int(centre_x) - 4 : int(centre_x) + 4]))
     depth = (nearest - metres) / framing.BOX_METRES - (0.05 if worn else 0.6)
@@ -155,20 +152,6 @@ def _wall(lit, rng):
     coarse = optics.patches(rng, height, width, rng.uniform(3, 60))
     fibre = optics.patches(rng, height, 8, 8)[:, :1] if rng.random() < 0.3 else 0.0  # planks
     return np.maximum(colour * lit * (1.0 + rng.uniform(0.0, 0.25) * (coarse + fibre))[..., None], 0.0)
-
-
-_rooms: dict[int, tuple] = {}
-
-
-def empty_room(shot) -> np.ndarray:
-    """Returns the room of a shot without the person, linear light [ROOM, ROOM, 3]."""
-    known = _rooms.get(id(shot))
-    if known is None or known[0] is not shot:
-        if len(_rooms) > 64:
-            _rooms.clear()
-        view = np.asarray(shot.environment.view(ROOM, ROOM, 0.9, 0.0, 0.0), np.float32)
-        known = _rooms[id(shot)] = (shot, view)
-    return known[1]
 
 
 def _inside(u, v, rect, face):

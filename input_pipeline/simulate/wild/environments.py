@@ -13,6 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from input_pipeline.simulate.capture.light import harmonics
+
 FILE = Path(__file__).with_name("environments.npz")
 NAMES = (
     "apartment", "bridge", "city", "dawn", "esplanade", "forest", "hall", "lab", "lobby", "night", "park", "sky",
@@ -55,11 +57,11 @@ class Environment:
     @functools.cached_property
     def _lights(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """Returns the harmonics [9, 3] of the rest, directions [2, 3] and colours [2, 3] of the lamps, and the gain."""
-        harmonics, directions, colours = _divided(self.index)
+        radiance, directions, colours = _divided(self.index)
         directions = self._turned(directions)
-        rest = _harmonics(self._turned(_directions(*COARSE)), harmonics)
+        rest = _coefficients(self._turned(_directions(*COARSE)), radiance)
         card = np.array([[0.0, 0.0, 1.0]])
-        level = (_basis(card) @ rest)[0] + (np.maximum(directions[:, 2:], 0) * colours).sum(0)
+        level = (harmonics(card) @ rest)[0] + (np.maximum(directions[:, 2:], 0) * colours).sum(0)
         behind = np.percentile(self._sampled(_ahead(24, 24, 0.9, 0, 0)).mean(-1), 75)
         gain = 1 / max(float(level.mean()), behind / MOST_BEHIND, 1e-3)
         return rest, directions, colours, gain
@@ -72,7 +74,7 @@ class Environment:
     def light(self) -> dict[str, np.ndarray]:
         """Returns the light as `light.draw_light` does, with the harmonics `sh` [9, 3] in place of its sky."""
         rest, directions, colours, gain = self._lights
-        ambient = gain * np.maximum(rest[0], 0) * _basis(np.array([[0.0, 0.0, 1.0]]))[0, 0]
+        ambient = gain * np.maximum(rest[0], 0) * harmonics(np.array([[0.0, 0.0, 1.0]]))[0, 0]
         found = {
             "direction": directions[0],
             "key": gain * colours[0],
@@ -89,7 +91,7 @@ class Environment:
         """Returns the light of a white card with unit `normal` [..., 3], without shadows: [..., 3]."""
         rest, directions, colours, gain = self._lights
         flat = np.asarray(normal, np.float64).reshape(-1, 3)
-        total = np.maximum(_basis(flat) @ rest, 0) + np.maximum(flat @ directions.T, 0) @ colours
+        total = np.maximum(harmonics(flat) @ rest, 0) + np.maximum(flat @ directions.T, 0) @ colours
         return (gain * total).reshape(*normal.shape).astype(np.float32)
 
     def reflection(self, direction: np.ndarray, level: float) -> np.ndarray:
@@ -207,28 +209,9 @@ def _ahead(height: int, width: int, field_of_view: float, pitch: float, roll: fl
     return found / np.linalg.norm(found, axis=-1, keepdims=True)
 
 
-def _harmonics(directions: np.ndarray, radiance: np.ndarray) -> np.ndarray:
-    """Returns coefficients [9, 3] whose sum with `_basis` is the light of a white card, for a map of `directions`."""
+def _coefficients(directions: np.ndarray, radiance: np.ndarray) -> np.ndarray:
+    """Returns the coefficients [9, 3] of `harmonics` for the light of a white card, from the map of `directions`."""
     solid = np.repeat(_solid_angles(*COARSE), COARSE[1])
     bands = np.array([1.0] + [2 / 3] * 3 + [1 / 4] * 5)  # the cosine's bands, over pi
-    found = (_basis(directions.reshape(-1, 3)) * solid[:, None]).T @ radiance.reshape(-1, 3)
+    found = (harmonics(directions.reshape(-1, 3)) * solid[:, None]).T @ radiance.reshape(-1, 3)
     return bands[:, None] * found
-
-
-def _basis(n: np.ndarray) -> np.ndarray:
-    """Returns the nine real spherical harmonics [k, 9] of unit vectors [k, 3]."""
-    x, y, z = n[:, 0], n[:, 1], n[:, 2]
-    return np.stack(
-        [
-            np.full_like(x, 0.282095),
-            0.488603 * y,
-            0.488603 * z,
-            0.488603 * x,
-            1.092548 * x * y,
-            1.092548 * y * z,
-            0.315392 * (3 * z * z - 1),
-            1.092548 * x * z,
-            0.546274 * (x * x - y * y),
-        ],
-        -1,
-    )

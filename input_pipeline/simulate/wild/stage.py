@@ -47,6 +47,7 @@ class Shot:
 
     Fields:
       light: float32 [s, s, 3], relative to a white card at the face that faces the camera; it has no upper limit.
+      room: float32 [s, s, 3], the same light without the person.
       depth: float32 [s, s], metres from the camera.
       cover: float32 [s, s] in [0, 1], the person's share of a pixel.
       instrument: float32 [s, s] in [0, 1], the share of a worn mask; 0 for live faces.
@@ -56,6 +57,7 @@ class Shot:
     """
 
     light: np.ndarray
+    room: np.ndarray
     depth: np.ndarray
     cover: np.ndarray
     instrument: np.ndarray
@@ -156,6 +158,7 @@ def _shot(light, room, points, depth, side, place: Environment) -> Shot:
     eyes = sorted(marks[:2], key=lambda point: point[0])
     return Shot(
         light=light.astype(np.float32),
+        room=room.astype(np.float32),
         depth=(DISTANCE - METRES * height).astype(np.float32),
         cover=cover,
         instrument=np.zeros_like(cover),
