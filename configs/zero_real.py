@@ -17,11 +17,11 @@ AUGMENT = {"crop": 0.7, "colour": 0.2, "exposure": 0.5, "degrade": 0.0, "erasing
 
 def get_config(argument: str = ""):
     """Arguments: people (a multiple of 80; eight of ten train), steps."""
-    args = common.parse(argument, people=240, steps=1600)
+    args = common.parse(argument, people=2000, steps=8000)
     config = common.base("zero_real")
     config.model = {"name": "resnet", "variant": "18", "width": 16, "classes": 2, "dtype": "float32"}
     config.data.dataset = "simulated_wild"
-    config.data.options = {"size": 112, "people": args.people}
+    config.data.options = {"size": 112, "people": args.people, "shots": 1}
     config.data.protocol = "official"
     config.data.record_size = 112
     config.data.image_size = 96
@@ -31,7 +31,7 @@ def get_config(argument: str = ""):
     config.data.truth = True
     config.terms.truth = {"kind": "truth", "weight": 1.0, "stage": 3}
     config.train.batch_size = 64
-    images = args.people * 8 // 10 * 16  # two scenes of eight pictures a person
+    images = args.people * 8 // 10 * 8  # one scene of eight pictures a person
     config.train.epochs = args.steps / (images // 64)
     config.train.eval_epochs = config.train.epochs / 4
     config.optim.update({"lr": 8e-3, "warmup_epochs": config.train.epochs / 10, "ema": 0.995})

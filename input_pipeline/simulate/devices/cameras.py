@@ -12,7 +12,7 @@ import numpy as np
 from input_pipeline.simulate.devices import optics
 
 FAMILIES = ("phone", "selfie", "webcam", "laptop", "action", "security")
-PER_SPLIT = {"train": range(36), "dev": range(36, 48), "test": range(48, 60)}  # numbers; the family is number % 6
+PER_SPLIT = {"train": range(360), "dev": range(360, 480), "test": range(480, 600)}  # numbers; the family is number % 6
 SKIN = np.array([1.20, 0.97, 0.83], np.float32)  # the mean colour that white balance expects of a picture of a face
 # Ranges by family, in FAMILIES' order. `blur`: of the lens, sensor pixels; `denoise`, `sharpen`: strength; `radius`: of
 # sharpening, sensor pixels; `gain`: of noise; `local`: local tone mapping; `levels`: automatic contrast; `contrast`: of
@@ -50,7 +50,7 @@ def camera(number: int) -> Camera:
     rng, column = optics.generator(0xCA3E7A, number), number % len(FAMILIES)
     values = {name: float(rng.uniform(*rows[column])) for name, rows in RANGES.items() if name != "face"}
     family = FAMILIES[column]
-    return Camera(f"{family}{number:02d}", family, values | {"tint": float(rng.normal(0.0, 0.03))})
+    return Camera(f"{family}{number:03d}", family, values | {"tint": float(rng.normal(0.0, 0.03))})
 
 
 def face_pixels(rng, of: Camera) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 from input_pipeline.simulate.devices import optics
 
 KINDS = ("matt", "office", "gloss", "photo", "newsprint", "poster", "laser", "card")
-PER_SPLIT = {"train": range(32), "dev": range(32, 48), "test": range(48, 64)}  # numbers; the kind is number % 8
+PER_SPLIT = {"train": range(384), "dev": range(384, 512), "test": range(512, 640)}  # numbers; the kind is number % 8
 SHAPES = ("flat", "bent", "folded", "curled", "torn")
 # Reflectance of solid ink in red, green and blue [C]: cyan, magenta, black. Yellow dots are nearly invisible.
 INKS = np.array([[0.06, 0.42, 0.66], [0.58, 0.08, 0.26], [0.05, 0.05, 0.05]], np.float32)
@@ -58,7 +58,7 @@ def paper(number: int) -> Paper:
     tint = (
         1.0 + np.array([1.0, 0.0, -1.0]) * rng.normal(0.0, 0.035) + np.array([0.0, 1.0, 0.0]) * rng.normal(0.0, 0.012)
     )
-    return Paper(f"{KINDS[column]}{number:02d}", KINDS[column], values, tint.astype(np.float32))
+    return Paper(f"{KINDS[column]}{number:03d}", KINDS[column], values, tint.astype(np.float32))
 
 
 def printed(code: np.ndarray, of: Paper, face: float, rng) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from input_pipeline.simulate.devices import optics
 
 KINDS = ("phone", "oled_phone", "tablet", "laptop", "monitor", "cheap_tablet", "oled_tablet", "old_monitor")
-PER_SPLIT = {"train": range(32), "dev": range(32, 48), "test": range(48, 64)}  # numbers; the kind is number % 8
+PER_SPLIT = {"train": range(384), "dev": range(384, 512), "test": range(512, 640)}  # numbers; the kind is number % 8
 OLED = ("oled_phone", "oled_tablet")
 PHONES = ("phone", "oled_phone")
 # Ranges by kind. `pitch`: pixels of the display per face box; `white`: luminance of white relative to a white card in a
@@ -53,7 +53,7 @@ def screen(number: int) -> Screen:
     rng, column = optics.generator(0x5C2EE9, number), number % len(KINDS)
     values = {name: float(rng.uniform(*rows[column])) for name, rows in RANGES.items()}
     frame = optics.log_uniform(rng, 0.02, 0.08) if rng.random() < 0.75 else rng.uniform(0.3, 0.85)
-    return Screen(f"{KINDS[column]}{number:02d}", KINDS[column], values, float(frame))
+    return Screen(f"{KINDS[column]}{number:03d}", KINDS[column], values, float(frame))
 
 
 def shown(code: np.ndarray, of: Screen, face: float, rng) -> np.ndarray:
