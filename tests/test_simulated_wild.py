@@ -9,7 +9,17 @@ import pytest
 from input_pipeline import datasets
 from input_pipeline.datasets import simulated_wild
 from input_pipeline.select import protocols
-from input_pipeline.simulate.devices import cameras, encoders, framing, optics, papers, pictures, present, screens
+from input_pipeline.simulate.devices import (
+    cameras,
+    encoders,
+    framing,
+    masks,
+    optics,
+    papers,
+    pictures,
+    present,
+    screens,
+)
 from tests.conftest import listed_table
 
 SIDE = 108
@@ -95,11 +105,11 @@ def test_exposure_follows_the_light():
 
 
 def test_instruments_and_cameras_of_the_splits_are_disjoint_and_many():
-    for of, per_split, least in ((papers.paper, papers.PER_SPLIT, 600), (screens.screen, screens.PER_SPLIT, 600),
-                                 (cameras.camera, cameras.PER_SPLIT, 600)):  # fmt: skip
+    every = ((papers.paper, papers.PER_SPLIT), (screens.screen, screens.PER_SPLIT), (masks.mask, masks.PER_SPLIT))
+    for of, per_split in (*every, (cameras.camera, cameras.PER_SPLIT)):
         names = {split: {of(number).name for number in numbers} for split, numbers in per_split.items()}
         assert all(not a & b for a, b in itertools.combinations(names.values(), 2))
-        assert sum(map(len, names.values())) >= least
+        assert sum(map(len, names.values())) >= 600
     kinds = {split: {papers.paper(n).kind for n in numbers} for split, numbers in papers.PER_SPLIT.items()}
     assert kinds["train"] == kinds["dev"] == kinds["test"] == set(papers.KINDS)
 
@@ -133,8 +143,8 @@ def test_encoders_keep_the_shape_and_most_of_the_picture():
 def plain_scenes(monkeypatch):
     calls = []
 
-    def shoot(users, keys, **options):
-        calls.append(options["split"])
+    def shoot(users, keys, *, split, **_):
+        calls.append(split)
         return [field(int(user)) for user in users]
 
     monkeypatch.setattr(simulated_wild.stage, "shoot", shoot)
@@ -152,6 +162,12 @@ def test_the_splits_share_no_person_camera_or_instrument(plain_scenes):
         assert all(not a & b for a, b in itertools.combinations(values, 2)), column
     assert abs((table["species"] == "live").mean() - 3 / 8) < 0.01
     assert not plain_scenes  # listing renders nothing
+    attacks = table[table["species"] != "live"]
+    assert (attacks["species"].value_counts(normalize=True) > 0.04).reindex(["print", "replay", "cut", "mask"]).all()
+    kinds = attacks[attacks["species"] == "mask"]["medium"].str.replace(r"\d+", "", regex=True)
+    assert set(kinds) <= set(masks.KINDS)
+    assert (table.groupby("subject")["attributes"].nunique() == 1).all()
+    assert 0.2 < table["attributes"].str.contains("Male=1").mean() < 0.8
 
 
 def test_bytes_depend_on_neither_order_nor_neighbours(plain_scenes):

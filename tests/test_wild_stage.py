@@ -7,6 +7,7 @@ import pytest
 
 from input_pipeline.prepare import faces
 from input_pipeline.simulate.capture import light
+from input_pipeline.simulate.devices import masks
 from input_pipeline.simulate.wild import environments, stage
 from input_pipeline.simulate.wild.environments import Environment
 
@@ -131,3 +132,30 @@ def test_the_detector_finds_the_faces_where_the_scene_says_they_are():
                     np.abs(centre - (np.array(shot.box[:2]) + np.array(shot.box[2:]) / 2)).max() < 0.25 * shot.box[3]
                 )
     assert found >= 0.97 * 64
+
+
+def test_a_mask_covers_the_face_but_not_the_eyes_and_changes_nothing_else():
+    values = masks.mask(0).values | {"mouth": 0.0}
+    bare, other, covered = (
+        stage.shoot([5], [9], size=96, masks=[values | {"light": light}])[0]
+        if light
+        else stage.shoot([5], [9], size=96)[0]
+        for light in (0.0, 0.9, 1.3)
+    )
+    assert bare.instrument.max() == 0
+    x, y, w, h = (round(a) for a in covered.box)
+    assert covered.instrument[y + h // 3 : y + 2 * h // 3, x + w // 4 : x + 3 * w // 4].mean() > 0.6
+    at = covered.landmarks.round().astype(int)
+    assert all(covered.instrument[row, column] < 0.2 for column, row in at[:2])
+    assert covered.instrument[at[2][1], at[2][0]] > 0.9
+    free = covered.instrument == 0
+    assert np.abs(covered.light - other.light)[free].max() < 0.05  # but for light that the mask scatters
+    assert (covered.light > other.light)[covered.instrument > 0.9].mean() > 0.9
+
+
+def test_attributes_are_of_the_person_and_the_moment():
+    first, second = stage.attributes([5, 6], [9, 9]), stage.attributes([5, 6], [10, 10])
+    steady = set(first[0]) - {"Smiling", "Mouth_Slightly_Open"}
+    assert all(a[name] == b[name] for a, b in zip(first, second, strict=True) for name in steady)
+    assert set(first[0].values()) <= {0, 1}
+    assert "Dark_Skin" in first[0]

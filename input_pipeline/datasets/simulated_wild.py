@@ -10,15 +10,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from input_pipeline import schema
 from input_pipeline.schema import LIVE, Frame, Presentation
-from input_pipeline.simulate.devices import cameras, framing, optics, papers, pictures, screens
+from input_pipeline.simulate.devices import cameras, framing, masks, optics, pictures
 from input_pipeline.simulate.wild import stage
 
-VERSION = "-w6"  # version of the renderer, in the name of the records' folder
+VERSION = "-w7"  # version of the renderer, in the name of the records' folder
 GROUP = 8  # people who are rendered at once; the rooms of attacks are those of the other seven
 SCENE = 224  # pixels along a side of a scene
 SPLITS = ("train",) * 8 + ("dev", "test")  # of group n, by n % 10: 80/10/10 by people [C]
 SPECIES = {"print": 0.42, "replay": 0.42, "cut": 0.16}  # shares of the attacks [C]
+MASKED = 0.4  # share of the groups with masks, so that few have to be rendered [C]
+SPECIES_MASKED = {"print": 0.33, "replay": 0.33, "cut": 0.14, "mask": 0.2}
 SMALLEST = 32
 
 
@@ -42,11 +45,12 @@ def read(
       people, first: how many people, and the number of the first, multiples of 8; of 80 people 64 train.
       shots: scenes per person, which differ in environment, clothes, pose and expression.
       live: live pictures per scene, by different cameras.
-      attacks: attacks per scene that show photographs of it in another scene's room.
+      attacks: attacks per scene: photographs of it in another scene's room, or its person's features as a mask.
       seed: selects another population.
       margin: range of the crop's side, in boxes of the face, before the error of the detector's box; within 1 to 2.7.
 
-    The column `session` holds the place, `sensor` the camera and `medium` the instrument. Eight people are
+    The column `session` holds the place, `sensor` the camera, `medium` the instrument, and `attributes` those of the
+    person (`stage.attributes`). Eight people are
     rendered at once when loaded, and cached; the bytes depend only on person, scene, picture, `size`, `margin` and
     `seed`. Raises ValueError for an option out of range.
     """
@@ -54,20 +58,22 @@ def read(
     _check(size, people, first, shots=shots, live=live, attacks=attacks, seed=seed)
     for group in range(first // GROUP, (first + people) // GROUP):
         for number in range(shots):
-            for person in range(group * GROUP, (group + 1) * GROUP):
+            members = range(group * GROUP, (group + 1) * GROUP)
+            traits = stage.attributes([p + 1 for p in members], [_key(p, number) for p in members], seed=seed)
+            for person, known in zip(members, traits, strict=True):
                 for picture in range(live + attacks):
                     what = _drawn(person, number, picture, picture < live, seed)
                     load = functools.partial(rendered, what, size=size, seed=seed, margin=(low, high))
-                    yield _presentation(what, load, seed)
+                    yield _presentation(what, load, seed, known)
 
 
 def rendered(what: tuple, *, size: int, seed: int, margin: tuple[float, float]) -> Iterator[Frame]:
     """Yields the only frame of a picture (`_drawn`), with its truth map."""
     person, number, picture, species, camera, instrument, source, room = what
-    scenes = _scenes(person // GROUP, number, seed)
+    scenes = _scenes(person // GROUP, number, seed, masked=species == "mask")
     rng = optics.generator(seed, 2, person, number, picture)
     shot, options = scenes[person % GROUP], {"size": size, "margin": margin}
-    if species == LIVE:
+    if species in (LIVE, "mask"):
         done = pictures.direct(shot, cameras.camera(camera), rng, **options)
     else:
         tool, by = pictures.instrument(species, instrument), cameras.camera(source)
@@ -81,33 +87,49 @@ def split_of(person: int) -> str:
     return SPLITS[person // GROUP % len(SPLITS)]
 
 
-@functools.lru_cache(maxsize=2)
-def _scenes(group: int, number: int, seed: int):
+@functools.lru_cache(maxsize=4)
+def _scenes(group: int, number: int, seed: int, masked: bool):
     people = np.arange(group * GROUP, (group + 1) * GROUP)
-    split = split_of(group * GROUP)
-    return stage.shoot(people + 1, [_key(person, number) for person in people], size=SCENE, seed=seed, split=split)
+    keys = [_key(person, number, masked) for person in people]
+    worn = [masks.mask(_mask_of(person, number, seed)).values for person in people] if masked else None
+    return stage.shoot(people + 1, keys, size=SCENE, seed=seed, split=split_of(people[0]), masks=worn)
 
 
-def _key(person: int, number: int) -> int:
-    return 1000 * int(person) + number
+def _key(person: int, number: int, masked: bool = False) -> int:
+    return 1000 * int(person) + 500 * masked + number
+
+
+def _mask_of(person: int, number: int, seed: int) -> int:
+    """Draws the mask with the features of a person."""
+    return int(optics.generator(seed, 3, person, number).choice(masks.PER_SPLIT[split_of(person)]))
+
+
+def _shares(person: int, seed: int) -> dict[str, float]:
+    """Returns the shares of the species among the attacks of a person's group."""
+    return SPECIES_MASKED if optics.generator(seed, 4, person // GROUP).random() < MASKED else SPECIES
 
 
 def _drawn(person: int, number: int, picture: int, is_live: bool, seed: int) -> tuple:
     """Draws what is in a picture: person, scene, picture, species, camera, instrument, source camera, room."""
     rng, split = optics.generator(seed, 1, person, number, picture), split_of(person)
-    species = LIVE if is_live else str(rng.choice(list(SPECIES), p=list(SPECIES.values())))
-    tools = screens.PER_SPLIT if species == "replay" else papers.PER_SPLIT
+    shares = _shares(person, seed)
+    species = LIVE if is_live else str(rng.choice(list(shares), p=list(shares.values())))
     camera, source = (int(a) for a in rng.choice(cameras.PER_SPLIT[split], 2))
     room = (person + int(rng.integers(1, GROUP))) % GROUP
-    return person, number, picture, species, camera, int(rng.choice(tools[split])), source, room
+    tool = -1
+    if species == "mask":
+        tool = _mask_of(person, number, seed)
+    elif not is_live:
+        tool = int(rng.choice(pictures.NUMBERS[species][split]))
+    return person, number, picture, species, camera, tool, source, room
 
 
 def _check(size, people, first, *, shots, live, attacks, seed) -> None:
     if people < 1 or people % GROUP or first < 0 or first % GROUP:
         raise ValueError(f"simulated_wild: people and first must be multiples of {GROUP}, got {people} and {first}")
-    if size < SMALLEST or shots < 1 or live < 0 or attacks < 0 or live + attacks < 1 or seed < 0:
+    if size < SMALLEST or not 1 <= shots <= 500 or live < 0 or attacks < 0 or live + attacks < 1 or seed < 0:
         raise ValueError(
-            f"simulated_wild: expected size >= {SMALLEST}, shots >= 1, seed >= 0, live and attacks >= 0, not both 0; "
+            f"simulated_wild: expected size >= {SMALLEST}, shots 1 to 500, seed, live and attacks >= 0, not both 0; "
             f"got size={size}, shots={shots}, live={live}, attacks={attacks}, seed={seed}"
         )
 
@@ -118,11 +140,11 @@ def _margin(margin) -> tuple[float, float]:
     return margin
 
 
-def _presentation(what: tuple, load, seed: int) -> Presentation:
+def _presentation(what: tuple, load, seed: int, traits: dict[str, int]) -> Presentation:
     person, number, picture, species, camera, instrument, _, room = what
     tool = "" if species == LIVE else pictures.instrument(species, instrument).name
-    whose = person if species == LIVE else person // GROUP * GROUP + room
-    where = stage.place(_key(whose, number), seed, split_of(person)).name
+    whose = person if species in (LIVE, "mask") else person // GROUP * GROUP + room
+    where = stage.place(_key(whose, number, species == "mask"), seed, split_of(person)).name
     return Presentation(
         path=f"{person}_{number}_{picture}",
         dataset="simulated_wild",
@@ -134,6 +156,7 @@ def _presentation(what: tuple, load, seed: int) -> Presentation:
         session=where,
         sensor=cameras.camera(camera).name,
         medium=tool,
+        attributes=schema.attributes(traits),
         cropped=True,
         truth=True,
     )

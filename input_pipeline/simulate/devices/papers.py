@@ -133,8 +133,10 @@ class Shape:
         return 0.5 * self.amount * across * across, self.amount * across
 
 
-def draw_shape(rng, of: Paper) -> Shape:
-    """Draws the shape of a sheet; stiff papers bend less."""
+def draw_shape(rng, of: Paper, *, worn: bool = False) -> Shape:
+    """Draws the shape of a sheet; stiff papers bend less. `worn`: half of the sheets are bent around a head."""
+    if worn and rng.random() < 0.5:
+        return Shape("bent", float(rng.normal(0.0, 0.1)), float(rng.normal(0.0, 0.05)), -rng.uniform(0.5, 1.8), None)
     kind = SHAPES[rng.choice(len(SHAPES), p=(0.3, 0.34, 0.14, 0.14, 0.08))]
     amount = rng.choice((-1.0, 1.0)) * optics.log_uniform(rng, 0.12, 0.9) * (1.1 - of.values["stiff"])
     angle = rng.normal(0.0, 0.35) + (np.pi / 2 if rng.random() < 0.25 else 0.0)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from input_pipeline.simulate.devices import cameras, encoders, framing, optics, papers, present, screens
+from input_pipeline.simulate.devices import cameras, encoders, framing, masks, optics, papers, present, screens
 
 SCALE = (0.6, 1.5)  # pixels of a photograph per pixel of the scene
 
@@ -75,6 +75,10 @@ def _taken(seen, camera, frame, size, rng) -> Picture:
     return Picture(framing.finished(code, frame, size, rng), framing.truth(depth, share, frame), frame.margin)
 
 
-def instrument(species: str, number: int) -> papers.Paper | screens.Screen:
-    """Returns instrument `number` of a species: a display for 'replay', else a print."""
-    return screens.screen(number) if species == "replay" else papers.paper(number)
+TOOLS = {"replay": screens.screen, "print": papers.paper, "cut": papers.paper, "mask": masks.mask}
+NUMBERS = {"replay": screens.PER_SPLIT, "print": papers.PER_SPLIT, "cut": papers.PER_SPLIT, "mask": masks.PER_SPLIT}
+
+
+def instrument(species: str, number: int) -> papers.Paper | screens.Screen | masks.Mask:
+    """Returns instrument `number` of a species."""
+    return TOOLS[species](number)

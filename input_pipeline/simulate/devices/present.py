@@ -88,7 +88,7 @@ def show(photo: Photograph, tool, room, frame: framing.Frame, rng, *, cut: bool 
     """
     x, y = frame.grid
     display = isinstance(tool, screens.Screen)
-    shape = papers.draw_shape(rng, tool) if not display else papers.Shape("flat", 0.0, 0.0, 0.0, None)
+    shape = papers.Shape("flat", 0.0, 0.0, 0.0, None) if display else papers.draw_shape(rng, tool, worn=cut)
     pose = draw_pose(rng, shape)
     u, v, z = pose.reached(x, y)
     coarse = [cv2.resize(a, (GRID, GRID), interpolation=cv2.INTER_AREA) for a in (x, y)]
@@ -132,12 +132,13 @@ def _behind(photo, room, frame, rng, worn):
         ours, theirs = photo.eyes, np.asarray(room.landmarks[:2], np.float32)
         scale = np.linalg.norm(theirs[1] - theirs[0]) / max(np.linalg.norm(ours[1] - ours[0]), 0.05)
         scale = float(np.clip(scale, 0.5 * side, 1.5 * side))
-        at = theirs.mean(0) - scale * ours.mean(0)
+        at, chest = theirs.mean(0) - scale * ours.mean(0), 0.0
     else:
         scale = side * optics.log_uniform(rng, 0.6, 1.5)
-        at = np.array([centre_x, centre_y]) + side * rng.normal(0.0, 0.5, 2)
+        chest = rng.uniform(0.8, 1.4) if rng.random() < 0.3 else 0.0  # held before one's own clothes
+        at = np.array([centre_x, centre_y + side * chest]) + side * rng.normal(0.0, 0.5, 2)
     px, py = (at[0] + scale * x).astype(np.float32), (at[1] + scale * y).astype(np.float32)
-    if not worn and rng.random() < 0.5:
+    if not worn and not chest and rng.random() < 0.5:
         return framing.sampled(room.room, px, py, frame.face / scale), np.full_like(x, -framing.REACH)
     metres = framing.sampled(room.depth, px, py, 1.0)
     nearest = float(np.median(room.depth[int(centre_y) - 4 : int(centre_y) + 4, int(centre_x) - 4 : int(centre_x) + 4]))

@@ -12,7 +12,7 @@ from jax import lax
 
 from input_pipeline.simulate.capture import light as lighting
 from input_pipeline.simulate.noise import bell, ramp
-from input_pipeline.simulate.people import albedo, dress, hair, head
+from input_pipeline.simulate.people import albedo, dress, hair, head, worn
 from input_pipeline.simulate.people.person import expression
 
 COARSE = 96  # largest side of the grid for light
@@ -168,7 +168,8 @@ def lighted(normal, depth, opened, cover, light, step):
 def render(who: dict, now: dict, clothes: dict, light: dict, room, size: int):
     """Renders one image [size, size, 3] of linear light, in which a white wall in full light is about 1.
 
-    `who` and `now` come from `person.person` and `person.moment`, `clothes` holds the values of `person.CLOTHES`,
+    `who` and `now` come from `person.person` and `person.moment`; with the key `mask`, values of `devices.masks`, `who`
+    is worn as a mask, in the expression `worn.STILL`. `clothes` holds the values of `person.CLOTHES`,
     `light` comes from `light.draw_light`, and `room` is the background (`room.backdrop`).
     """
     points, turn = placed(who, now)
@@ -224,6 +225,9 @@ def _skin(who, now, layer, light, arrived, *, open_sky, pixel):
     paint = albedo.mouth(who, x, y, lips, layer["teeth"], paint)
     paint = hair.beard(who, x, y, ramp(lips - 0.3, 0.4), paint)
     paint = hair.brows(who, x, y, paint)
+    if "mask" in who:
+        share, gap = worn.coverage(who["mask"], x, y, z)
+        paint, rough = worn.painted(who["mask"], share, gap, paint), rough * (1.0 - share)
     arrived = arrived * (1.0 - layer["teeth"] * (1.0 - jnp.clip(2.0 * layer["open"], 0.0, 1.0)))[..., None]
     arrived *= jnp.clip(7.0 * layer["open"], 0.08, 1.0)[..., None]
     bounced = paint ** (0.25 * (1.0 - layer["open"]))[..., None]  # light in folds was reflected by skin before
@@ -235,7 +239,10 @@ def _skin(who, now, layer, light, arrived, *, open_sky, pixel):
     arrived = arrived * jnp.clip(1.0 - 1.3 * (slope[0] * main[0] + slope[1] * main[1]) / facing, 0.4, 1.6)[..., None]
     arrived *= bounced * (1.0 - hair.forehead_shade(who, x, y, z))[..., None]
     oily = who["shine"] * (0.5 + 0.7 * bell(x / 0.22) * bell((y + 0.15) / 0.5)) * (1.0 + 0.25 * rough) + 0.6 * lips
-    shine = lighting.gloss(bumped, light, 1.0 - 0.6 * lips, open_sky, arrived)
+    dull = 1.0 - 0.6 * lips
+    if "mask" in who:
+        oily, dull = oily + share * (who["mask"]["gloss"] - oily), dull + share * (who["mask"]["rough"] - dull)
+    shine = lighting.gloss(bumped, light, dull, open_sky, arrived)
     return paint * arrived + (jnp.clip(oily, 0.0) * layer["open"] * (1.0 - 0.8 * layer["lids"]))[..., None] * shine
 
 

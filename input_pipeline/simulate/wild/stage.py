@@ -15,7 +15,8 @@ import numpy as np
 
 from input_pipeline.simulate.capture.room import backdrop
 from input_pipeline.simulate.noise import draw, fold
-from input_pipeline.simulate.people import face, head
+from input_pipeline.simulate.people import face, head, worn
+from input_pipeline.simulate.people.attributes import attributes as attributes_of
 from input_pipeline.simulate.people.person import CLOTHES, moment, person
 from input_pipeline.simulate.wild import environments
 from input_pipeline.simulate.wild.environments import Environment
@@ -66,25 +67,40 @@ class Shot:
     environment: Environment
 
 
-def shoot(users: Sequence[int], keys: Sequence[int], *, size: int = 256, seed: int = 0, split: str = "train"):
-    """Renders the scene of each user and key: a list of `Shot`. `split` selects the places, train, dev or test."""
+def shoot(
+    users: Sequence[int],
+    keys: Sequence[int],
+    *,
+    size: int = 256,
+    seed: int = 0,
+    split: str = "train",
+    masks: Sequence[dict[str, float]] | None = None,
+) -> list[Shot]:
+    """Renders the scene of each user and key.
+
+    split: selects the places, train, dev or test. masks: of each scene, the values of a `devices.masks.Mask` with the
+    features of the user, which somebody wears.
+    """
     shots = []
     for start in range(0, len(users), CHUNK):
         part = slice(start, start + CHUNK)
-        shots += _chunk(np.asarray(users[part]), np.asarray(keys[part]), size, seed, split)
+        worn_here = None if masks is None else masks[part]
+        shots += _chunk(np.asarray(users[part]), np.asarray(keys[part]), size, seed, split, worn_here)
     return shots
 
 
-def _chunk(users: np.ndarray, keys: np.ndarray, size: int, seed: int, split: str) -> list[Shot]:
+def _chunk(users: np.ndarray, keys: np.ndarray, size: int, seed: int, split: str, masks) -> list[Shot]:
     places = [_place(int(key), seed, split, size) for key in keys]
     rows = np.resize(np.arange(len(users)), CHUNK)
     who, now, clothes, room_key = _people(users[rows].astype(np.uint32), keys[rows].astype(np.uint32), jnp.uint32(seed))
+    if masks is not None:
+        who = who | {"mask": jax.tree.map(lambda *of: np.array(of, np.float32)[rows], *masks)}
+        who["glasses"], now = 0.0 * who["glasses"], now | {name: 0.0 * now[name] + v for name, v in worn.STILL.items()}
     light = jax.tree.map(lambda *of: np.stack(of)[rows], *(place.light() for place, *_ in places))
     behind = np.stack([view for _, view, _ in places])[rows]
     furnished = np.array([has for *_, has in places], np.float32)[rows]
     room = _rooms(room_key, behind, furnished, size)
-    picture, points, depth, side = _heads(who, now, clothes, light, room, size)
-    out = jax.tree.map(np.asarray, (picture, room, points, depth, side))
+    out = jax.tree.map(np.asarray, (room, *_heads(who, now, clothes, light, room, size)))
     return [_shot(*(a[i] for a in out), place) for i, (place, *_) in enumerate(places)]
 
 
@@ -115,6 +131,20 @@ def _people(users, keys, seed):
     return jax.vmap(one)(users, keys)
 
 
+def attributes(users: Sequence[int], keys: Sequence[int], *, seed: int = 0) -> list[dict[str, int]]:
+    """Returns the attributes of the person of each scene, as of `people.attributes`, and Dark_Skin."""
+    values = _attributes(np.asarray(users, np.uint32), np.asarray(keys, np.uint32), jnp.uint32(seed))
+    values = {name: np.asarray(of) for name, of in values.items()}
+    return [{name: int(of[i]) for name, of in values.items()} for i in range(len(users))]
+
+
+@jax.jit
+def _attributes(users, keys, seed):
+    who, now, *_ = _people(users, keys, seed)
+    dark = {"Dark_Skin": (who["tone"] >= 3.0).astype(jnp.int32)}
+    return jax.vmap(attributes_of)(who, now) | dark
+
+
 @functools.partial(jax.jit, static_argnames="size")
 def _rooms(keys, behind, furnished, size):
     """Returns rooms [n, size, size, 3]: the view of the place, with furniture in its light where there is any."""
@@ -133,7 +163,8 @@ def _heads(who, now, clothes, light, room, size):
     """Returns scenes [n, size, size, 3] and their truth.
 
     The truth is points [n, 6, 2] in pixels (eyes, nose, corners of the mouth, middle of the face box), the depth of the
-    heads [n, size, size] in head units, and the side of the face box [n] in pixels.
+    heads [n, size, size] in head units, the share of a worn mask [n, size, size], and the side of the face box [n] in
+    pixels.
     """
     now = now | {"zoom": now["zoom"] * 2 * face.HALF / 1.8 / SPAN}
 
@@ -146,12 +177,17 @@ def _heads(who, now, clothes, light, room, size):
         marks = [points[jnp.array(head.EYES)], points[NOSE_AND_MOUTH], MIDDLE @ turn.T]
         marks = face.to_cells(jnp.concatenate(marks), now, size)
         side = 1.8 * size * now["zoom"] / (2 * face.HALF)
-        return face.render(who, now, clothes, light, room, size), marks, depth, side
+        covered = jnp.zeros_like(depth)
+        if "mask" in who:
+            y, x = (a.astype(jnp.float32) for a in jnp.mgrid[:size, :size])
+            at = head.interpolate(jnp.asarray(head.MEAN), cells, head.QUADS, head.quad_of(keys), x, y)
+            covered = worn.coverage(who["mask"], *jnp.moveaxis(at, -1, 0))[0] * (keys > 0)
+        return face.render(who, now, clothes, light, room, size), marks, depth, covered, side
 
     return jax.vmap(one)(who, now, clothes, light, room)
 
 
-def _shot(light, room, points, depth, side, place: Environment) -> Shot:
+def _shot(room, light, points, depth, covered, side, place: Environment) -> Shot:
     *marks, middle = points
     cover = (np.abs(light - room).max(-1) > 1e-4).astype(np.float32)
     height = np.where((cover > 0.5) & (depth <= WALL), CHEST, depth)
@@ -161,7 +197,7 @@ def _shot(light, room, points, depth, side, place: Environment) -> Shot:
         room=room.astype(np.float32),
         depth=(DISTANCE - METRES * height).astype(np.float32),
         cover=cover,
-        instrument=np.zeros_like(cover),
+        instrument=covered.astype(np.float32),
         box=(float(middle[0] - 0.4 * side), float(middle[1] - 0.5 * side), float(0.8 * side), float(side)),
         landmarks=np.stack([*eyes, *marks[2:]]).astype(np.float32),
         environment=place,
