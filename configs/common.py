@@ -41,8 +41,9 @@ def base(name: str) -> ml_collections.ConfigDict:
     # Settings of published weights: gelu exact (timm, DeiT) or tanh (augreg); DeiT uses ImageNet's mean and std,
     # (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
     config.model.update({"gelu": "exact", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)})
-    # NAME = {config, checkpoint, allow_overlap}; allow_overlap accepts a teacher that has seen, or may have seen, data
-    # on which the student is judged: results.json and the page then say so.
+    # NAME = {config, checkpoint, allow_overlap, cache}; `cache` names the outputs, such as logits, that are computed
+    # once for each view and kept in the data folder (training/outputs.py). allow_overlap accepts a teacher that has
+    # seen, or may have seen, data on which the student is judged: results.json and the page then say so.
     config.teachers = ml_collections.ConfigDict()
     config.terms = {"ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1}}
     config.mesh = {"data": -1, "fsdp": 1}
@@ -68,6 +69,10 @@ def base(name: str) -> ml_collections.ConfigDict:
     data.train_species = ()  # species to train on, () for all: the others are unseen until dev and test
     data.dev_share = 0.0  # share of the training subjects held out as dev where the protocol has none
     data.truth = False  # batches carry the truth maps of rendered pictures, which a term of kind `truth` reads
+    data.views = 0  # epoch e shows view e mod n of each image, the same for every seed; 0: new views in every epoch
+    # Further images without labels, on which only the teachers' terms count: their data set, its options and raw data,
+    # and their share of every batch. Left out where no teacher is read; cross-entropy needs `where` label beside them.
+    data.unlabelled = {"dataset": "", "options": ml_collections.ConfigDict(), "raw_dir": "", "share": 0.5}
     data.balance = ""  # columns such as domain+label, whose combinations get equal shares of every epoch
     data.augment = {
         "crop": 0.8,
@@ -103,14 +108,19 @@ def base(name: str) -> ml_collections.ConfigDict:
     return config
 
 
+def _teacher(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    return {"config": config, "checkpoint": "", "allow_overlap": False, "cache": ()}
+
+
 def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Adds a spoof teacher and the KDFAS terms to `config`: L = (1 - a) CE + a tau^2 KL + beta F, a = 0.7, tau = 3.
 
-    The teacher shares the data settings and the seed: an override of the student's applies to both.
+    The teacher shares the data settings and the seed: an override of the student's applies to both. It learns from
+    labels alone, in new views each epoch.
     """
-    teacher.data = config.data
+    teacher.data = _shared(config.data)
     teacher.seed = config.get_ref("seed")
-    config.teachers.spoof = {"config": teacher, "checkpoint": "", "allow_overlap": False}
+    config.teachers.spoof = _teacher(teacher)
     config.terms.ce.weight = 0.3
     config.terms.kl = {"kind": "kl", "weight": 0.7, "teacher": "spoof", "temperature": 3.0}
     config.terms.covariance = {
@@ -123,6 +133,15 @@ def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigD
         "stages": (),
     }
     return config
+
+
+def _shared(data: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The data settings of a teacher: references to the student's, but for what students alone have."""
+    own = ml_collections.ConfigDict()
+    for key, value in data.items():
+        own[key] = value if isinstance(value, ml_collections.ConfigDict) else data.get_ref(key)
+    own.views, own.unlabelled = 0, base("").data.unlabelled
+    return own
 
 
 def _same_data(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigDict) -> None:
@@ -142,7 +161,7 @@ def attacked(config: ml_collections.ConfigDict, domains: ml_collections.ConfigDi
     _same_data(config, domains)
     domains.seed = config.get_ref("seed")
     domains.data.data_dir = config.data.get_ref("data_dir")
-    config.teachers.domains = {"config": domains, "checkpoint": "", "allow_overlap": False}
+    config.teachers.domains = _teacher(domains)
     config.daa.classifier = "domains"
     return config
 
@@ -163,7 +182,7 @@ def dual_teachers(
     stages = {"perceptual": tuple((stage, stage) for stage in range(1, 5)), "generative": generative_stages}
     for name, teacher in (("perceptual", perceptual), ("generative", generative)):
         teacher.data.data_dir = config.data.get_ref("data_dir")
-        config.teachers[name] = {"config": teacher, "checkpoint": "", "allow_overlap": False}
+        config.teachers[name] = _teacher(teacher)
         config.terms[name] = {"kind": "align", "weight": 1.0, "teacher": name, "stages": stages[name]}
     config.terms.adversary = {"kind": "domain_adversary", "weight": 0.0, "domains": domains.model.classes}
     return config
@@ -208,7 +227,7 @@ def two_tasks(
     for name, teacher in (("recognition", recognition), ("spoof", spoof)):
         _same_data(config, teacher)
         teacher.data.data_dir = config.data.get_ref("data_dir")
-        config.teachers[name] = {"config": teacher, "checkpoint": "", "allow_overlap": False}
+        config.teachers[name] = _teacher(teacher)
     margin = {name: recognition.terms.arcface[name] for name in ("s", "m")}
     stages = {"recognition": tuple((stage, stage) for stage in range(1, 5)), "spoof": spoof_stages}
     config.data.target = "label+identity"

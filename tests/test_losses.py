@@ -131,10 +131,29 @@ def test_cka_is_zero_for_rotated_tokens_at_any_spread_and_at_most_one():
     assert covariance(tokens(0, 1, 400, 4), tokens(1, 1, 400, 4), form="cka")[0] > 0.95
 
 
+def test_regression_is_the_variance_that_least_squares_leaves():
+    """By NumPy's solver in float64, with the ridge as rows below the tokens."""
+    s, t = tokens(0, 2, 40, 16), tokens(1, 2, 40, 24)
+    expected = []
+    for a, b in zip(rows(s.astype(float)), rows(t.astype(float)), strict=True):
+        a, b = a - a.mean(0), b - b.mean(0)
+        ridge = np.sqrt(losses.RIDGE * (a**2).sum() / 16) * np.eye(16)
+        c = np.linalg.lstsq(np.vstack([a, ridge]), np.vstack([b, np.zeros((16, 24))]), rcond=None)[0]
+        expected.append(((b - a @ c) ** 2).sum() / (b**2).sum())
+    np.testing.assert_allclose(covariance(s, t, form="regression"), expected, rtol=1e-4)
+
+
+def test_regression_is_near_zero_where_the_student_determines_the_teacher():
+    s = tokens(0, 1, 200, 16)
+    unit = s / np.linalg.norm(s, axis=-1, keepdims=True)
+    wide = np.concatenate([unit, unit[..., ::-1]], -1)  # rows of one length, linear in the student's
+    assert covariance(s, wide, form="regression")[0] < 1e-3
+
+
 def test_all_forms_see_the_student_only_through_its_gram_matrix():
     s, t = tokens(0, width=16), tokens(1, width=16)
     rotation = np.linalg.qr(tokens(2, 1, 16, 16)[0])[0]
-    for form in ("cross", "gram", "cka"):
+    for form in losses.FORMS:
         np.testing.assert_allclose(covariance(s @ rotation, t, form=form), covariance(s, t, form=form), rtol=1e-4)
 
 
@@ -165,7 +184,7 @@ def test_gradient_flows_through_the_covariance_matrix():
 
 def test_zero_tokens_give_finite_gradients():
     t = tokens(1)
-    for form in ("cross", "gram", "cka"):
+    for form in losses.FORMS:
         grad = jax.jit(jax.grad(lambda x, form=form: covariance(x, t, form=form).sum()))(np.zeros_like(t))
         assert np.isfinite(grad).all()
 

@@ -36,6 +36,35 @@ def test_the_loss_is_the_weighted_sum_of_the_terms():
     np.testing.assert_allclose(loss, 0.3 * expected["ce"] + 0.7 * expected["kl"] + expected["covariance"], rtol=1e-6)
 
 
+def test_an_ensemble_teaches_its_mean_logits_and_the_class_tokens_of_its_first_member():
+    terms = {name: {**TERMS[name], "teacher": "spoof+second"} for name in ("kl", "covariance")}
+    student, first, second = outputs(0, 8), outputs(1, 12), outputs(2, 16)
+    objective = Objective(terms, {"spoof": None, "second": None})
+    assert objective.teachers == ("second", "spoof")
+    _, values = objective(student, {"spoof": first, "second": second}, BATCH)
+    mean = (first["logits"] + second["logits"]) / 2
+    np.testing.assert_allclose(values["kl"], losses.distillation_kl(student["logits"], mean, 3.0).mean(), rtol=1e-6)
+    tokens = losses.covariance(student["class_tokens"], first["class_tokens"], form="gram").mean()
+    np.testing.assert_allclose(values["covariance"], tokens, rtol=1e-6)
+
+
+def test_an_unknown_member_of_an_ensemble_is_named():
+    with pytest.raises(ValueError, match=r"teacher='third' is not in config.teachers"):
+        Objective({"kl": {**TERMS["kl"], "teacher": "spoof+third"}}, TEACHERS)
+
+
+def test_stage_maps_of_a_convolutional_teacher_stand_for_class_tokens():
+    student = outputs(0, 8, depth=4)
+    teacher = {"stages": maps(1, (4, 8, 16))}
+    terms = {"covariance": {**TERMS["covariance"], "stages": [[1, 1], [4, 3]]}}
+    value, _ = Objective(terms, TEACHERS)(student, {"spoof": teacher}, BATCH)
+    each = [
+        losses.covariance(student["class_tokens"][i][None], teacher["stages"][j].mean((1, 2))[None], form="gram")
+        for i, j in ((0, 0), (3, 2))
+    ]
+    np.testing.assert_allclose(value, np.mean(each), rtol=1e-6)
+
+
 def test_a_weight_of_zero_takes_the_term_and_its_teacher_away():
     off = {name: {**term, "weight": 0.0} if "teacher" in term else term for name, term in TERMS.items()}
     objective = Objective(off, TEACHERS)

@@ -17,10 +17,11 @@ from input_pipeline.prepare import faces, prepare, records
 from input_pipeline.select import protocols, roles
 from input_pipeline.select.examples import Data
 from input_pipeline.select.target import Target
-from input_pipeline.stream import attacked, ops
+from input_pipeline.stream import attacked, ops, unlabelled
 from input_pipeline.stream import pieces as stream
 
 ORDER, VIEW, MIX = range(3)  # what a generator is seeded for, beside the run's seed
+VIEWS = 0x71E3  # seeds the views that all runs share
 
 
 def open_data(config, target: Target) -> Data:
@@ -50,6 +51,11 @@ def open_data(config, target: Target) -> Data:
             )
     target.check(data, config)
     return data
+
+
+def with_unlabelled(data: Data, config) -> Data:
+    """`data` and the images of `config.unlabelled` (config.data), where it names any (`unlabelled.added`)."""
+    return unlabelled.added(data, config, gather)
 
 
 def gather(config) -> Data:
@@ -112,39 +118,45 @@ def train_batches(
     where mixed; no label where k = 0) and `target.columns`, int32 [b], which mixing leaves as they are; with
     `config.truth` also truth uint8 [b, m, m, 3], the truth maps of the same views. Every epoch is a new order of the
     training examples, its remainder dropped; `config.balance` names columns of the table, such as 'domain+label', of
-    whose combinations each gets the same share of every epoch. Augmentation is seeded by the draw, its place in the
-    epoch's order, so that an example drawn twice in an epoch is seen in two views. The hosts' rows together are the
-    batch of a single host where each host has an even number of rows. Simulated attacks are made with the rest of a
-    row, ahead of the consumer (`attacked`).
+    whose combinations each gets the same share of every epoch. Rows of the role unlabelled, where there are any, make
+    up the share `config.unlabelled.share` of every epoch, whose length is that of the training examples. Augmentation
+    is seeded by the draw, its place in the epoch's order, so that an example drawn twice in an epoch is seen in two
+    views; with `config.views` n, epoch e shows view e mod n of each example, whatever the seed. The hosts' rows
+    together are the batch of a single host where each host has an even number of rows. Simulated attacks are made with
+    the rest of a row, ahead of the consumer (`attacked`).
     """
     _check_augmentation(config, target)
-    groups = _groups(data, config.balance)
+    groups, free = _groups(data, config.balance), data.rows("unlabelled")
     per_epoch = data.count("train") // batch_size
     reader, augmentation = records.Reader(data.files, data.table), ops.Augmentation(config.augment)
     labels_of, columns = target.labels(data), target.columns(data)
     attack = attacked.simulator(config, seed)
-    with_truth = config.get("truth", False)  # which older runs lack
+    with_truth, views = config.get("truth", False), config.get("views", 0)  # which older runs lack
     names = ("image", "truth") if with_truth else ("image",)
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
-        return epoch_order(groups, per_epoch * batch_size, ops.generator(seed, ORDER, epoch))
+        length, rng = per_epoch * batch_size, ops.generator(seed, ORDER, epoch)
+        number = round(config.unlabelled.share * length) if len(free) else 0
+        own = epoch_order(groups, length - number, rng)
+        return rng.permutation(np.concatenate([own, epoch_order([free], number, rng)])) if number else own
 
     def piece(step: int, first: int, last: int) -> dict[str, np.ndarray]:
         epoch, number = divmod(step, per_epoch)
         draw = number * batch_size + first  # counted through the epoch
         rows = order(epoch)[draw : draw + last - first]
-        views = [
+        seeds = [(VIEWS, row, epoch % views) if views else (seed, VIEW, epoch, draw + i) for i, row in enumerate(rows)]
+        seen = [
             augmentation.views(
                 faces.decode(image, config.image_size),
                 faces.decode_map(*truth) if truth else None,
-                ops.generator(seed, VIEW, epoch, place),
+                ops.generator(*of),
             )
-            for place, (image, *truth) in enumerate(reader.examples(rows, *names), draw)
+            for of, (image, *truth) in zip(seeds, reader.examples(rows, *names), strict=True)
         ]
-        images = np.stack([image for image, _ in views])
+        images = np.stack([image for image, _ in seen])
         labels = augmentation.mix(images, labels_of(rows), ops.generator(seed, MIX, step))
-        truth = {"truth": np.stack([truth for _, truth in views])} if with_truth else {}
+        truth = {"truth": np.stack([truth for _, truth in seen])} if with_truth else {}
         return attack(joined(images, labels, rows) | truth, step, first)
 
     def joined(images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -178,15 +190,27 @@ def test_batches(
 
     Yields image uint8 [b, h, w, 3], index int64 [b] and mask float32 [b]: 0 marks a row that only pads.
     """
+    return view_batches(data, rows, config, batch_size=batch_size, shard=shard, view=None)
+
+
+def view_batches(
+    data: Data, rows: np.ndarray, config, *, batch_size: int, shard: tuple[int, int], view: int | None
+) -> Iterator[dict[str, np.ndarray]]:
+    """`test_batches` of the view of this number that training with `config.views` shows; None for no augmentation."""
     steps = -(-len(rows) // batch_size)
     reader = records.Reader(data.files, data.table)
     size = (config.image_size, config.image_size, 3)
+    augmentation = ops.Augmentation(config.augment)
+
+    def seen(image: bytes, row: int) -> np.ndarray:
+        image = faces.decode(image, config.image_size)
+        return image if view is None else augmentation.view(image, ops.generator(VIEWS, row, view))
 
     def piece(step: int, first: int, last: int) -> dict[str, np.ndarray]:
         index = rows[step * batch_size + first : step * batch_size + last]
         images = np.zeros((last - first, *size), np.uint8)
         for place, image in enumerate(reader.images(index)):
-            images[place] = faces.decode(image, config.image_size)
+            images[place] = seen(image, index[place])
         padding = (0, last - first - len(index))
         mask = np.pad(np.ones(len(index), np.float32), padding)
         return {"image": images, "mask": mask, "index": np.pad(index, padding)}

@@ -39,6 +39,7 @@ def examples(data: Data) -> Examples:
     of them.
     """
     rows = {role: data.table[data.has_face(role)] for role in ROLES}
+    rows["train"] = pd.concat([rows["train"], data.table[data.has_face("unlabelled")]])
     return {role: {unit: _distinct(_hashes(of, unit)) for unit in UNITS} for role, of in rows.items()}
 
 

@@ -14,10 +14,11 @@ from input_pipeline.stream import pipeline
 from kdfas_jax import targets
 from kdfas_jax.commands import evaluate, folds, provenance
 from kdfas_jax.metrics import amounts
+from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import preemption, sharding
 from kdfas_jax.runs import files, lock, workdir
 from kdfas_jax.runs.results import Results
-from kdfas_jax.training import experiment, initial, loop, step, teachers, validate
+from kdfas_jax.training import experiment, initial, loop, outputs, step, teachers, validate
 from kdfas_jax.training.checkpoint import Checkpoints
 from kdfas_jax.training.experiment import Experiment
 from kdfas_jax.training.journal import Journal
@@ -109,6 +110,8 @@ def fit(config, folder: str, homes: Mapping[str, str], taught: Mapping | None = 
     """
     target = targets.get(config.data.target)
     data, begun = pipeline.open_data(config.data, target), provenance.start(config, folder)
+    if Objective(config.terms, config.teachers).teachers:
+        data = pipeline.with_unlabelled(data, config.data)
     workdir.claim(config, folder, data.fingerprint)
     provenance.record(folder, [provenance.examples(data)], taught or {}, begun)
     mesh = sharding.make_mesh(config.mesh)
@@ -126,14 +129,20 @@ def fit(config, folder: str, homes: Mapping[str, str], taught: Mapping | None = 
         _check_domains(config, data, made)
         state = _restore(config, checkpoints, made, mesh)
         variables = {name: teachers.rounded(of) for name, of in loaded.items()}
+        stored = {
+            name: outputs.Stored(name, made.teachers[name], variables.pop(name), data, config, mesh)
+            for name in made.stored
+        }
         del loaded  # and with it the unrounded parameters
         judge = _judge(config, data, made, mesh)
-        start = int(state.step)
+        start, per_epoch = int(state.step), data.count("train") // made.batch_size
         kept = checkpoints.meta(start) if start else {}
         with Journal(folder, made, start=start, kept=kept) as journal:
-            every = max(1, round(config.train.eval_epochs * (data.count("train") // made.batch_size)))
+            every = max(1, round(config.train.eval_epochs * per_epoch))
             around = loop.Surroundings(checkpoints, journal, judge, every, stopping)
-            loop.run(made, mesh, state, variables, _batches(config, data, made, start), around)
+            batches = _batches(config, data, made, start)
+            batches = outputs.added(batches, stored, start, per_epoch, config.data.views)
+            loop.run(made, mesh, state, variables, batches, around)
 
 
 def _report_amounts(data: Data, steps: int) -> None:

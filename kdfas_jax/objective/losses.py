@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+FORMS = ("cross", "gram", "cka", "regression")  # readings of the covariance term
+RIDGE = 1e-2  # of the least-squares map, relative to the mean variance of the student's tokens [C]
+
 
 def masked_mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Mean of `values` [b] over the examples whose `mask` [b] is non-zero; 0 where all are masked.
@@ -62,21 +65,26 @@ def covariance(
     - `cka`: 1 - |S'^T T'|^2 / (|S'^T S'| |T'^T T'|) in Frobenius norms, with S' and T' centred: one minus the linear
       centred kernel alignment (Kornblith et al., ICML 2019) [C]. It lies in [0, 1] and depends on neither the batch
       nor the spread of the tokens, so it takes no `scale`, and `centre` changes nothing.
+    - `regression`: |T' - S' C|^2 / |T'|^2 with the least-squares map C = (S'^T S' + r I)^-1 S'^T T', r = RIDGE of the
+      mean variance of S', and S' and T' centred: the share of the teacher's variance that no linear map of the
+      student's tokens explains [C]. It lies in [0, 1]. It says little where the batch has fewer rows than S columns.
 
     Raises ValueError for an unknown form or scale.
     """
-    if form not in ("cross", "gram", "cka") or scale not in (("none", "batch") if form == "cross" else ("none",)):
+    if form not in FORMS or scale not in (("none", "batch") if form == "cross" else ("none",)):
         raise ValueError(
-            f"covariance form={form!r}, scale={scale!r}: known are cross (none, batch), gram (none) and cka (none)"
+            f"covariance form={form!r}, scale={scale!r}: known are {', '.join(FORMS)}; scale batch for cross alone"
         )
     s, t = _unit_rows(student), _unit_rows(teacher)
     if form == "gram":
         return _gram_distance(s, t, centre)
-    if centre or form == "cka":
+    if centre or form in ("cka", "regression"):
         s, t = (tokens - tokens.mean(axis=-2, keepdims=True) for tokens in (s, t))
     if form == "cka":
         norms = jnp.sqrt(_square(_covariance(s, s)) * _square(_covariance(t, t)) + 1e-30)  # equal tokens have no slope
         return 1 - _square(_covariance(s, t)) / norms
+    if form == "regression":
+        return _unexplained(s, t)
     covariance_matrix = _covariance(s, t) / (s.shape[-2] if scale == "batch" else 1)
     residual = t - jnp.einsum("nbs,nst->nbt", s, covariance_matrix)
     return jnp.mean(residual**2, axis=(-2, -1))
@@ -104,6 +112,15 @@ def _gram_distance(s: jax.Array, t: jax.Array, centre: bool) -> jax.Array:
     delta = excess.mean(axis=-1, keepdims=True)
     u = (excess - delta) / 2
     return delta[..., 0] ** 2 + 2 * jnp.mean(u**2, axis=-1) + squares / b**2
+
+
+def _unexplained(s: jax.Array, t: jax.Array) -> jax.Array:
+    """The share [n] of the variance of `t` that ridge regression on `s`, both centred, leaves."""
+    own, shared = _covariance(s, s), _covariance(s, t)
+    ridge = RIDGE * jnp.trace(own, axis1=-2, axis2=-1) / own.shape[-1] + 1e-12
+    own = own + ridge[:, None, None] * jnp.eye(own.shape[-1])
+    left = t - jnp.einsum("nbs,nst->nbt", s, jnp.linalg.solve(own, shared), precision=jax.lax.Precision.HIGHEST)
+    return _square(left) / (_square(t) + 1e-12)
 
 
 def _unit_rows(tokens: jax.Array) -> jax.Array:

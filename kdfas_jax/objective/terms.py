@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from kdfas_jax.models.records import Batch, Outputs
+from kdfas_jax.models.records import Batch, Outputs, class_tokens
 from kdfas_jax.objective import losses
 
 
@@ -60,14 +60,18 @@ def covariance(
 ) -> jax.Array:
     """Class tokens matched through a covariance matrix, averaged over the stages.
 
-    `stages` lists (student stage, teacher stage) pairs, counted from 1. Empty [C] means all stages, one to one, which
-    needs equal depths.
+    The stage maps of a convolutional network, averaged over their positions, count as class tokens [C]. `stages` lists
+    (student stage, teacher stage) pairs, counted from 1. Empty [C] means all stages, one to one, which needs equal
+    depths.
     """
-    mine, theirs = student["class_tokens"], teacher["class_tokens"]
-    pairs = _pairs("covariance", stages, mine, theirs)
+    mine, theirs = class_tokens(student), class_tokens(teacher)
+    pairs, options = _pairs("covariance", stages, mine, theirs), {"form": form, "centre": centre, "scale": scale}
+    if isinstance(mine, tuple) or isinstance(theirs, tuple):  # stages of different widths
+        each = [losses.covariance(mine[i][None], theirs[j][None], **options) for i, j in pairs]
+        return jnp.concatenate(each).mean()
     if stages:  # without a list all stages are used, and no gather is needed
         mine, theirs = mine[pairs[:, 0]], theirs[pairs[:, 1]]
-    return losses.covariance(mine, theirs, form=form, centre=centre, scale=scale).mean()
+    return losses.covariance(mine, theirs, **options).mean()
 
 
 def _pairs(kind: str, stages, mine, theirs) -> np.ndarray:

@@ -3,6 +3,9 @@
 `config.terms` maps a term's name to `{kind, weight, teacher?, where?, ...options}`. A term of weight zero is not
 computed, and a teacher that no remaining term reads is not run. `KINDS` has the kinds (`terms`, `adversarial`).
 
+`teacher` may name an ensemble, "spoof+spoof2+spoof3": its logits are the mean of the members', and its other outputs
+are the first member's.
+
 The option `where` restricts the mean of a term that reads the batch to the examples with a known 'label' (live or
 attack) or a known 'identity'.
 """
@@ -45,7 +48,7 @@ class Term(NamedTuple):
     """One term bound to its options: `call` takes the term's parameters, and the names in `inputs` by keyword."""
 
     weight: float
-    teacher: str
+    teachers: tuple[str, ...]  # none, one, or the members of an ensemble
     where: str
     inputs: tuple[str, ...]
     call: Callable
@@ -60,7 +63,7 @@ class Objective:
         self._terms = {name: _bind(name, dict(term), teachers) for name, term in terms.items() if term["weight"]}
         if not self._terms:
             raise ValueError("config.terms: every weight is zero; give at least one term a positive weight")
-        self.teachers = tuple(sorted({term.teacher for term in self._terms.values() if term.teacher}))
+        self.teachers = tuple(sorted({name for term in self._terms.values() for name in term.teachers}))
 
     def __call__(self, student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, params=None, progress=1.0):
         """Returns (loss scalar, {term name: unweighted mean}) for the named outputs of student and teachers.
@@ -100,8 +103,20 @@ class Objective:
 def _inputs(term: Term, student, teachers, batch, progress) -> dict[str, Any]:
     if term.where:
         batch = {**batch, "mask": _known(batch, term.where)}
-    given = {"student": student, "teacher": teachers.get(term.teacher), "batch": batch, "progress": progress}
+    given = {"student": student, "batch": batch, "progress": progress}
+    if term.teachers:
+        given["teacher"] = _together([teachers[name] for name in term.teachers])
     return {name: given[name] for name in term.inputs}
+
+
+def _together(members: list[Outputs]) -> Outputs:
+    """The outputs of an ensemble: the mean of the members' logits, and the first member's other outputs."""
+    first, *others = members
+    if not others:
+        return first
+    if isinstance(first["logits"], jax.ShapeDtypeStruct):
+        return first
+    return {**first, "logits": sum((of["logits"] for of in others), first["logits"]) / len(members)}
 
 
 def _known(batch: Batch, what: str) -> jax.Array:
@@ -121,6 +136,7 @@ def _bind(name: str, term: dict[str, Any], teachers: Mapping[str, Any]) -> Term:
     where = f"config.terms.{name}"
     kind, weight = term.pop("kind"), term.pop("weight")
     teacher, counted = term.pop("teacher", ""), term.pop("where", "")
+    members = tuple(teacher.split("+")) if teacher else ()
     if kind not in KINDS:
         raise ValueError(f"{where}.kind={kind!r} is unknown; known kinds: {', '.join(sorted(KINDS))}")
     made = KINDS[kind]
@@ -128,21 +144,21 @@ def _bind(name: str, term: dict[str, Any], teachers: Mapping[str, Any]) -> Term:
     if ("teacher" in inputs) != bool(teacher):
         verb = "needs a teacher" if "teacher" in inputs else "takes no teacher"
         raise ValueError(f"{where}: a term of kind {kind!r} {verb}; {where}.teacher={teacher!r}")
-    if teacher and teacher not in teachers:
-        raise ValueError(f"{where}.teacher={teacher!r} is not in config.teachers ({', '.join(teachers) or 'empty'})")
+    if unknown := [member for member in members if member not in teachers]:
+        raise ValueError(f"{where}.teacher={unknown[0]!r} is not in config.teachers ({', '.join(teachers) or 'empty'})")
     if counted not in ("", "label", "identity") or (counted and "batch" not in inputs):
         known = "'', 'label', 'identity'" if "batch" in inputs else "none, as it sees the whole batch"
         raise ValueError(f"{where}.where={counted!r}: expected for a term of kind {kind!r}: {known}")
     if unknown := sorted(set(term) - options):
         raise ValueError(f"{where}.{unknown[0]} is unknown; options of kind {kind!r}: {', '.join(sorted(options))}")
     if not inspect.isclass(made):
-        return Term(weight, teacher, counted, inputs, lambda _, **given: made(**given, **term), None)
+        return Term(weight, members, counted, inputs, lambda _, **given: made(**given, **term), None)
     module = made(**term)
 
     def apply(params, **given):
         return module.apply({"params": params}, **given)
 
-    return Term(weight, teacher, counted, inputs, apply, module)
+    return Term(weight, members, counted, inputs, apply, module)
 
 
 def _signature(kind: Callable) -> tuple[tuple[str, ...], set[str]]:

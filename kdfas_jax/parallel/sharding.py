@@ -118,6 +118,6 @@ def _spec(mesh: Mesh, path, leaf) -> PartitionSpec:
 
 
 def place_batch(mesh: Mesh, local: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Returns global arrays, split over the devices, from this host's rows of a batch."""
+    """Returns global arrays, split over the devices, from this host's rows of a batch, which may be nested."""
     sharding = batch(mesh)
-    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in local.items()}
+    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), dict(local))

@@ -49,7 +49,7 @@ def append(path: str, text: str) -> None:
         file.write(text)
 
 
-def write_atomically(path: str, text: str) -> None:
+def write_atomically(path: str, content: str | bytes) -> None:
     """Writes a file that is never seen half-written, and the folders above it.
 
     Locally under a temporary name beside `path`, then renamed; the file and its folder are on the disk when this
@@ -58,13 +58,17 @@ def write_atomically(path: str, text: str) -> None:
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_remote(str(path)):
-        path.write_text(text)
+        _write(path, content)
         return
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    temporary.write_text(text)
+    _write(temporary, content)
     _to_disk(temporary)
     temporary.replace(path)
     _to_disk(path.parent)
+
+
+def _write(path: epath.Path, content: str | bytes) -> None:
+    path.write_bytes(content) if isinstance(content, bytes) else path.write_text(content)
 
 
 def _to_disk(path: epath.Path) -> None:

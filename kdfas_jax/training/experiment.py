@@ -51,6 +51,7 @@ class Experiment:
     model, image_size: the student and the side, in pixels, of the images that it reads.
     objective, optimiser, seed: the loss; the optax transformation; the seed of parameters and steps (`seed_of`).
     teachers: name -> network, of the terms and of the attack.
+    stored: the teachers whose outputs come with the batch (`outputs`), so that a step does not run them.
     attack: what becomes of the images before student and teachers see them; None for nothing.
     steps: the length of the run, for terms whose strength follows its progress.
     accumulate: gradient-accumulation steps a batch.
@@ -65,6 +66,7 @@ class Experiment:
     optimiser: optax.GradientTransformation
     seed: int
     teachers: Mapping[str, Frozen] = dataclasses.field(default_factory=dict)
+    stored: tuple[str, ...] = ()
     attack: perturb.Attack | None = None
     steps: int = 1
     accumulate: int = 1
@@ -100,7 +102,8 @@ class Experiment:
         taught = self.taught()
         own = self.objective.flops(self.outputs(), taught)
         student = TRAINING * models.flops(self.model, self.image_size)
-        return student + sum(forward[name] for name in taught) + attacked + own
+        run = sum(forward[name] for name in taught if name not in self.stored)
+        return student + run + attacked + own
 
     @property
     def looped(self) -> bool:
@@ -134,6 +137,7 @@ def of_config(config, examples: int | None = None) -> Experiment:
         optimiser=optim.make(config.optim, schedule),
         seed=seed_of(config),
         teachers={name: frozen(config.teachers[name].config) for name in used(config)},
+        stored=tuple(name for name in used(config) if config.teachers[name].cache),
         attack=attack,
         steps=steps,
         accumulate=config.optim.accumulate,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdfas_jax.models.records import Batch
+from kdfas_jax.models.records import Batch, nested
 from kdfas_jax.objective.passes import training_pass
 from kdfas_jax.parallel import sharding
 from kdfas_jax.training import optim
@@ -121,7 +121,11 @@ def _gradients(experiment: Experiment) -> Callable:
 
     def gradients(state: TrainState, teacher_variables, batch: Batch, key: jax.Array):
         images = attacked(images_of(batch), teacher_variables, batch)
-        targets = {name: teachers[name].read(teacher_variables[name], images)[1] for name in objective.teachers}
+        stored = batch.get("taught", {})
+        targets = {
+            name: nested(stored[name]) if name in stored else teachers[name].read(teacher_variables[name], images)[1]
+            for name in objective.teachers
+        }
         targets = jax.lax.stop_gradient(targets)
 
         def loss_of(trained):

@@ -40,6 +40,9 @@ ABOVE_ZERO = _number(lambda x: 0 < x <= 1, "a number in (0, 1]")
 COUNT = _whole(lambda x: x >= 1, "a whole number, 1 or more")
 WHOLE = _whole(lambda x: x >= 0, "a whole number, 0 or more")
 
+# Kind of a term -> the teacher's output that it reads, of those that can be stored (`outputs`).
+STORED = {"kl": "logits", "covariance": "class_tokens", "embedding": "embedding"}
+
 # (key, condition); `*` stands for every key at its level. A key that a config lacks is skipped.
 RULES: tuple[tuple[str, Expected], ...] = (
     ("seed", WHOLE),
@@ -84,6 +87,12 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ("data.image_size", COUNT),
     ("data.scale", POSITIVE),
     ("data.dev_share", BELOW_ONE),
+    ("data.views", WHOLE),
+    (
+        "teachers.*.cache",
+        Expected(lambda names: set(names) <= set(STORED.values()), f"names of {', '.join(sorted(STORED.values()))}"),
+    ),
+    ("data.unlabelled.share", _number(lambda x: 0 < x < 1, "a number in (0, 1)")),
     ("data.augment.crop", ABOVE_ZERO),
     ("data.augment.exposure", NOT_NEGATIVE),
     ("data.augment.colour", NOT_NEGATIVE),
@@ -112,6 +121,7 @@ def check(config, key: str = "config") -> None:
         check(config.base, f"{key}.base")
         return
     _check_attack(config, key)
+    _check_cache(config, key)
     try:
         models.create(config.model)
         Objective(config.terms, config.teachers)
@@ -119,6 +129,28 @@ def check(config, key: str = "config") -> None:
         raise ValueError(str(error) if key == "config" else f"{key}: {error}") from error
     for name, teacher in config.teachers.items():
         check(teacher.config, f"{key}.teachers.{name}.config")
+
+
+def _check_cache(config, key: str) -> None:
+    """ValueError where stored outputs of a teacher, or images without labels, do not fit the rest of `config`."""
+    data, stored = config.data, [name for name, teacher in config.teachers.items() if teacher.cache]
+    changing = data.augment.mixup or data.augment.cutmix or data.attack.probability or data.attack.recapture
+    if stored and (not data.views or changing or config.daa.classifier):
+        raise ValueError(
+            f"{key}.teachers.{stored[0]}.cache stores outputs for each view of an image: expected "
+            f"{key}.data.views > 0, and mixup, cutmix, data.attack and daa off"
+        )
+    for name, term in config.terms.items():
+        read = STORED.get(term.kind)
+        for member in set(term.get("teacher", "").split("+")) & set(stored):
+            if term.weight and read not in config.teachers[member].cache:
+                needed = f"{read!r} in it" if read else "none, as these are not stored"
+                raise ValueError(
+                    f"{key}.teachers.{member}.cache={tuple(config.teachers[member].cache)}: "
+                    f"{key}.terms.{name} of kind {term.kind!r} reads other outputs; expected {needed}"
+                )
+        if data.unlabelled.dataset and term.kind == "cross_entropy" and term.weight and term.get("where") != "label":
+            raise ValueError(f"{key}.data.unlabelled: set {key}.terms.{name}.where='label'")
 
 
 def _values(node, parts: list[str], name: str) -> Iterator[tuple[str, Any]]:
