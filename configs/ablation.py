@@ -5,8 +5,12 @@
     python main.py --config=configs/ablation.py:base=kdfas_daa_demo,seeds=5
     python main.py --config=configs/ablation.py:base=kdfas_nuaa,seeds=5,variants=none+kdfas,raw_dir=/path/to/NUAA
 
-Other arguments are passed to the base config; --config.base.KEY=VALUE overrides it. Finished runs are not repeated;
-table.md, table.csv, table.tex and runs.csv are written after every run.
+    python main.py --config=configs/ablation.py:base=kdfas_light,seeds=5,budgets=1+3+10
+
+Every variant is compared with the control, by default the first one, seed by seed at the same budget. A budget is a
+factor on the length of training and of its warm-up; the teachers' length stays. Other arguments are passed to the base
+config; --config.base.KEY=VALUE overrides it. Finished runs are not repeated; table.md, table.csv, table.tex, paired.csv
+and runs.csv are written after every run.
 """
 
 import importlib
@@ -31,10 +35,10 @@ DEFAULT = ("none", "kl", "cross", "gram", "kl_cross", "kl_gram")
 
 
 def get_config(argument: str = ""):
-    """Arguments: base (a config of configs/), seeds (their number), variants (names joined by +)."""
+    """Arguments: base (a config of configs/), seeds (their number), variants (names joined by +), budgets, control."""
     parts = [part for part in argument.split(",") if part]
-    own = [part for part in parts if part.partition("=")[0] in ("base", "seeds", "variants")]
-    args = common.parse(",".join(own), base="kdfas_demo", seeds=5, variants="")
+    own = [part for part in parts if part.partition("=")[0] in ("base", "seeds", "variants", "budgets", "control")]
+    args = common.parse(",".join(own), base="kdfas_demo", seeds=5, variants="", budgets="1", control="")
     base = importlib.import_module(f"configs.{args.base}")
     variants = getattr(base, "VARIANTS", KDFAS)
     names = args.variants.split("+") if args.variants else list(DEFAULT if variants is KDFAS else variants)
@@ -44,6 +48,38 @@ def get_config(argument: str = ""):
     config.name = f"ablation of {args.base}"
     config.base = base.get_config(",".join(part for part in parts if part not in own))
     config.seeds = tuple(range(args.seeds))
-    config.names = tuple(names)  # in this order
-    config.variants = {name: variants[name] for name in names}
+    if args.control and args.control not in names:
+        raise ValueError(f"config argument control: {args.control!r} is no variant of the study: {', '.join(names)}")
+    budgets = _budgets(args.budgets)
+    config.variants, config.controls, rows = ml_collections.ConfigDict(), ml_collections.ConfigDict(), []
+    for budget in budgets:
+        for name in names:
+            row, control = (_row(of, budget, budgets) for of in (name, args.control or names[0]))
+            config.variants[row] = ml_collections.ConfigDict(variants[name])
+            config.controls[row] = control
+            rows.append(row)
+            if budget != 1:
+                _lengthen(config.variants[row], config.base, budget)
+    config.names = tuple(rows)  # in this order
     return config
+
+
+def _budgets(text: str) -> tuple[float, ...]:
+    try:
+        budgets = tuple(float(part) for part in text.split("+"))
+    except ValueError:
+        budgets = ()
+    if not budgets or min(budgets) <= 0:
+        raise ValueError(f"config argument budgets={text!r}: expected factors above 0, such as 1+3+10")
+    return budgets
+
+
+def _row(name: str, budget: float, budgets: tuple[float, ...]) -> str:
+    return name if budgets == (1.0,) else f"{name}-x{budget:g}"
+
+
+def _lengthen(variant: ml_collections.ConfigDict, base: ml_collections.ConfigDict, budget: float) -> None:
+    """Multiplies the length of training, between evaluations and of the warm-up."""
+    for part, key in (("train", "epochs"), ("train", "eval_epochs"), ("optim", "warmup_epochs")):
+        own = variant.get(part, {}).get(key, base[part][key])
+        variant[part] = {**variant.get(part, {}), key: budget * own}

@@ -9,6 +9,7 @@ import fnmatch
 import logging
 import os
 import sys
+from collections.abc import Mapping
 
 import jax
 import ml_collections
@@ -17,8 +18,8 @@ import pandas as pd
 
 from kdfas_jax import targets
 from kdfas_jax.commands import evaluate, train
+from kdfas_jax.report import paired, summary
 from kdfas_jax.report import runs as report_runs
-from kdfas_jax.report import summary
 from kdfas_jax.runs import files, workdir
 from kdfas_jax.training import validate
 from kdfas_jax.training.journal import NonFiniteLossError
@@ -29,11 +30,12 @@ FIGURES = ("auc", "eer", "acer", "apcer_max", "bpcer", "hter")
 
 
 def ablate(config, folder: str, *, missing: bool = True) -> str:
-    """Runs `config` = {base, names, variants, seeds} in `folder`; returns the Markdown table, which it also writes.
+    """Runs `config` = {base, names, variants, seeds, controls} in `folder`; returns the tables, which it also writes.
 
-    FOLDER/<variant>-seed<n> holds each run; a finished one is not run again. table.{md,csv,tex} and runs.csv are
-    written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the divisor. A
-    run that stops at a non-finite loss has diverged: it is counted, has no figures and is not run again either.
+    FOLDER/<variant>-seed<n> holds each run; a finished one is not run again. table.{md,csv,tex}, paired.csv and
+    runs.csv are written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the
+    divisor. `controls` names the variant that each variant is compared with, seed by seed (`paired`). A run that stops
+    at a non-finite loss has diverged: it is counted, has no figures and is not run again either.
     missing: train the runs that are missing; else the finished ones are evaluated again, the table is of them alone,
     and a warning names the others. FileNotFoundError where none is finished.
     """
@@ -62,9 +64,9 @@ def ablate(config, folder: str, *, missing: bool = True) -> str:
                     logger.warning("%s", error)
             for teacher, taught in report_runs.teachers_of(results).items() if results else ():
                 if teacher in judged:
-                    figures[f"teacher {teacher}"][seed] = taught.results["test"]
-            figures[name][seed] = results and results["test"]
-            table = _write(folder, figures)
+                    figures[f"teacher {teacher}"][seed] = taught.results
+            figures[name][seed] = results
+            table = _write(folder, figures, config.get("controls", {}))
     if left_out and not table:
         raise FileNotFoundError(f"no run of the study is finished, {left_out[0]} nor any other; leave --mode=eval out")
     if left_out:
@@ -86,10 +88,15 @@ def _diverged(home: str) -> bool:
     return bool(fnmatch.filter(files.names(home), "nonfinite-step*.json"))
 
 
-def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:
+def _write(folder: str, results: dict[str, dict[int, dict | None]], controls: Mapping[str, str]) -> str:
+    figures = {name: {seed: of and of["test"] for seed, of in by.items()} for name, by in results.items()}
     shown = _figures(figures)
     rows = {name: _summary(list(by_seed.values()), shown) for name, by_seed in figures.items() if by_seed}
     table = summary.markdown(rows, corner="test, % (AUC as a fraction)")
+    taught = {name: next(iter(controls.values()), "") for name in results if name not in controls}
+    differences = paired.rows(results, taught | dict(controls))
+    if differences:
+        table += "\n\n" + summary.markdown(differences, corner="AUC, own minus control's")
     if jax.process_index() == 0:
         runs = [
             {
@@ -100,12 +107,13 @@ def _write(folder: str, figures: dict[str, dict[int, dict | None]]) -> str:
             for name, by_seed in figures.items()
             for seed, test in by_seed.items()
         ]
-        cells = [{"variant": name, **row} for name, row in rows.items()]
+        cells, compared = ([{"variant": name, **row} for name, row in of.items()] for of in (rows, differences))
         for name, text in (
             ("table.md", f"    python {' '.join(sys.argv)}\n\n{table}\n"),
             ("table.csv", pd.DataFrame(cells).to_csv(index=False)),
             ("table.tex", _latex(cells)),
             ("runs.csv", pd.DataFrame(runs).to_csv(index=False)),
+            ("paired.csv", pd.DataFrame(compared).to_csv(index=False)),
         ):
             files.write_atomically(os.path.join(folder, name), text)
     return table

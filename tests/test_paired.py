@@ -1,0 +1,68 @@
+"""Paired statistics of a study, its budgets and its controls."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from configs import ablation as study
+from kdfas_jax.report import paired
+
+
+def test_the_interval_is_that_of_the_paired_t_test():
+    own, control = np.array([0.93, 0.95, 0.94, 0.97, 0.92]), np.array([0.91, 0.92, 0.945, 0.95, 0.90])
+    cells = paired.compared(own, control)
+    expected = stats.ttest_rel(own, control).confidence_interval(0.95)
+    assert cells["better"] == "4 of 5"
+    assert cells["difference"] == f"{(own - control).mean():+.4f} ± {(own - control).std(ddof=1):.4f}"
+    assert cells["95 %"] == f"{expected.low:+.4f} to {expected.high:+.4f}"
+
+
+def test_one_pair_has_no_interval():
+    assert paired.compared(np.array([0.9]), np.array([0.8])) == {
+        "better": "1 of 1",
+        "difference": "+0.1000",
+        "95 %": "-",
+    }
+
+
+def results(dev, test):
+    return {"dev": {"auc": dev} if dev else {}, "test": {"auc": test}}
+
+
+def test_only_seeds_that_both_have_are_compared():
+    runs = {
+        "none": {0: results(0.8, 0.9), 1: results(0.8, 0.9), 2: None},
+        "kl": {0: results(0.9, 0.95), 1: None, 2: results(0.9, 0.99)},
+        "kl-x3": {0: results(0.9, 0.95)},
+    }
+    rows = paired.rows(runs, {"none": "none", "kl": "none", "kl-x3": "none-x3"})
+    assert list(rows) == ["kl"]
+    assert rows["kl"]["control"] == "none"
+    assert [rows["kl"][f"{role} difference"] for role in ("dev", "test")] == ["+0.1000", "+0.0500"]
+    assert [rows["kl"][f"{role} better"] for role in ("dev", "test")] == ["1 of 1", "1 of 1"]
+
+
+def test_a_row_without_dev_keeps_the_columns():
+    runs = {"none": {0: results(0.8, 0.9)}, "a": {0: results(0.9, 0.9)}, "b": {0: results(None, 0.8)}}
+    rows = paired.rows(runs, {"none": "none", "a": "none", "b": "none"})
+    assert rows["b"]["dev difference"] == "-"
+    assert rows["b"]["test better"] == "0 of 1"
+    assert list(rows["a"]) == list(rows["b"])
+
+
+def test_budgets_lengthen_the_students_but_not_their_teachers():
+    config = study.get_config("base=kdfas_demo,variants=none+kl,budgets=1+3")
+    assert list(config.names) == ["none-x1", "kl-x1", "none-x3", "kl-x3"]
+    assert dict(config.controls) == {"none-x1": "none-x1", "kl-x1": "none-x1", "none-x3": "none-x3", "kl-x3": "none-x3"}
+    from kdfas_jax.commands.ablation import variant
+
+    short, long = (variant(config.base, config.variants[name], 0) for name in ("kl-x1", "kl-x3"))
+    assert long.train.epochs == 3 * short.train.epochs
+    assert long.optim.warmup_epochs == 3 * short.optim.warmup_epochs
+    assert long.teachers == short.teachers
+
+
+@pytest.mark.parametrize("argument", ["budgets=0", "budgets=a+b", "control=kle"])
+def test_wrong_arguments_are_named(argument):
+    with pytest.raises(ValueError, match=argument.partition("=")[0]):
+        study.get_config(f"base=kdfas_demo,{argument}")
