@@ -3,6 +3,7 @@
 A config is the default tree with other values. [C] marks our own choices.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -104,6 +105,7 @@ def base(name: str) -> ml_collections.ConfigDict:
         "every": {},  # update interval per parameter group, in steps: {a name in the path of the parameters: n}
     }
     config.eval = {"batch_size": 128}
+    config.control = ""  # a finished run of the same student on labels alone, beside which the teacher's figures stand
     config.report = {"faces": False}  # also show real people's faces on the page, and heat maps
     return config
 
@@ -132,6 +134,21 @@ def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigD
         "scale": "none",
         "stages": (),
     }
+    return config
+
+
+def ensemble(config: ml_collections.ConfigDict, members: int, teacher: Callable) -> ml_collections.ConfigDict:
+    """Lets `members` teachers, `teacher()` with other seeds, teach the mean of their logits to a `distilled` config.
+
+    The class tokens remain those of the first, `spoof`.
+    """
+    names = ["spoof", *(f"spoof{number}" for number in range(2, members + 1))]
+    for number, name in enumerate(names[1:], 1):
+        member = teacher()
+        member.data = config.teachers.spoof.config.data
+        member.seed = config.get_ref("seed") + 100 * number
+        config.teachers[name] = _teacher(member)
+    config.terms.kl.teacher = "+".join(names)
     return config
 
 

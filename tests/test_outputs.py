@@ -70,7 +70,7 @@ def test_stored_outputs_teach_what_the_teacher_does(repeating, tmp_path, monkeyp
     monkeypatch.delattr(outputs.Stored, "_computed")
     data, mesh = pipeline.open_data(config.data, LABEL), sharding.make_mesh(config.mesh)
     loaded = teachers.load(home["spoof"], mesh)
-    kept = outputs.Stored("spoof", loaded.frozen, teachers.rounded(loaded), data, config, mesh)
+    kept = outputs.Stored("spoof", loaded.frozen, teachers.rounded(loaded), train.shown(data, config), config, mesh)
     assert kept.of(data.rows("train")[:5], 1)["logits"].shape == (5, 2)
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from configs import ablation as study
-from kdfas_jax.report import paired
+from kdfas_jax.metrics import paired
 
 
 def test_the_interval_is_that_of_the_paired_t_test():

@@ -18,14 +18,16 @@ import pandas as pd
 
 from kdfas_jax import targets
 from kdfas_jax.commands import evaluate, train
-from kdfas_jax.report import paired, summary
+from kdfas_jax.metrics import paired
 from kdfas_jax.report import runs as report_runs
+from kdfas_jax.report import summary
 from kdfas_jax.runs import files, workdir
 from kdfas_jax.training import validate
 from kdfas_jax.training.journal import NonFiniteLossError
 
 logger = logging.getLogger(__name__)
 
+ENSEMBLE = "teachers together"  # the row of an ensemble's mean logits
 FIGURES = ("auc", "eer", "acer", "apcer_max", "bpcer", "hter")
 
 
@@ -43,13 +45,15 @@ def ablate(config, folder: str, *, missing: bool = True) -> str:
     for name in config.names:
         validate.check(variant(config.base, config.variants[name], config.seeds[0]), f"config.variants.{name}")
     judged = [name for name, teacher in config.base.teachers.items() if targets.get(teacher.config.data.target).detects]
-    rows = [*(f"teacher {name}" for name in judged), *config.names]
+    rows = [*(f"teacher {name}" for name in judged), ENSEMBLE, *config.names]
     figures: dict[str, dict[int, dict | None]] = {row: {} for row in rows}
     table, left_out = "", []
     for seed in config.seeds:
         for name in config.names:
             run = variant(config.base, config.variants[name], seed)
             home = os.path.join(folder, f"{name}-seed{seed}")
+            if (control := config.get("controls", {}).get(name, name)) != name:
+                run.control = os.path.join(folder, f"{control}-seed{seed}")
             results = workdir.results(run, home)
             if not missing and results is None and not _diverged(home):
                 left_out.append(home)
@@ -65,6 +69,9 @@ def ablate(config, folder: str, *, missing: bool = True) -> str:
             for teacher, taught in report_runs.teachers_of(results).items() if results else ():
                 if teacher in judged:
                     figures[f"teacher {teacher}"][seed] = taught.results
+            members = results.get("gate", {}).get("teacher", {}).get("runs", []) if results else []
+            if len(members) > 1:
+                figures[ENSEMBLE][seed] = report_runs.together(members)
             figures[name][seed] = results
             table = _write(folder, figures, config.get("controls", {}))
     if left_out and not table:

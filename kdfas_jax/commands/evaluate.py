@@ -1,6 +1,7 @@
 """Scores dev and test with a run's best checkpoint and writes results.json, scores.csv and the report."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -26,6 +27,8 @@ from kdfas_jax.runs import files, identity, lock, workdir
 from kdfas_jax.runs.results import Results
 from kdfas_jax.targets import label
 from kdfas_jax.training import journal, optim, step, teachers
+
+logger = logging.getLogger(__name__)
 
 
 def score_examples(score, variables, batches: Iterable[dict[str, np.ndarray]], mesh) -> pd.DataFrame:
@@ -93,6 +96,10 @@ def evaluate(config, folder: str) -> Results:
         folds=[],
         **({"init": begun} if begun else {}),
     )
+    if gate := report_runs.gate(config, taught) if target.detects else {}:
+        results["gate"] = gate
+        for sentence in summary.gate_note(gate):
+            logger.warning("warning: %s", sentence)
     seen = None
     if target.detects:
         videos, threshold = summary.presentations(scored["test"]), results["threshold"]["value"]

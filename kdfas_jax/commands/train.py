@@ -130,7 +130,7 @@ def fit(config, folder: str, homes: Mapping[str, str], taught: Mapping | None = 
         state = _restore(config, checkpoints, made, mesh)
         variables = {name: teachers.rounded(of) for name, of in loaded.items()}
         stored = {
-            name: outputs.Stored(name, made.teachers[name], variables.pop(name), data, config, mesh)
+            name: outputs.Stored(name, made.teachers[name], variables.pop(name), shown(data, config), config, mesh)
             for name in made.stored
         }
         del loaded  # and with it the unrounded parameters
@@ -165,6 +165,13 @@ def _batches(config, data: Data, made: Experiment, start: int) -> Iterator[dict[
         steps=made.steps,
         shard=(jax.process_index(), jax.process_count()),
     )
+
+
+def shown(data: Data, config) -> outputs.Shown:
+    """The training and unlabelled images of `data`, as a teacher sees them whose outputs are stored."""
+    rows = np.sort(np.concatenate([data.rows(role) for role in ("train", "unlabelled")]))
+    options = {"batch_size": config.eval.batch_size, "shard": (jax.process_index(), jax.process_count())}
+    return outputs.Shown(data, rows, lambda view: pipeline.view_batches(data, rows, config.data, view=view, **options))
 
 
 def _judge(config, data: Data, made: Experiment, mesh) -> Callable[[step.TrainState], dict[str, float]]:

@@ -84,6 +84,7 @@ def _reservations(results: dict) -> list[str]:
         steps = results.get("steps")
         where = "in one of its folds" if steps is None else f"at step {steps['trained']} of {steps['total']}"
         found.append(f"Training has stopped {where}: this run is not finished.")
+    found += gate_note(results.get("gate", {}))
     if (seen := results.get("on", {}).get("seen", "none")) != "none":
         found.append(f"The run may have seen the data that it is tested on: {seen}.")
     allowed = {
@@ -97,6 +98,17 @@ def _reservations(results: dict) -> list[str]:
         for who, (key, facts) in allowed.items()
         if "allowed: " in facts["overlap"]
     ]
+
+
+def gate_note(gate: dict) -> list[str]:
+    """Returns a sentence where the teacher is no better on dev than its student without it (`runs.gate`), else none."""
+    if gate.get("better", True) in (True, None):
+        return []
+    teacher, control = (
+        f"{of['auc']:.4f}" + (" (95 %: {:.4f} to {:.4f})".format(*of["ci95"]) if of["ci95"] else "")
+        for of in (gate["teacher"], gate["control"])
+    )
+    return [f"The teacher is no better than the student on labels alone: AUC on dev {teacher} and {control}."]
 
 
 def _chosen(results: dict) -> str:

@@ -48,6 +48,7 @@ CHANGES = (
     Change(1, "daa.unroll", ANY, removed=True),
     Change(2, "init_allow_overlap", False),
     Change(3, "data.truth", False),
+    Change(4, "control", ""),
     Change(4, "data.views", 0),
     Change(4, "data.unlabelled", {"dataset": "", "options": {}, "raw_dir": "", "share": 0.5}),
     Change(4, "teachers.*.cache", []),

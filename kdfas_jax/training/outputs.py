@@ -9,15 +9,14 @@ of width 768 some 37,000. The values are those that a step would compute, to the
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import tqdm
 
 from input_pipeline.select.examples import Data
-from input_pipeline.stream import pipeline
 from kdfas_jax.models import records
 from kdfas_jax.parallel import sharding
 from kdfas_jax.runs import files
@@ -25,15 +24,22 @@ from kdfas_jax.training import step
 from kdfas_jax.training.experiment import Frozen
 
 
-class Stored:
-    """The outputs of teacher `name` for the training and unlabelled images of `data`, view by view."""
+class Shown(NamedTuple):
+    """The images that a teacher is shown: `rows`, in ascending order, of `data`, and view -> their batches in order."""
 
-    def __init__(self, name: str, teacher: Frozen, variables: Any, data: Data, config, mesh):
+    data: Data
+    rows: np.ndarray
+    batches: Callable[[int], Iterator[dict[str, np.ndarray]]]
+
+
+class Stored:
+    """The outputs of teacher `name` for the images `shown`, view by view."""
+
+    def __init__(self, name: str, teacher: Frozen, variables: Any, shown: Shown, config, mesh):
         """config: of the run that reads them; its `teachers.NAME.cache` names the outputs."""
         self._name, self._teacher, self._variables = name, teacher, variables
-        self._data, self._config, self._mesh = data, config, mesh
+        self._shown, self._config, self._mesh = shown, config, mesh
         self._names = tuple(config.teachers[name].cache)
-        self._rows = np.sort(np.concatenate([self._data.rows(role) for role in ("train", "unlabelled")]))
         self._folder = os.path.join(self._config.data.data_dir, "outputs", f"{name}-{self._digest()}")
         self._view: tuple[int, dict[str, np.ndarray]] = (-1, {})
 
@@ -41,7 +47,7 @@ class Stored:
         """The outputs of the examples `index` [b] in a view, {name or name/stage: [b, ...]}."""
         if self._view[0] != view:
             self._view = view, self._read(view)
-        places = np.searchsorted(self._rows, index)
+        places = np.searchsorted(self._shown.rows, index)
         return {name: values[places] for name, values in self._view[1].items()}
 
     def _read(self, view: int) -> dict[str, np.ndarray]:
@@ -59,14 +65,12 @@ class Stored:
     def _computed(self, view: int) -> dict[str, np.ndarray]:
         config, mesh = self._config, self._mesh
         read = jax.jit(self._chosen, out_shardings=sharding.replicated(mesh))
-        hosts = (jax.process_index(), jax.process_count())
-        size = config.eval.batch_size
-        batches = pipeline.view_batches(self._data, self._rows, config.data, batch_size=size, shard=hosts, view=view)
-        parts = []
-        for local in tqdm.tqdm(batches, f"teacher {self._name}, view {view}", -(-len(self._rows) // size)):
+        rows, parts = len(self._shown.rows), []
+        batches = -(-rows // config.eval.batch_size)
+        for local in tqdm.tqdm(self._shown.batches(view), f"teacher {self._name}, view {view}", batches):
             images = sharding.place_batch(mesh, {"image": local["image"]})
             parts.append(jax.device_get(read(self._variables, images)))
-        whole = jax.tree.map(lambda *of: np.concatenate(of)[: len(self._rows)], *parts)
+        whole = jax.tree.map(lambda *of: np.concatenate(of)[:rows], *parts)
         return {name: np.asarray(values, np.float32) for name, values in whole.items()}
 
     def _chosen(self, variables, batch) -> dict[str, jax.Array]:
@@ -74,11 +78,11 @@ class Stored:
 
     def _digest(self) -> str:
         """Of all that the outputs depend on: the variables, the images and their views, and the outputs' names."""
-        found, data = hashlib.sha256(), self._config.data
+        found, data, shown = hashlib.sha256(), self._config.data, self._shown
         for leaf in jax.tree.leaves(self._variables):
             found.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
-        table = self._data.table.iloc[self._rows]
-        said = (self._data.fingerprint, table["video"].tolist(), data.image_size, data.augment.to_json(), self._names)
+        table = shown.data.table.iloc[shown.rows]
+        said = (shown.data.fingerprint, table["video"].tolist(), data.image_size, data.augment.to_json(), self._names)
         found.update(repr(said).encode())
         return found.hexdigest()[:16]
 

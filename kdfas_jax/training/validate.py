@@ -121,19 +121,20 @@ def check(config, key: str = "config") -> None:
         check(config.base, f"{key}.base")
         return
     _check_attack(config, key)
-    _check_cache(config, key)
     try:
         models.create(config.model)
-        Objective(config.terms, config.teachers)
+        read = Objective(config.terms, config.teachers).teachers
     except ValueError as error:  # its message names the keys below `config`
         raise ValueError(str(error) if key == "config" else f"{key}: {error}") from error
+    if read:
+        _check_taught(config, [name for name in read if config.teachers[name].cache], key)
     for name, teacher in config.teachers.items():
         check(teacher.config, f"{key}.teachers.{name}.config")
 
 
-def _check_cache(config, key: str) -> None:
-    """ValueError where stored outputs of a teacher, or images without labels, do not fit the rest of `config`."""
-    data, stored = config.data, [name for name, teacher in config.teachers.items() if teacher.cache]
+def _check_taught(config, stored: list[str], key: str) -> None:
+    """ValueError where the outputs of the teachers `stored`, or images without labels, do not fit `config`."""
+    data = config.data
     changing = data.augment.mixup or data.augment.cutmix or data.attack.probability or data.attack.recapture
     if stored and (not data.views or changing or config.daa.classifier):
         raise ValueError(
@@ -149,7 +150,8 @@ def _check_cache(config, key: str) -> None:
                     f"{key}.teachers.{member}.cache={tuple(config.teachers[member].cache)}: "
                     f"{key}.terms.{name} of kind {term.kind!r} reads other outputs; expected {needed}"
                 )
-        if data.unlabelled.dataset and term.kind == "cross_entropy" and term.weight and term.get("where") != "label":
+        counts_all = term.kind == "cross_entropy" and term.weight and term.get("where") != "label"
+        if data.unlabelled.dataset and counts_all:
             raise ValueError(f"{key}.data.unlabelled: set {key}.terms.{name}.where='label'")
 
 
