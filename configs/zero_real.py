@@ -16,15 +16,16 @@ AUGMENT = {"crop": 0.7, "colour": 0.2, "exposure": 0.5, "degrade": 0.0, "erasing
 
 
 def get_config(argument: str = ""):
-    """Arguments: people (a multiple of 80; eight of ten train), steps."""
-    args = common.parse(argument, people=2000, steps=8000)
+    """Arguments: people (a multiple of 80; eight of ten train), size (px), steps."""
+    args = common.parse(argument, people=2000, size=112, steps=5000)
     config = common.base("zero_real")
     config.model = {"name": "resnet", "variant": "18", "width": 16, "classes": 2, "dtype": "float32"}
     config.data.dataset = "simulated_wild"
-    config.data.options = {"size": 112, "people": args.people, "shots": 1}
+    config.data.options = {"size": 128, "people": args.people, "shots": 1, "margin": (1.5, 2.2)}
+    config.data.scale = 1.8
     config.data.protocol = "official"
-    config.data.record_size = 112
-    config.data.image_size = 96
+    config.data.record_size = 128
+    config.data.image_size = args.size
     config.data.augment.update(AUGMENT)
     config.data.augment.randaugment.ops = 0
     config.data.balance = "label"

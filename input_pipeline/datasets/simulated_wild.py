@@ -15,7 +15,7 @@ from input_pipeline.schema import LIVE, Frame, Presentation
 from input_pipeline.simulate.devices import cameras, framing, masks, optics, pictures
 from input_pipeline.simulate.wild import stage
 
-VERSION = "-w7"  # version of the renderer, in the name of the records' folder
+VERSION = "-w8"  # version of the renderer, in the name of the records' folder
 GROUP = 8  # people who are rendered at once; the rooms of attacks are those of the other seven
 SCENE = 224  # pixels along a side of a scene
 SPLITS = ("train",) * 8 + ("dev", "test")  # of group n, by n % 10: 80/10/10 by people [C]

@@ -107,7 +107,7 @@ def show(photo: Photograph, tool, room, frame: framing.Frame, rng, *, cut: bool 
     covered = share[..., None]
     light = behind + covered * (light - behind)
     depth = np.where(share > 0.5, z, behind_depth)
-    if rng.random() < 0.3 and not cut:
+    if rng.random() < 0.45 and not cut:
         light, hand = hands.held(light, lit, room, frame, rng, share=share)
         depth = np.where(hand > 0.5, np.maximum(z, behind_depth) + 0.1, depth)
         share = share * (1.0 - hand)

@@ -27,7 +27,7 @@ METRES = 0.2 / 1.8  # of a head unit: a face box is 1.8 units
 CHEST, WALL = -0.9, -12.0  # depth of clothes and of the room, in head units
 MIDDLE = np.array([[0.0, face.CENTRE_Y, face.PLANE]], np.float32)  # of the face box, in head coordinates
 DISTANCE = 0.8  # metres from the camera to the middle of the head
-FURNISHED = 0.5  # share of the scenes with furniture before the map, whose details are sharper than the map's
+FURNISHED = 0.7  # share of the scenes with furniture before the map, whose details are sharper than the map's
 PITCH, ROLL = (-0.25, 0.25), (-0.08, 0.08)  # radians of the camera
 VIEWS = (0.5, 1.2)  # radians of the width that the camera sees of the place
 
