@@ -276,3 +276,28 @@ def test_import_refuses_another_architecture_with_names_and_shapes(tmp_path):
 def test_bad_options_list_what_is_known(options, message):
     with pytest.raises(ValueError, match=message):
         models.create({"name": "resnet", **options})
+
+
+# Instance norms
+
+
+def test_instance_norms_remove_the_tone_of_an_image_from_half_of_the_channels():
+    norm = resnet.InstanceBatchNorm("float32", False)
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 8))
+    variables = norm.init(jax.random.key(1), x)
+    toned = x * jnp.array([0.3, 2.0])[:, None, None, None] + 1.5
+    plain, changed = norm.apply(variables, x), norm.apply(variables, toned)
+    np.testing.assert_allclose(plain[..., :4], changed[..., :4], atol=1e-3)
+    assert np.abs(plain[..., 4:] - changed[..., 4:]).min() > 1e-3
+    np.testing.assert_allclose(plain[..., :4].mean((1, 2)), 0, atol=1e-5)
+
+
+def test_instance_norms_are_in_three_stages_and_cost_no_parameters():
+    plain, mixed = (resnet.create("18", classes=2, width=8, instance=instance) for instance in (False, True))
+    counts = [
+        models.parameters({"name": "resnet", "variant": "18", "width": 8, "instance": i}, 32) for i in (False, True)
+    ]
+    assert counts[0] == counts[1]
+    stages = {path[0][:6] for path in traverse_util.flatten_dict(shapes(mixed)["params"]) if "IN" in path}
+    assert stages == {"layer1", "layer2", "layer3"}
+    assert not any("IN" in path for path in traverse_util.flatten_dict(shapes(plain)["params"]))

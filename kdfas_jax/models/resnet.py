@@ -1,9 +1,9 @@
 """Residual network (ResNet) as in torchvision: v1.5, where the 3x3 convolution of a bottleneck has the stride.
 
 Sources: He et al., CVPR 2016 (arXiv 1512.03385) for the architecture; torchvision for the stride, the padding and the
-initialisation. Modules have torchvision's names, with `_` before a number (`layer1_0/conv1`), so that weights are
-imported by one rule. [S] marks what a source states, [C] our own choice. In shapes, `b` is the batch, `h w c` a feature
-map and `k` the classes.
+initialisation; Pan et al., ECCV 2018 (arXiv 1807.09441) for instance norms (IBN-Net-a). Modules have torchvision's
+names, with `_` before a number (`layer1_0/conv1`), so that weights are imported by one rule. [S] marks what a source
+states, [C] our own choice. In shapes, `b` is the batch, `h w c` a feature map and `k` the classes.
 """
 
 import dataclasses
@@ -34,6 +34,7 @@ class Block(nn.Module):
     stride: int
     bottleneck: bool
     dtype: str
+    instance: bool = False  # whether the first norm is half an instance norm
 
     @nn.compact
     def __call__(self, x, train):
@@ -47,10 +48,26 @@ class Block(nn.Module):
         y = x
         for number, (features, side, stride) in enumerate(layers, 1):
             y = nn.relu(y) if number > 1 else y
-            y = norm(name=f"bn{number}")(convolve(features, side, stride, name=f"conv{number}")(y))
+            instance = self.instance and number == 1
+            normed = InstanceBatchNorm(self.dtype, train, name="bn1") if instance else norm(name=f"bn{number}")
+            y = normed(convolve(features, side, stride, name=f"conv{number}")(y))
         if self.stride > 1 or x.shape[-1] != y.shape[-1]:
             x = norm(name="downsample_1")(convolve(y.shape[-1], 1, self.stride, name="downsample_0")(x))
         return nn.relu(x + y)
+
+
+class InstanceBatchNorm(nn.Module):
+    """Instance norm of the first half of the channels, which removes the tone of each image, batch norm of the rest."""
+
+    dtype: str
+    train: bool
+
+    @nn.compact
+    def __call__(self, x):
+        """[b, h, w, c] -> the same shape."""
+        half = x.shape[-1] // 2
+        own = nn.InstanceNorm(epsilon=1e-5, dtype=self.dtype, name="IN")(x[..., :half])
+        return jnp.concatenate([own, batch_norm(self.train, self.dtype, name="BN")(x[..., half:])], -1)
 
 
 class ResNet(nn.Module):
@@ -64,6 +81,7 @@ class ResNet(nn.Module):
       bottleneck: blocks of three convolutions (ResNet-50) instead of two.
       width: channels of the stem and of the first stage; each later stage doubles them (a bottleneck's output has
         four times as many).
+      instance: whether the first norm of each block of the first three stages is half an instance norm (IBN-Net-a).
       mean, std: normalisation of the image, one number or one per channel; the defaults are ImageNet's, as in
         torchvision.
       dtype: 'float32' or 'bfloat16', of the computation; parameters, statistics and outputs stay fp32.
@@ -73,6 +91,7 @@ class ResNet(nn.Module):
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     bottleneck: bool = False
     width: int = 64
+    instance: bool = False
     mean: float | tuple[float, ...] = (0.485, 0.456, 0.406)
     std: float | tuple[float, ...] = (0.229, 0.224, 0.225)
     dtype: str = "float32"
@@ -96,7 +115,8 @@ class ResNet(nn.Module):
             for i in range(blocks):
                 stride = 2 if stage > 0 and i == 0 else 1
                 name = f"layer{stage + 1}_{i}"
-                x = Block(self.width * 2**stage, stride, self.bottleneck, self.dtype, name=name)(x, train)
+                own = self.instance and stage < 3
+                x = Block(self.width * 2**stage, stride, self.bottleneck, self.dtype, own, name=name)(x, train)
             stages.append(x.astype(jnp.float32))
 
         x = stages[-1].mean((1, 2))
