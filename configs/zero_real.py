@@ -19,7 +19,7 @@ def get_config(argument: str = ""):
     """Arguments: people (a multiple of 80; eight of ten train), size (px), steps."""
     args = common.parse(argument, people=2000, size=112, steps=5000)
     config = common.base("zero_real")
-    config.model = {"name": "resnet", "variant": "18", "width": 16, "classes": 2, "dtype": "float32"}
+    config.model = {"name": "resnet", "variant": "18", "width": 16, "classes": 2, "dtype": "float32", "instance": True}
     config.data.dataset = "simulated_wild"
     config.data.options = {"size": 128, "people": args.people, "shots": 1, "margin": (1.5, 2.2)}
     config.data.scale = 1.8
