@@ -23,7 +23,7 @@ def rows():
             for kind in MATCHES
         ],
         ignore_index=True,
-    )
+    ).assign(dataset="set", subject="p1")
 
 
 def test_an_attempt_passes_only_if_the_face_matches_and_is_live():

@@ -166,9 +166,9 @@ def test_the_page_says_in_words_what_it_is_about(run):
     assert "Score = P(live): 1 is a live face, 0 an attack" in page.text
     assert f"Threshold {run.results['threshold']['value']:.6g} (EER of dev of simulated)" in page.text
     assert page.headings == [
-        "Key figures on test", "By attack species", "Operating points", "Scores and error curves",
-        "Where the errors are", "The model", "As papers print it", "Are the scores probabilities?",
-        "The worst errors", "Attacks that pass", "Live faces turned away",
+        "Key figures on test", "By attack species", "What so many attempts support", "Operating points",
+        "Scores and error curves", "Where the errors are", "The model", "As papers print it",
+        "Are the scores probabilities?", "The worst errors", "Attacks that pass", "Live faces turned away",
         "Provenance", "Dev and test, names as in results.json",
     ]  # fmt: skip
 

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from kdfas_jax.metrics import exact
+
 LIVE = "live"
 BOOTSTRAP = 1000
 DIFFERENCES = ("acer", "apcer_max", "bpcer", "auc", "eer")  # figures by which runs are compared
@@ -167,6 +169,17 @@ def _rates(videos: pd.DataFrame, threshold: float) -> dict:
     if live.any():
         rates["bpcer"] = float((~accepted[live]).mean())
     return rates
+
+
+def exact_rates(videos: pd.DataFrame, threshold: float) -> dict:
+    """Returns the exact intervals of APCER and BPCER: {'apcer': {species: `exact.rate`}, 'bpcer': `exact.rate`}.
+
+    A class without videos has no interval.
+    """
+    wrong = (videos["score"] >= threshold) != (videos["label"] == 1)
+    found = exact.rates(wrong, _people(videos), videos["species"].where(videos["label"] == 0, LIVE))
+    live = {"bpcer": found.pop(LIVE)} if LIVE in found else {}
+    return ({"apcer": found} if found else {}) | live
 
 
 def literature(videos: pd.DataFrame, threshold: float) -> dict:

@@ -10,13 +10,14 @@ import pandas as pd
 from matplotlib.ticker import EngFormatter
 
 from kdfas_jax import models
-from kdfas_jax.metrics import amounts
+from kdfas_jax.metrics import exact
 from kdfas_jax.report import made
 from kdfas_jax.report import parts as report_parts
 from kdfas_jax.report.hero import cautions, hero, spread
 from kdfas_jax.report.parts import Evaluated, Shown
 from kdfas_jax.report.render import html, names
 from kdfas_jax.report.render.content import Columns, Figure, Hero, Named, Pairs, Part, Section, Table
+from kdfas_jax.report.sections import attempts
 from kdfas_jax.report.summary import HEADLINE, row, selection_note
 
 WORDS = {
@@ -75,7 +76,8 @@ def detection(results: Mapping[str, Any], shown: Shown, *sections: Section | Non
     videos, teachers = shown.videos, shown.teachers or {}
     errors = report_parts.errors(shown, value) if videos is not None else None
     gallery = errors if shown.seen else None
-    found = [_key_figures(results), _by_species(test), gallery, _operating_points(test, points)]
+    found = [_key_figures(results), _by_species(test), attempts.supported(test), gallery]
+    found += [_operating_points(test, points)]
     found += [_by_fold(results["folds"]), *sections]
     if videos is not None:
         found.append(report_parts.distributions(videos, value))
@@ -103,7 +105,7 @@ def _key_figures(results: Mapping[str, Any]) -> Section:
     words = "Attacks count by their worst species, as in ISO/IEC 30107-3."
     words += " Mean and deviation over folds." if results["folds"] else " Intervals are bootstrapped over people."
     if not results["folds"] and 0 in (test["apcer_max"], test["bpcer"]):
-        words += " Where there is no error, the upper end is the bound of Clopper and Pearson."
+        words += " Where there is no error, the interval is the exact one."
     return Section("Key figures on test", words, [Table(("figure", "test", _kind(test)), rows)], half=True)
 
 
@@ -175,7 +177,7 @@ def _rates(group: Mapping[str, Any], videos: pd.DataFrame | None, results: Mappi
 
 
 def _counted(errors: int, of: int) -> str:
-    low, high = amounts.interval(errors, of)
+    low, high = exact.interval(errors, of)
     return f"{errors} of {of}; {100 * low:.1f} to {100 * high:.1f}"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from input_pipeline.select.examples import Data, domain_classes, one_hot
-from kdfas_jax.metrics import amounts, calibration
+from kdfas_jax.metrics import calibration, exact
 from kdfas_jax.metrics import detection as metrics
 from kdfas_jax.report import page
 from kdfas_jax.targets.target import Target
@@ -76,7 +76,7 @@ def detection_results(videos: dict[str, pd.DataFrame], data: Data) -> dict[str, 
         "source": f"EER of {source} of {', '.join(data.sources[source])}",
         "operating_points": points,
         "temperature": calibration.fit(videos[source]),
-        "apcer_bound": {name: amounts.apcer_bound(int(number)) for name, number in attacks.items()},
+        "apcer_bound": {name: exact.interval(0, int(number))[1] for name, number in attacks.items()},
     }
     return {
         "threshold": threshold,
@@ -97,6 +97,7 @@ def figures_on_test(test: pd.DataFrame, data: Data, threshold: Mapping[str, Any]
             "operating_points": metrics.at_points(test, points),
             "breakdown": metrics.breakdown(test, groups(test, data), value),
             "ci95": metrics.confidence(test, value),
+            "exact": metrics.exact_rates(test, value),
         },
         "literature": metrics.literature(test, value),
     }
