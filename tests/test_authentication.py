@@ -97,7 +97,7 @@ def data():
     ]
     table = pd.DataFrame(collected + shown, columns=["dataset", "subject", "video", "frame", "species", "label"])
     table = table.assign(found=True, role="dev", domain=table["dataset"])
-    for name in ("sensor", "session", "medium", "light", "environment", "support"):
+    for name in ("sensor", "session", "medium", "light", "environment", "support", "attributes"):
         table[name] = ""
     sources = {"train": ["set"], "dev": ["identity", "set"], "test": ["identity", "set"]}
     return Data(table, [], "", sources)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdfas_jax.metrics import amounts, exact
+from kdfas_jax.metrics import amounts, exact, groups
 from kdfas_jax.metrics import detection as metrics
 from kdfas_jax.report import comparison, hero, made, page, plots
 from kdfas_jax.report.parts import Looked, Shown, pictured, typical, worst
@@ -103,9 +103,9 @@ def test_the_page_opens_with_an_example_of_each_kind_and_the_gallery(run):
 def test_parts_of_the_test_have_counts_and_intervals(run):
     threshold = run.results["threshold"]["value"]
     session = pd.Series(["1" if int(name) % 2 == 0 else "2" for name in run.videos["subject"]], run.videos.index)
-    breakdown = metrics.breakdown(run.videos, session.to_frame("session"), threshold)
+    breakdown = groups.breakdown(run.videos, session.to_frame("session"), threshold)
     results = {**run.results, "test": run.results["test"] | {"breakdown": breakdown}}
-    text = page.detection(results, Shown(run.videos, groups=session.to_frame("session")))
+    text = page.detection(results, Shown(run.videos))
     live = run.videos[(session == "2") & (run.videos["label"] == 1)]
     errors = int((live["score"] < threshold).sum())
     low, high = exact.interval(errors, len(live))
