@@ -7,7 +7,7 @@ steps; a test shows every example once, padded and masked so that every host run
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -172,21 +172,34 @@ def _check_augmentation(config, target: Target) -> None:
 
 
 def test_batches(
-    data: Data, rows: np.ndarray, config, *, batch_size: int, shard: tuple[int, int]
+    data: Data,
+    rows: np.ndarray,
+    config,
+    *,
+    batch_size: int,
+    shard: tuple[int, int],
+    view: Callable[[np.ndarray, float], np.ndarray] | None = None,  # noqa: PT028 (this is no test)
 ) -> Iterator[dict[str, np.ndarray]]:
     """Returns the examples `rows` of `data.table`, each once and without augmentation; `shard` = (host, hosts).
 
+    view: what becomes of a stored crop before it is resized (`views`); None for nothing.
     Yields image uint8 [b, h, w, 3], index int64 [b] and mask float32 [b]: 0 marks a row that only pads.
     """
     steps = -(-len(rows) // batch_size)
     reader = records.Reader(data.files, data.table)
     size = (config.image_size, config.image_size, 3)
+    scales = data.table["scale"].to_numpy()
+
+    def shown(encoded: bytes, row: int) -> np.ndarray:
+        if view is None:
+            return faces.decode(encoded, config.image_size)
+        return faces.resize(view(faces.decode(encoded, config.record_size), scales[row]), config.image_size)
 
     def piece(step: int, first: int, last: int) -> dict[str, np.ndarray]:
         index = rows[step * batch_size + first : step * batch_size + last]
         images = np.zeros((last - first, *size), np.uint8)
         for place, image in enumerate(reader.images(index)):
-            images[place] = faces.decode(image, config.image_size)
+            images[place] = shown(image, index[place])
         padding = (0, last - first - len(index))
         mask = np.pad(np.ones(len(index), np.float32), padding)
         return {"image": images, "mask": mask, "index": np.pad(index, padding)}

@@ -15,7 +15,7 @@ from kdfas_jax.report.hero import cautions, hero, spread
 from kdfas_jax.report.parts import Evaluated, Shown
 from kdfas_jax.report.render import html, names
 from kdfas_jax.report.render.content import Figure, Hero, Named, Pairs, Part, Section, Table
-from kdfas_jax.report.sections import attempts, groups
+from kdfas_jax.report.sections import attempts, groups, stability
 from kdfas_jax.report.summary import HEADLINE, row, selection_note
 
 WORDS = {
@@ -79,7 +79,12 @@ def detection(results: Mapping[str, Any], shown: Shown, *sections: Section | Non
     found += [_by_fold(results["folds"]), *sections]
     if videos is not None:
         found.append(report_parts.distributions(videos, value))
-    found += [groups.by_group(results), _models(results, teachers), _literature(results["literature"])]
+    found += [
+        groups.by_group(results),
+        stability.stable(test),
+        _models(results, teachers),
+        _literature(results["literature"]),
+    ]
     if "calibration" in test:
         found.append(report_parts.calibration(test["calibration"], threshold.get("temperature"), videos))
     if shown.journal is not None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from kdfas_jax.runs import schema
 
-PLACE_AND_RUNTIME = ("data.raw_dir", "data.data_dir", "eval.batch_size", "mesh", "report")  # keys of a config
+# Keys of a config.
+PLACE_AND_RUNTIME = ("data.raw_dir", "data.data_dir", "eval.batch_size", "eval.stability", "mesh", "report")
 
 
 def plain(config) -> dict[str, Any]:

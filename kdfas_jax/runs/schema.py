@@ -48,6 +48,7 @@ CHANGES = (
     Change(1, "daa.unroll", ANY, removed=True),
     Change(2, "init_allow_overlap", False),
     Change(3, "data.truth", False),
+    Change(4, "eval.stability", 192),
 )
 SCHEMA = max(change.number for change in CHANGES)
 
