@@ -55,7 +55,7 @@ def test_what_may_be_claimed_next():
         for errors, number in ((0, 20), (10, 50), (0, 400))
     )
     assert attempts.missing(few) == "at most 10 %: 16 more"
-    assert attempts.missing(high) == "the rate itself is too high"
+    assert attempts.missing(high) == "the rate is above 10 %"
     assert attempts.missing(low) == "at most 0.9 %"
 
 
