@@ -41,10 +41,10 @@ BY_NAME = {(of.scheme, of.rate): of for of in schemes.REQUIREMENTS}
         (("iBeta level 2", "bpcer"), [(8, 50)], "too few attempts"),
         (("iBeta level 3", "bpcer"), [(2, 50)], "too few attempts"),  # up to 13.7 %
         (("iBeta level 3", "bpcer"), [(2, 100)], "meets"),
-        (("FIDO, IAPAR below 7 %", "iapar"), [(0, 50), (0, 60)], "too few attempts"),  # up to 7.1 %
-        (("FIDO, IAPAR below 7 %", "iapar"), [(0, 51), (0, 60)], "meets"),
-        (("FIDO, IAPAR below 15 %", "iapar"), [(9, 30)], "too few attempts"),  # 14.7 to 49.4 %
-        (("FIDO, IAPAR below 15 %", "iapar"), [(10, 30)], "fails"),
+        (("FIDO, limit of 7 %", "iapar"), [(0, 50), (0, 60)], "too few attempts"),  # up to 7.1 %
+        (("FIDO, limit of 7 %", "iapar"), [(0, 51), (0, 60)], "meets"),
+        (("FIDO, limit of 15 %", "iapar"), [(9, 30)], "too few attempts"),  # 14.7 to 49.4 %
+        (("FIDO, limit of 15 %", "iapar"), [(10, 30)], "fails"),
         (("NIST SP 800-63-4", "fmr"), [], "not measured"),
     ],
 )
@@ -69,9 +69,9 @@ def test_apcer_stands_in_for_iapar_only_where_it_is_low_enough():
     rows = schemes.compared({"apcer": {"print": rate(0, 200), "cut": rate(0, 30)}, "bpcer": rate(1, 60)})
     found = {(row["scheme"], row["rate"]): row for row in rows}
     assert len(rows) == len(schemes.REQUIREMENTS)
-    fido = found["FIDO, IAPAR below 15 %", "iapar"]
+    fido = found["FIDO, limit of 15 %", "iapar"]
     assert (fido["basis"], fido["verdict"], fido["species"]) == ("apcer", "meets", "cut")
-    assert found["FIDO, IAPAR below 7 %", "iapar"]["verdict"] == "not measured"
+    assert found["FIDO, limit of 7 %", "iapar"]["verdict"] == "not measured"
     ibeta = found["iBeta level 1", "apcer"]
     assert (ibeta["asked"], ibeta["missing"], ibeta["tested"]) == ("at most 0 % of 150 attempts, 6 species", 120, 2)
     measured = schemes.compared({"apcer": {"print": rate(90, 100)}, "iapar": {"print": rate(60, 100)}})

@@ -42,8 +42,8 @@ REQUIREMENTS = (
     Requirement("iBeta level 2", "apcer", 0.01, False, 150, 5, IBETA),
     Requirement("iBeta level 2", "bpcer", 0.15, False, 250, None, IBETA),
     Requirement("iBeta level 3", "bpcer", 0.10, False, None, None, IBETA),
-    Requirement("FIDO, IAPAR below 15 %", "iapar", 0.15, True, None, None, FIDO),
-    Requirement("FIDO, IAPAR below 7 %", "iapar", 0.07, True, None, None, FIDO),
+    Requirement("FIDO, limit of 15 %", "iapar", 0.15, True, None, None, FIDO),
+    Requirement("FIDO, limit of 7 %", "iapar", 0.07, True, None, None, FIDO),
     Requirement("NIST SP 800-63-4", "iapar", 0.07, True, None, None, NIST),
     Requirement("NIST SP 800-63-4", "fmr", 1e-4, False, None, None, NIST),
 )

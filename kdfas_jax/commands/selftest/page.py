@@ -20,7 +20,11 @@ def selftest(content: Mapping[str, Any], evaluated: Mapping[str, Any], whole: st
     content: as of `score.selftest`. evaluated: the results of the whole evaluation. whole: the path of its page.
     """
     verdicts = Counter(row["verdict"] for row in content["schemes"])
-    listed = ", ".join(f"{verdicts[name]} {name}" for name in _ORDER if verdicts[name])
+    listed = (
+        f"meets {verdicts[schemes.MEETS]} of {len(content['schemes'])} requirements and fails "
+        f"{verdicts[schemes.FAILS]}; {verdicts[schemes.FEW]} have too few attempts, {verdicts[schemes.UNMEASURED]} "
+        "were not measured"
+    )
     number = content["plan"]
     words = [
         f"{number['captured']} of {number['planned']} planned presentations were captured; {number['unplanned']} files "
@@ -28,7 +32,7 @@ def selftest(content: Mapping[str, Any], evaluated: Mapping[str, Any], whole: st
         f"({content['threshold']['source']}), applied unchanged. Seen by the run: {content['seen']}.",
         f"The whole evaluation, with the worst errors, is in {whole}.",
     ]
-    top = Hero(f"Of {len(content['schemes'])} requirements: {listed}.", words=words)
+    top = Hero(f"{evaluated['config']['name']} {listed}.", words=words)
     test = content["test"]
     sections = [
         _presentations(content["presentations"]),
@@ -40,9 +44,6 @@ def selftest(content: Mapping[str, Any], evaluated: Mapping[str, Any], whole: st
     ]
     title = f"Self-test of {evaluated['config']['name']}"
     return html.document(title, sections, hero=top, cautions=[content["note"], *hero.cautions(evaluated, Shown())])
-
-
-_ORDER = (schemes.MEETS, schemes.FAILS, schemes.FEW, schemes.UNMEASURED)
 
 
 def text(content: Mapping[str, Any]) -> str:
