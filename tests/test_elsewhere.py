@@ -28,6 +28,7 @@ def run(tiny_config, tmp_path_factory):
     """(folder, config, results) of an evaluated run with random parameters, whose training data are noted."""
     args = module.common.parse(tiny_config.partition(":")[2], raw_dir="", data_dir="")
     config = module.alone(args, "tiny", 16)
+    config.eval.stability = 16
     folder = str(tmp_path_factory.mktemp("elsewhere") / "run")
     model, rng = models.create(config.model), np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: step.init_variables(model, config.data.image_size, 0))
@@ -51,6 +52,7 @@ def test_the_same_test_split_has_the_same_figures(run):
     results, output = elsewhere.evaluate_on(folder, f"folder:{config.data.raw_dir}")
     for part in FIGURES:
         assert results[part] == own[part]
+    assert own["test"]["stability"]["counts"] == {"images": 16, "live": 8}
     on = results["on"]
     assert (on["split"], on["seen"], results["protocol"]) == ("test", "none", "test of folder")
     assert on["eer"]["hter"] == own["literature"]["hter_test_eer"]
