@@ -98,8 +98,9 @@ def base(name: str) -> ml_collections.ConfigDict:
         "accumulate": 1,  # gradient-accumulation steps: parts of a batch whose gradients are averaged, for less memory
         "every": {},  # update interval per parameter group, in steps: {a name in the path of the parameters: n}
     }
-    # stability: test images on which each evaluation measures what decisions withstand, 0 for none.
-    config.eval = {"batch_size": 128, "stability": 192}
+    # Test images on which each evaluation measures how many decisions flip in other views of them (stability) and under
+    # a white-box attack (whitebox); 0 for none.
+    config.eval = {"batch_size": 128, "stability": 192, "whitebox": 0}
     config.report = {"faces": False}  # also show real people's faces on the page, and heat maps
     return config
 

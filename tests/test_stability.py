@@ -1,13 +1,18 @@
-"""Decisions in other views of the same faces: the views, the draw, the figures by hand, and the page. 3 s."""
+"""Decisions in other views of the same faces and under a white-box attack: views, draw, figures, page. 5 s."""
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from flax import linen as nn
 
 from input_pipeline.stream import pipeline, views
 from kdfas_jax import targets
+from kdfas_jax.commands import evaluate
 from kdfas_jax.commands.robustness import stability as measured
+from kdfas_jax.commands.robustness import whitebox
 from kdfas_jax.metrics import stability
+from kdfas_jax.parallel import sharding
 from kdfas_jax.report import page
 from kdfas_jax.report.parts import Shown
 from kdfas_jax.report.render import content
@@ -140,3 +145,49 @@ def test_the_page_has_the_table_and_the_plot():
     assert "Do decisions stay?" in text
     assert "4 images of the test, 2 of them of live faces" in text
     assert section.stable({}) is None
+
+
+class Brightness(nn.Module):
+    """P(live) falls with the mean of the image: a model whose best attack is to darken or to brighten every pixel."""
+
+    @nn.compact
+    def __call__(self, images):
+        slope = self.param("slope", nn.initializers.constant(40.0), ())
+        return jnp.stack([jnp.zeros(len(images)), slope * (120 / 255 - images.mean((1, 2, 3)))], -1), {}
+
+
+def test_a_white_box_attack_moves_each_pixel_by_eps_towards_the_wrong_side():
+    mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
+    model, variables = Brightness(), {"params": {"slope": jnp.float32(40.0)}}
+    image = np.stack([np.full((4, 4, 3), shade, np.uint8) for shade in (115, 127, 105)])
+    batch = {"image": image, "index": np.arange(3), "mask": np.ones(3, np.float32), "label": np.int32([1, 0, 1])}
+    score = whitebox.attacker(model, mesh)
+
+    def mean_of(eps):
+        rows = {**batch, "eps": np.full(3, eps, np.float32)}
+        live, _, _ = score(variables, rows)
+        return 255 * (120 / 255 - np.log(live / (1 - live)) / 40)
+
+    np.testing.assert_allclose(mean_of(0.0), [115, 127, 105], atol=0.01)
+    np.testing.assert_allclose(mean_of(2 / 255), [117, 125, 107], atol=0.01)
+    np.testing.assert_allclose(mean_of(8 / 255), [123, 119, 113], atol=0.01)
+
+
+def test_the_figures_and_the_page_of_a_white_box_attack(tiny):
+    data = pipeline.open_data(tiny.data, targets.LABEL)
+    mesh = sharding.make_mesh(tiny.mesh)
+    tiny.eval.whitebox = 20
+    variables = {"params": {"slope": jnp.float32(40.0)}}
+
+    def scored(score, batches):
+        return evaluate.score_examples(score, variables, batches, mesh)
+
+    found = whitebox.measure(scored, Brightness(), data, tiny, mesh, threshold=0.5)
+    assert found["counts"] == {"images": 20, "live": 10}
+    assert (found["as_is"]["auc"], list(found["views"])) == (1.0, ["eps_2", "eps_8"])
+    assert found["views"]["eps_8"]["auc"] == 1.0  # 8 of the 60 shades between the classes
+    shown = section.attacked({"whitebox": found})
+    assert [row[0] for row in shown.parts[0].rows] == ["as it is", "2 of 255", "8 of 255"]
+    assert section.attacked({}) is None
+    tiny.eval.whitebox = 0
+    assert whitebox.measure(scored, Brightness(), data, tiny, mesh, 0.5) == {}

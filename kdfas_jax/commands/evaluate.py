@@ -16,7 +16,7 @@ from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
 from kdfas_jax.commands import folds, provenance
-from kdfas_jax.commands.robustness import stability
+from kdfas_jax.commands.robustness import stability, whitebox
 from kdfas_jax.metrics import amounts
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import explain, summary
@@ -106,10 +106,15 @@ def evaluate(config, folder: str) -> Results:
 
 def robustness(score, loaded: teachers.Teacher, data: Data, config, mesh, threshold: float) -> dict[str, Any]:
     """Returns the part of `test` of results.json on what decisions withstand; `score` comes from `step.make_score`."""
-    found = stability.measure(
-        lambda batches: score_examples(score, loaded.variables, batches, mesh), data, config, threshold
-    )
-    return {"stability": found} if found else {}
+
+    def scored(score, batches: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
+        return score_examples(score, loaded.variables, batches, mesh)
+
+    found = {
+        "stability": stability.measure(lambda batches: scored(score, batches), data, config, threshold),
+        "whitebox": whitebox.measure(scored, loaded.module, data, config, mesh, threshold),
+    }
+    return {name: of for name, of in found.items() if of}
 
 
 def faces_of_errors(

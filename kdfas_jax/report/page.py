@@ -82,6 +82,7 @@ def detection(results: Mapping[str, Any], shown: Shown, *sections: Section | Non
     found += [
         groups.by_group(results),
         stability.stable(test),
+        stability.attacked(test),
         _models(results, teachers),
         _literature(results["literature"]),
     ]

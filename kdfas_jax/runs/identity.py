@@ -8,7 +8,8 @@ from typing import Any
 from kdfas_jax.runs import schema
 
 # Keys of a config.
-PLACE_AND_RUNTIME = ("data.raw_dir", "data.data_dir", "eval.batch_size", "eval.stability", "mesh", "report")
+_EVALUATION = ("eval.batch_size", "eval.stability", "eval.whitebox")
+PLACE_AND_RUNTIME = ("data.raw_dir", "data.data_dir", *_EVALUATION, "mesh", "report")
 
 
 def plain(config) -> dict[str, Any]:

@@ -49,6 +49,7 @@ CHANGES = (
     Change(2, "init_allow_overlap", False),
     Change(3, "data.truth", False),
     Change(4, "eval.stability", 192),
+    Change(4, "eval.whitebox", 0),
 )
 SCHEMA = max(change.number for change in CHANGES)
 

@@ -1,4 +1,4 @@
-"""The section on the stability of decisions: what happens to them in other views of the same faces."""
+"""The sections on what decisions withstand: other views of the same faces, and an attack on the pixels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -47,6 +47,25 @@ def stable(test: Mapping[str, Any]) -> Section | None:
     drawn = plots.flips({VIEWS.get(name, name): share for name, share in shares.items()})
     words = f"{WORDS} {images} images of the test, {found['counts']['live']} of them of live faces."
     return Section("Do decisions stay?", words, [Table(HEAD, rows), Plots([("Share of decisions that flip.", drawn)])])
+
+
+def attacked(test: Mapping[str, Any]) -> Section | None:
+    """Returns the section on `test.whitebox` of results.json; None where it was not measured."""
+    if not (found := test.get("whitebox")):
+        return None
+    rows = [("as it is", *_rates(found[stability.AS_IS]), "–", "–")]
+    for name, of in found["views"].items():
+        shares = (Figure(of.get(share), bar=True) for share in ("attacks_let_in", "live_turned_away"))
+        rows.append((f"{name.removeprefix('eps_')} of 255", *_rates(of), *shares))
+    words = (
+        "An attacker who knows the model and can change the pixels between camera and model, by at most so much each, "
+        "which nobody sees: no print and no display does that, an injected video does. Success: of the attacks that "
+        "were rejected, those that are then accepted, and of the live faces that were accepted, those that are then "
+        "rejected. A model that was not trained against such attacks withstands few of them, so protect the way from "
+        f"the camera to the model. {found['counts']['images']} images of the test."
+    )
+    head = ("largest change", "AUC", "APCER, worst", "BPCER", "attacks let in", "live turned away")
+    return Section("Under a white-box attack", words, [Table(head, rows)])
 
 
 def _rates(of: Mapping[str, float]) -> tuple[Figure, ...]:
