@@ -186,6 +186,10 @@ def test_captures_that_cannot_be_told_apart_or_are_not_there_are_refused(capture
     (captured / "live" / "s01-001.jpg").touch()
     with pytest.raises(ValueError, match=r"live/s01-001 has the files .*s01-001\.jpg, .*s01-001\.png; expected one"):
         score.selftest("runs/own", str(captured), str(tmp_path / "out"))
+    for path in (captured / "live").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match=r"no presentation of the label live is there; expected both labels"):
+        score.selftest("runs/own", str(captured), str(tmp_path / "out"))
     empty = tmp_path / "empty"
     plan.write(str(empty), plan.table("ibeta1", 5), "ibeta1")
     with pytest.raises(ValueError, match=r"none of the 950 planned presentations is there, such as live/s01-001\.jpg"):

@@ -1,4 +1,5 @@
-"""Scores a user's images, videos, folders or webcam with a trained model: scores.csv has a row per face.
+"""Scores a user's images, videos, folders or webcam with a trained model: scores.csv has a row per face,
+and one per video.
 
     python main.py --mode=predict --workdir=RUN --input=PATH[,PATH...] [--output=scores.csv] [--annotate=DIR]
                    [--reference=face.jpg]

@@ -90,6 +90,8 @@ def _found(captures: str, planned: pd.DataFrame) -> tuple[pd.DataFrame, int]:
             f"{captures}: none of the {len(planned)} planned presentations is there, such as {planned['file'][0]}.jpg; "
             "capture them first (plan.html)"
         )
+    if missing := {"live", "attack"} - set(captured["label"]):
+        raise ValueError(f"{captures}: no presentation of the label {missing.pop()} is there; expected both labels")
     captured = captured.assign(path=[paths[name][0] for name in captured["file"]])
     return captured, len(paths) - len(captured)
 
