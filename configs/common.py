@@ -104,8 +104,10 @@ def base(name: str) -> ml_collections.ConfigDict:
         "accumulate": 1,  # gradient-accumulation steps: parts of a batch whose gradients are averaged, for less memory
         "every": {},  # update interval per parameter group, in steps: {a name in the path of the parameters: n}
     }
-    config.eval = {"batch_size": 128}
     config.control = ""  # a finished run of the same student on labels alone, beside which the teacher's figures stand
+    # Test images on which each evaluation measures how many decisions flip in other views of them (stability) and under
+    # a white-box attack (whitebox); 0 for none.
+    config.eval = {"batch_size": 128, "stability": 192, "whitebox": 0}
     config.report = {"faces": False}  # also show real people's faces on the page, and heat maps
     return config
 

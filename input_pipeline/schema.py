@@ -114,5 +114,10 @@ def attributes(values: Mapping[str, int]) -> str:
     return _joined(values)
 
 
+def attribute_values(text: str) -> dict[str, str]:
+    """Returns {attribute: value} of the text of the column `attributes`: 'Male=1;Young=0' -> {'Male': '1', ...}."""
+    return dict(part.split("=", 1) for part in text.split(";") if part)
+
+
 def _joined(values: Mapping[str, str | int]) -> str:
     return ";".join(f"{name}={value}" for name, value in sorted(values.items()))

@@ -19,13 +19,6 @@ def table_of(**counts):
     return table.assign(label=(table["species"] == "live").astype(int))
 
 
-def test_the_bound_is_clopper_pearson_and_nearly_three_over_n():
-    assert amounts.apcer_bound(1) == pytest.approx(0.95)
-    assert amounts.apcer_bound(30) == pytest.approx(1 - 0.05 ** (1 / 30))
-    assert amounts.apcer_bound(28) > amounts.LARGEST_BOUND > amounts.apcer_bound(29)
-    assert amounts.apcer_bound(1000) == pytest.approx(3 / 1000, rel=0.01)
-
-
 def test_each_split_is_described():
     table = table_of(dev_live=4, dev_print=2)
     assert amounts.described(table, "dev") == "dev: 6 presentations of 3 people (live 4, print 2)"
@@ -36,11 +29,11 @@ def test_each_split_is_described():
 
 
 def test_too_little_is_a_warning_each():
-    assert amounts.warnings(table_of(dev_live=1, dev_print=29, dev_replay=40), 200) == []
+    assert amounts.warnings(table_of(dev_live=1, dev_print=36, dev_replay=40), 200) == []
     steps, species = amounts.warnings(table_of(dev_live=50, dev_print=10, dev_replay=40), 199)
     assert steps.startswith("config.train is 199 steps; expected 200 or more")
     assert species.startswith(
-        "dev has 10 attacks of species print: even if none is accepted, its APCER may be up to 26%"
+        "dev has 10 attacks of species print: even if none is accepted, its APCER may be up to 31%"
     )
     assert "no dev set" in amounts.warnings(table_of(train_live=4), 500)[0]
 

@@ -6,7 +6,7 @@ import pytest
 
 from input_pipeline.select.examples import Data
 from kdfas_jax import targets
-from kdfas_jax.metrics import authentication
+from kdfas_jax.metrics import authentication, exact
 from kdfas_jax.report import summary
 from kdfas_jax.report import system as report_system
 from kdfas_jax.report.render import html
@@ -23,7 +23,7 @@ def rows():
             for kind in MATCHES
         ],
         ignore_index=True,
-    )
+    ).assign(dataset="set", subject="p1")
 
 
 def test_an_attempt_passes_only_if_the_face_matches_and_is_live():
@@ -35,6 +35,11 @@ def test_an_attempt_passes_only_if_the_face_matches_and_is_live():
     assert (found["iapar_max"], found["riapar_max"]) == (0.5, 1.0)
     assert found["riapar"] == {"print": 1.0, "replay": 1.0}
     assert found["counts"] == {"attack": 4, "mated": 4, "nonmated": 4}
+    exact_of = found["exact"]
+    assert (exact_of["fnmr"]["errors"], exact_of["fnmr"]["attempts"]) == (1, 4)
+    assert (exact_of["far"]["low"], exact_of["far"]["high"]) == exact.interval(1, 4)
+    assert exact_of["iapar"]["print"]["high"] == exact.interval(1, 2)[1]
+    assert tuple(exact_of["riapar"]["print"]) == exact.total((2, 4), (1, 2))
     strict = authentication.figures(rows(), 0.85, 0.75)
     assert strict["iapar"] == {"print": 0.0, "replay": 0.5}
     assert (strict["iapar_max"], strict["frr"], strict["riapar_max"]) == (0.5, 0.75, 1.25)
@@ -97,7 +102,7 @@ def data():
     ]
     table = pd.DataFrame(collected + shown, columns=["dataset", "subject", "video", "frame", "species", "label"])
     table = table.assign(found=True, role="dev", domain=table["dataset"])
-    for name in ("sensor", "session", "medium", "light", "environment", "support"):
+    for name in ("sensor", "session", "medium", "light", "environment", "support", "attributes"):
         table[name] = ""
     sources = {"train": ["set"], "dev": ["identity", "set"], "test": ["identity", "set"]}
     return Data(table, [], "", sources)
@@ -158,6 +163,8 @@ def test_the_page_shows_the_whole_system_and_escapes_what_it_is_given():
     page = html.document("page", [section])
     assert "cosine of 0.4500 (FMR 0.01 of &lt;dev&gt;)" in page
     assert ">Print</td>" in page
+    assert "1 of 4; 0.6 to 80.6" in page  # FNMR
+    assert report_system.system({name: of for name, of in figures.items() if name != "exact"}, None)  # earlier results
     assert report_system.verification({"auc": 1.0}) is None
 
 

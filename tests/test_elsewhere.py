@@ -13,6 +13,7 @@ from input_pipeline.prepare import faces, parts
 from input_pipeline.stream import pipeline
 from kdfas_jax import models, targets
 from kdfas_jax.commands import elsewhere, evaluate, provenance
+from kdfas_jax.commands.selftest import plan, score
 from kdfas_jax.report import summary
 from kdfas_jax.runs import workdir
 from kdfas_jax.training import step
@@ -27,6 +28,7 @@ def run(tiny_config, tmp_path_factory):
     """(folder, config, results) of an evaluated run with random parameters, whose training data are noted."""
     args = module.common.parse(tiny_config.partition(":")[2], raw_dir="", data_dir="")
     config = module.alone(args, "tiny", 16)
+    config.eval.stability = 16
     folder = str(tmp_path_factory.mktemp("elsewhere") / "run")
     model, rng = models.create(config.model), np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: step.init_variables(model, config.data.image_size, 0))
@@ -50,6 +52,7 @@ def test_the_same_test_split_has_the_same_figures(run):
     results, output = elsewhere.evaluate_on(folder, f"folder:{config.data.raw_dir}")
     for part in FIGURES:
         assert results[part] == own[part]
+    assert own["test"]["stability"]["counts"] == {"images": 16, "live": 8}
     on = results["on"]
     assert (on["split"], on["seen"], results["protocol"]) == ("test", "none", "test of folder")
     assert on["eer"]["hter"] == own["literature"]["hter_test_eer"]
@@ -97,3 +100,30 @@ def test_what_cannot_be_measured_is_refused(run, tmp_path):
     (copy / "eval" / "results.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"has no threshold of this version; make it by: .*--mode=eval"):
         elsewhere.evaluate_on(str(copy), f"folder:{config.data.raw_dir}")
+
+
+def test_a_plan_is_captured_scored_and_compared_with_schemes(run, tmp_path, detector):
+    """From the plan to the page: 12 of 24 planned presentations are captured."""
+    folder, config, _ = run
+    captures = tmp_path / "captures"
+    planned = plan.table("ibeta1", 50, ["print"]).groupby("species").head(12)
+    plan.write(str(captures), planned, "ibeta1")
+    pictures = {
+        name: Path(config.data.raw_dir, "test", of) for name, of in (("live", "live"), ("print", "spoof/print"))
+    }
+    for species, pictured in pictures.items():
+        (captures / species).mkdir()
+        files = sorted(pictured.rglob("*.png"))
+        for name, file in zip(planned["file"][planned["species"] == species].head(6), files, strict=False):
+            shutil.copy(file, captures / f"{name}.png")
+    output = tmp_path / "selftest"
+    changes = {"data.data_dir": str(tmp_path / "records")}
+    content = score.selftest(folder, str(captures), str(output), changes)
+    assert content["plan"] == {"planned": 24, "captured": 12, "not_captured": 12, "unplanned": 0}
+    assert [of["rate"]["attempts"] for of in content["presentations"]] == [6, 6]
+    assert content["threshold"]["value"] == run[2]["threshold"]["value"]
+    assert content["test"]["stability"]["counts"] == {"images": 12, "live": 6}
+    assert {"light", "session", "Distance"} <= set(content["test"]["breakdown"])
+    assert [path.name[:9] for path in sorted(output.iterdir())] == ["captured-", "evaluatio", "index.htm", "results.j"]
+    again = score.selftest(folder, str(captures), str(output), changes)  # from the same records
+    assert again == content

@@ -233,23 +233,6 @@ def test_operating_points_are_what_dev_allows():
     }
 
 
-def test_breakdown_by_hand():
-    table = videos(live=[0.9, 0.2], print=[0.8, 0.1], mask=[0.1, 0.1])
-    groups = pd.DataFrame(
-        {"sensor": ["1", "2", "1", "2", "", ""], "medium": ["", "", "a", "a", "b", "b"], "light": [""] * 6}
-    )
-    assert metrics.breakdown(table, groups, 0.5) == {
-        "sensor": {
-            "1": {"counts": {"videos": 2}, "apcer_max": 1.0, "bpcer": 0.0},
-            "2": {"counts": {"videos": 2}, "apcer_max": 0.0, "bpcer": 1.0},
-        },
-        "medium": {
-            "a": {"counts": {"videos": 2}, "apcer_max": 0.5},
-            "b": {"counts": {"videos": 2}, "apcer_max": 0.0},
-        },
-    }
-
-
 def test_one_species_is_its_own_maximum():
     table = videos(live=[0.9, 0.1], print=[0.8, 0.2])
     found = metrics.at_threshold(table, 0.5)

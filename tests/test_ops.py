@@ -87,8 +87,8 @@ def test_colour_jitter_moves_the_mean_within_its_range(image):
 
 def test_exposure_doubles_light_a_stop_and_burns_highlights_out():
     tones = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
-    np.testing.assert_array_equal(ops._expose(0.0)(tones), tones)
-    brighter, darker = ops._expose(1.0)(tones), ops._expose(-1.0)(tones)
+    np.testing.assert_array_equal(ops.expose(0.0)(tones), tones)
+    brighter, darker = ops.expose(1.0)(tones), ops.expose(-1.0)(tones)
     light = (np.array([20, brighter[0, 20, 0], darker[0, 20, 0]]) / 255) ** 2.2  # far below the curve's shoulder
     np.testing.assert_allclose(light / light[0], [1.0, 2.0, 0.5], rtol=0.1)
     assert (np.diff(brighter[0, :, 0].astype(int)) >= 0).all()

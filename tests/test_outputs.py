@@ -50,7 +50,8 @@ def test_a_view_batch_shows_what_training_shows(repeating):
     data = pipeline.open_data(repeating.data, LABEL)
     seen = by_row(stream(repeating, start=3, steps=6))
     rows = data.rows("train")
-    alone = by_row(pipeline.view_batches(data, rows, repeating.data, batch_size=20, shard=(0, 1), view=1))
+    view = pipeline.training_view(repeating.data, 1)
+    alone = by_row(pipeline.test_batches(data, rows, repeating.data, batch_size=20, shard=(0, 1), seen=view))
     assert all((alone[row] == image).all() for row, image in seen.items())
 
 
@@ -101,6 +102,7 @@ def with_free_images(repeating, tmp_path, monkeypatch):
         Image.fromarray(np.full((24, 24, 3), 10 * number, np.uint8)).save(folder / "0.png")
     face = faces.Face((0.0, 0.0, 24.0, 24.0), parts.UNKNOWN_LANDMARKS, 1.0)
     monkeypatch.setattr(faces, "detect", lambda images: [face for _ in images])
+    repeating.data.data_dir = str(tmp_path / "records")  # the session's records have one set of this kind
     repeating.data.unlabelled.update({"dataset": "folder", "raw_dir": str(tmp_path / "raw"), "share": 0.25})
     repeating.data.unlabelled.options = {"subject_level": 1}
     return repeating

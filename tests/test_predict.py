@@ -355,6 +355,9 @@ HOSTILE = {
 }
 
 
+SEVERAL = ("video.jpg", "cut.avi", "film.gif", "film.webp")  # of more frames than one
+
+
 def test_two_hundred_hostile_files(run, detector, tmp_path):
     """Each has its rows, in order, in a folder that holds itself; the CSV reads back as it was written."""
     root = tmp_path / "hostile"
@@ -371,6 +374,7 @@ def test_two_hundred_hostile_files(run, detector, tmp_path):
     for name, (_, scored, errors, words) in HOSTILE.items():
         written = name.replace("\udce9", "\\xe9")
         rows = table[table["input"].str.endswith(f"/{written}")]
+        scored += name in SEVERAL  # and a row of the whole
         assert rows["score"].notna().sum() == 8 * scored, name
         assert (rows["error"] != "").sum() == 8 * errors, name
         assert rows["error"][rows["error"] != ""].str.contains(words, regex=False).all(), rows["error"].tolist()
@@ -378,7 +382,8 @@ def test_two_hundred_hostile_files(run, detector, tmp_path):
     whole, cut = (
         table[table["input"].str.endswith(f"/0/{name}")]["frame"].tolist() for name in ("video.jpg", "cut.avi")
     )
-    assert cut == [*whole[:7], ""]
+    assert cut == [*whole[:7], "", ""]  # the error, and the mean of seven
+    assert whole[8:] == [""]
     upright = table[table["input"].str.endswith("turned.jpg")]
     assert (upright["w"].astype(float) == 48).all()
     assert "8 images or frames without a face" in found.summary()
@@ -549,3 +554,30 @@ def test_the_command_without_an_input(run_main, tmp_path):
     done = run_main("--mode=predict", f"--workdir={tmp_path}", check=False)
     assert done.returncode == 1
     assert "--mode=predict needs --input=PATH" in done.stderr
+
+
+def test_a_video_has_a_row_of_its_own_with_the_mean_of_its_frames(run, detector, tmp_path):
+    """Ten faces in a frame of 100 pixels: the largest, which comes first, counts; a picture has no such row."""
+    frames = [picture(seed=seed) for seed in range(20)]
+    frames[0].save(tmp_path / "film.webp", save_all=True, append_images=frames[1:], duration=40)
+    picture(100).save(tmp_path / "group.png")
+    still = [Image.new("RGB", (64, 48)), picture(seed=1)]
+    still[0].save(tmp_path / "still.webp", save_all=True, append_images=still[1:], duration=40, lossless=True)
+    names = [str(tmp_path / name) for name in ("film.webp", "film.webp", "group.png", "still.webp")]
+    found = predict.predict(run, names, str(tmp_path / "scores.csv"), frames=5, batch=3)
+    table = found.table
+    whole = table[table["frame"].isna()]
+    assert [os.path.basename(name) for name in whole["input"]] == ["film.webp", "film.webp", "still.webp"]
+    assert whole.index.tolist() == [5, 11, 24]  # after the rows of their frames
+    for place in (5, 11):
+        assert table["score"][place] == pytest.approx(table["score"][place - 5 : place].mean())
+    threshold = found.threshold["value"]
+    assert whole["decision"].tolist() == ["live" if score >= threshold else "attack" for score in whole["score"]]
+    assert table["score"][24] == table["score"][23]  # the other frame has no face
+    assert whole["x"].isna().all()
+    assert found.scored == 5 + 5 + 10 + 1
+    assert "21 faces in 4 inputs" in found.summary()
+    live = (whole["decision"] == "live").sum()
+    assert f"3 videos, by the mean of their frames: {live} live, {3 - live} attack" in found.summary()
+    kept = pd.read_csv(tmp_path / "scores.csv")
+    assert len(kept) == len(table)

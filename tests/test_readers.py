@@ -192,6 +192,14 @@ def test_rows_of_a_table_say_what_is_known_of_a_file(tmp_path, csv):
     assert presentations["b"].columns()["dataset"] == "csv"
 
 
+def test_a_table_may_name_the_groups_of_a_file(tmp_path):
+    lines = "path,label,session,light,attributes", "1.jpg,1,2,dark,Male=1;Age=60-69", "2.jpg,0,,,"
+    assert columns(read("csv", table(tmp_path, *lines)), "session", "light", "attributes", "medium") == {
+        "1.jpg": ("2", "dark", "Male=1;Age=60-69", ""),
+        "2.jpg": ("", "", "", ""),
+    }
+
+
 def test_rows_of_one_video_are_its_frames_in_the_order_of_the_table(csv):
     presentations = read("csv", csv)
     frames = [(frame.number, frame.image[0, 0, 0]) for frame in presentations["b"].load()]
@@ -236,6 +244,7 @@ def test_two_columns_are_enough_for_a_table(tmp_path):
         (["path,label,split", "1.jpg,1,val"], r"line 2: split 'val'; expected train, dev, test or nothing"),
         (["path,label,species", "1.jpg,1,print"], r"line 2: species 'print' contradicts the label; correct one"),
         (["path,label,species", "1.jpg,0,live"], r"line 2: species 'live' contradicts the label; correct one"),
+        (["path,label,attributes", "1.jpg,1,Male"], r"line 2: attributes 'Male'; expected NAME=VALUE;NAME=VALUE or no"),
         (["path,label", "1.jpg,1", "2.jpg,1", "1.jpg,1"], r"line 4: 1\.jpg is also on line 2; remove one of them"),
         (
             ["path,label,video", "1.jpg,1,a", "2.jpg,0,a"],

@@ -67,7 +67,7 @@ def test_what_a_run_leaves(reference, tiny):
     assert {"apcer", "apcer_max", "bpcer", "acer", "hter", "eer", "auc", "bpcer10", "bpcer20", "bpcer100"} < set(
         results["test"]
     )
-    assert {"tpr_at_fpr1", "ci95", "counts", "non_response"} < set(results["test"])
+    assert {"tpr_at_fpr1", "ci95", "counts", "non_response", "exact", "groups"} < set(results["test"])
     assert results["test"]["missing"] == {"absent": 0, "corrupt": 0}
     assert set(results["literature"]) == {"apcer_pooled", "acer_pooled", "hter_test_eer"}
     assert "dev" in results["threshold"]["source"]

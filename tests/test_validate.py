@@ -22,6 +22,7 @@ WRONG = (
     ("train.epochs", 0.0, "a finite number above 0"),
     ("train.eval_epochs", 0.0, "a finite number above 0"),
     ("eval.batch_size", 0, "a whole number, 1 or more"),
+    ("eval.stability", -1, "a whole number, 0 or more"),
     ("optim.lr", -1e-3, "a finite number above 0"),
     ("optim.lr", math.inf, "a finite number above 0"),
     ("optim.min_lr", -1e-5, "a finite number, 0 or more"),

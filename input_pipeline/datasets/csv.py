@@ -10,13 +10,14 @@ from input_pipeline.sources import media
 
 EXPECTED_TREE = """\
 RAW.csv, UTF-8, commas between the fields:
-  path,label[,species,subject,video,domain,split]
+  path,label[,species,subject,video,domain,split][,session,sensor,medium,light,environment,support,attributes]
   faces/1.jpg,live                                 label: 1, live, real or bonafide; 0, attack, spoof or fake
   /data/2.mp4,attack                               a path is absolute or relative to the folder of RAW.csv"""
 
 ANY_RAW_DIR = True
 REQUIRED = ("path", "label")
-OPTIONAL = ("species", "subject", "video", "domain", "split")
+GROUPS = ("session", "sensor", "medium", "light", "environment", "support", "attributes")  # as in `schema.COLUMNS`
+OPTIONAL = ("species", "subject", "video", "domain", "split", *GROUPS)
 LABELS = dict.fromkeys(("1", "live", "real", "bonafide"), 1) | dict.fromkeys(("0", "attack", "spoof", "fake"), 0)
 SPLITS = ("train", "dev", "test", "")
 
@@ -25,7 +26,8 @@ def read(raw_dir: str, *, frames: int = media.FRAMES, name: str = "") -> list[Pr
     """Lists every video, and every image or group of images with one `video`, in the order of their first rows.
 
     raw_dir: the .csv file. Empty fields have defaults: species 'attack' ('live' in a live row), the subject is the
-    video, the video is the path, the domain is the option `name`, and there is no split. Rows of images with the same
+    video, the video is the path, the domain is the option `name`, and there is no split; the columns `GROUPS` are
+    unknown. Rows of images with the same
     `video` are its frames in the order of the file; they must agree in all columns but the path.
     Options: `frames`, the number of evenly spaced frames of a video or such a group; `name`, the domain of rows without
     one. Raises FileNotFoundError for a `raw_dir` that is not a file; ValueError, with file and line, for a wrong row.
@@ -91,6 +93,8 @@ def _complete(row: dict[str, str], where: str, domain: str) -> dict[str, str]:
         raise ValueError(f"{where}: '{row['path']}' is not an image or video; known suffixes: {known}")
     if row["split"] not in SPLITS:
         raise ValueError(f"{where}: split '{row['split']}'; expected train, dev, test or nothing")
+    if not all("=" in part for part in filter(None, row["attributes"].split(";"))):
+        raise ValueError(f"{where}: attributes '{row['attributes']}'; expected NAME=VALUE;NAME=VALUE or nothing")
     species = row["species"] or (LIVE if label else "attack")
     if (species == LIVE) != bool(label):
         raise ValueError(f"{where}: species '{species}' contradicts the label; correct one of them")

@@ -57,7 +57,7 @@ class Augmentation:
         size = len(image)
         box = _random_crop(self._crop, size, rng) if self._crop < 1 else (0, 0, size, size)
         mirrored = self._flip and rng.random() < 0.5
-        tones = [_expose(rng.uniform(-self._exposure, self._exposure))] if self._exposure else []
+        tones = [expose(rng.uniform(-self._exposure, self._exposure))] if self._exposure else []
         tones += [_colour_jitter(self._colour, rng)] if self._colour else []
         moved = None
         for _ in range(self._operations):
@@ -183,7 +183,7 @@ def _look_up(table: np.ndarray):
     return lambda image: cv2.LUT(image, table.astype(np.uint8))
 
 
-def _expose(stops: float):
+def expose(stops: float):
     """`stops` more light on the sensor: a gamma of 2.2 and a curve that takes light up to 1.8 times white [C]."""
     level = (np.arange(256) / 255) ** 2.2
     light = level / np.sqrt(1 - SHOULDER * level**2) * 2.0**stops

@@ -7,7 +7,7 @@ steps; a test shows every example once, padded and masked so that every host run
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -183,28 +183,27 @@ def _check_augmentation(config, target: Target) -> None:
         raise ValueError(f"config.data.augment: target {target.name!r} mixes no people; set mixup and cutmix to 0")
 
 
-def test_batches(
-    data: Data, rows: np.ndarray, config, *, batch_size: int, shard: tuple[int, int]
-) -> Iterator[dict[str, np.ndarray]]:
-    """Returns the examples `rows` of `data.table`, each once and without augmentation; `shard` = (host, hosts).
+Seen = Callable[[bytes, int], np.ndarray]  # (stored crop, its row of the table) -> image of the model's size
 
+
+def test_batches(
+    data: Data,
+    rows: np.ndarray,
+    config,
+    *,
+    batch_size: int,
+    shard: tuple[int, int],
+    seen: Seen | None = None,  # noqa: PT028 (this is no test)
+) -> Iterator[dict[str, np.ndarray]]:
+    """Returns the examples `rows` of `data.table`, each once; `shard` = (host, hosts).
+
+    seen: what becomes of a stored crop, such as `training_view` and `moved`; None resizes it without augmentation.
     Yields image uint8 [b, h, w, 3], index int64 [b] and mask float32 [b]: 0 marks a row that only pads.
     """
-    return view_batches(data, rows, config, batch_size=batch_size, shard=shard, view=None)
-
-
-def view_batches(
-    data: Data, rows: np.ndarray, config, *, batch_size: int, shard: tuple[int, int], view: int | None
-) -> Iterator[dict[str, np.ndarray]]:
-    """`test_batches` of the view of this number that training with `config.views` shows; None for no augmentation."""
     steps = -(-len(rows) // batch_size)
     reader = records.Reader(data.files, data.table)
     size = (config.image_size, config.image_size, 3)
-    augmentation = ops.Augmentation(config.augment)
-
-    def seen(image: bytes, row: int) -> np.ndarray:
-        image = faces.decode(image, config.image_size)
-        return image if view is None else augmentation.view(image, ops.generator(VIEWS, row, view))
+    seen = seen or (lambda encoded, row: faces.decode(encoded, config.image_size))
 
     def piece(step: int, first: int, last: int) -> dict[str, np.ndarray]:
         index = rows[step * batch_size + first : step * batch_size + last]
@@ -217,6 +216,26 @@ def view_batches(
 
     empty = {"image": np.zeros((0, *size), np.uint8), "mask": np.zeros(0, np.float32), "index": np.zeros(0, np.int64)}
     return stream.batches(piece, empty, (0, steps), batch_size, shard)
+
+
+def training_view(config, number: int) -> Seen:
+    """The view of this number of each example that training with `config.views` (config.data) shows."""
+    augmentation = ops.Augmentation(config.augment)
+
+    def seen(encoded: bytes, row: int) -> np.ndarray:
+        return augmentation.view(faces.decode(encoded, config.image_size), ops.generator(VIEWS, row, number))
+
+    return seen
+
+
+def moved(data: Data, config, view: Callable[[np.ndarray, float], np.ndarray]) -> Seen:
+    """What `view` (`views.VIEWS`) makes of each stored crop, and of the scale at which it was cut, before resizing."""
+    scales = data.table["scale"].to_numpy()
+
+    def seen(encoded: bytes, row: int) -> np.ndarray:
+        return faces.resize(view(faces.decode(encoded, config.record_size), scales[row]), config.image_size)
+
+    return seen
 
 
 def epoch_order(groups: Sequence[np.ndarray], length: int, rng: np.random.Generator) -> np.ndarray:

@@ -63,12 +63,14 @@ def evaluate_on(
         score = step.make_score(loaded.module, mesh, targets.LABEL.read)
         videos = evaluate.score_role(score, loaded.variables, data, "test", config, mesh)
         judged = label.figures_on_test(videos, data, own["threshold"])
+        value = own["threshold"]["value"]
+        judged["test"] |= evaluate.robustness(score, loaded, data, config, mesh, value)
         at = metrics.eer_threshold(videos)[0]
         facts = {**place, "split": split, "seen": _seen(folder, data), "eer": {"threshold": at}}
         facts["eer"] |= metrics.at_threshold(videos, at)
         sources = {**own["sources"], "test": data.sources["test"]}
         results = own | judged | {"protocol": f"{split} of {config.data.dataset}", "sources": sources, "on": facts}
-        seen = evaluate.faces_of_errors(config, loaded, data, mesh, videos, own["threshold"]["value"])
+        seen = evaluate.faces_of_errors(config, loaded, data, mesh, videos, value)
         if jax.process_index() == 0:
             page = targets.LABEL.page(results, evaluate.shown_of(folder, data, videos, seen))
             files.write_atomically(os.path.join(output, "scores.csv"), evaluate.scores_csv({"test": videos}))

@@ -17,6 +17,7 @@ from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
 from kdfas_jax.commands import folds, provenance
+from kdfas_jax.commands.robustness import stability, whitebox
 from kdfas_jax.metrics import amounts
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import explain, summary
@@ -103,10 +104,24 @@ def evaluate(config, folder: str) -> Results:
     seen = None
     if target.detects:
         videos, threshold = summary.presentations(scored["test"]), results["threshold"]["value"]
+        results["test"] |= robustness(score, loaded, data, config, mesh, threshold)
         seen = faces_of_errors(config, loaded, data, mesh, videos, threshold)
     if jax.process_index() == 0:
         _write(folder, results, scored, seen, data)
     return results
+
+
+def robustness(score, loaded: teachers.Teacher, data: Data, config, mesh, threshold: float) -> dict[str, Any]:
+    """Returns the part of `test` of results.json on what decisions withstand; `score` comes from `step.make_score`."""
+
+    def scored(score, batches: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
+        return score_examples(score, loaded.variables, batches, mesh)
+
+    found = {
+        "stability": stability.measure(lambda batches: scored(score, batches), data, config, threshold),
+        "whitebox": whitebox.measure(scored, loaded.module, data, config, mesh, threshold),
+    }
+    return {name: of for name, of in found.items() if of}
 
 
 def faces_of_errors(

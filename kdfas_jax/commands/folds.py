@@ -19,7 +19,7 @@ from kdfas_jax.runs.results import Results
 FIGURES = ("dev", "test", "literature")
 OF_A_FOLD = ("protocol", "step", "finished", "threshold", "teachers", *FIGURES)
 SUMMED = ("counts", "non_response", "missing")
-LEFT_OUT = ("ci95",)  # an interval within one fold; `deviation` says how the folds differ
+LEFT_OUT = ("ci95", "exact", "groups")  # of one fold: intervals, and its worst groups; `deviation` has the spread
 
 
 def home(folder: str, fold: str) -> str:

@@ -170,8 +170,12 @@ def _batches(config, data: Data, made: Experiment, start: int) -> Iterator[dict[
 def shown(data: Data, config) -> outputs.Shown:
     """The training and unlabelled images of `data`, as a teacher sees them whose outputs are stored."""
     rows = np.sort(np.concatenate([data.rows(role) for role in ("train", "unlabelled")]))
-    options = {"batch_size": config.eval.batch_size, "shard": (jax.process_index(), jax.process_count())}
-    return outputs.Shown(data, rows, lambda view: pipeline.view_batches(data, rows, config.data, view=view, **options))
+
+    def batches(view: int) -> Iterator[dict[str, np.ndarray]]:
+        options = {"batch_size": config.eval.batch_size, "shard": (jax.process_index(), jax.process_count())}
+        return pipeline.test_batches(data, rows, config.data, seen=pipeline.training_view(config.data, view), **options)
+
+    return outputs.Shown(data, rows, batches)
 
 
 def _judge(config, data: Data, made: Experiment, mesh) -> Callable[[step.TrainState], dict[str, float]]:

@@ -4,31 +4,11 @@
 """
 
 import pandas as pd
-from scipy import stats
+
+from kdfas_jax.metrics import exact
 
 LEAST_STEPS = 200  # steps below which a run is hardly trained [C]
-LARGEST_BOUND = 0.1  # bound on APCER above which dev is too small for a threshold [C]; 29 attacks of a species reach it
-
-
-def apcer_bound(attacks: int) -> float:
-    """Returns the upper end of the one-sided 95 % interval of APCER where none of `attacks` (1 or more) is accepted.
-
-    Clopper and Pearson, 1934; about 3 / attacks, the rule of three. Attacks count as independent, so the bound is the
-    best case: several attacks of one person or with one instrument support less.
-    """
-    return float(stats.binomtest(0, attacks, alternative="less").proportion_ci(0.95, method="exact").high)
-
-
-def interval(errors: int, of: int) -> tuple[float, float]:
-    """Returns the 95 % interval of an error rate, of which `of` (1 or more) presentations show `errors`.
-
-    Clopper and Pearson, 1934, two-sided; without an error the upper end is `apcer_bound`, one-sided. Presentations
-    count as independent, so the interval is the narrowest that the data may support.
-    """
-    if not errors:
-        return 0.0, apcer_bound(of)
-    found = stats.binomtest(errors, of).proportion_ci(0.95, method="exact")
-    return float(found.low), float(found.high)
+LARGEST_BOUND = 0.1  # bound on APCER above which dev is too small for a threshold [C]
 
 
 def presentations(table: pd.DataFrame, role: str) -> pd.DataFrame:
@@ -81,9 +61,10 @@ def warnings(table: pd.DataFrame, steps: int) -> list[str]:
     if dev.empty:
         found.append("there is no dev set, so the threshold is set on training data: hold people out for dev")
     for species, attacks in dev[dev["label"] == 0]["species"].value_counts().sort_index().items():
-        if (bound := apcer_bound(attacks)) > LARGEST_BOUND:
+        if (bound := exact.interval(0, int(attacks))[1]) > LARGEST_BOUND:
             found.append(
                 f"dev has {attacks} attacks of species {species}: even if none is accepted, its APCER may be up to "
-                f"{bound:.0%} (95 % bound); expected 29 or more for {LARGEST_BOUND:.0%}"
+                f"{bound:.0%} (exact 95 % interval); expected {exact.attempts_for(LARGEST_BOUND)} or more for "
+                f"{LARGEST_BOUND:.0%}"
             )
     return found

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kdfas_jax.metrics import detection as metrics
+from kdfas_jax.metrics import exact
 
 OTHERS = 10
 FMRS = {"0.1": 0.1, "0.01": 0.01, "0.001": 0.001}  # operating points of the match
@@ -79,7 +80,7 @@ def figures(rows: pd.DataFrame, match: float, live: float) -> dict:
     fnmr, fmr: shares of mated attempts that do not match and of nonmated attempts that match, whatever the score.
     frr, far: shares of mated attempts that are rejected and of nonmated attempts that are accepted by both checks.
     iapar, riapar: {species: rate}; iapar_max and riapar_max are the largest of them, NaN without attacks.
-    counts: {kind: number of attempts}.
+    counts: {kind: number of attempts}. exact: the intervals of these rates (`exact_rates`).
     """
     matched, accepted = rows["match"] >= match, (rows["match"] >= match) & (rows["score"] >= live)
     mated, nonmated, attack = (rows["kind"] == kind for kind in ("mated", "nonmated", "attack"))
@@ -96,4 +97,27 @@ def figures(rows: pd.DataFrame, match: float, live: float) -> dict:
         "riapar": {name: frr + share for name, share in iapar.items()},
         "riapar_max": frr + worst,
         "counts": {kind: int(n) for kind, n in rows["kind"].value_counts().sort_index().items()},
+        "exact": exact_rates(rows, match, live),
     }
+
+
+def exact_rates(rows: pd.DataFrame, match: float, live: float) -> dict:
+    """Returns the intervals of the rates of `figures`.
+
+    fnmr, fmr, frr, far: `exact.rate`, where a nonmated attempt counts for the person who makes it. iapar: {species:
+    `exact.rate`}. riapar: {species: [low, high]} of the sum of two rates (`exact.total`).
+    """
+    matched, accepted = rows["match"] >= match, (rows["match"] >= match) & (rows["score"] >= live)
+    mated, nonmated, attack = (rows["kind"] == kind for kind in ("mated", "nonmated", "attack"))
+    people = rows["dataset"] + " " + rows["subject"]
+    wrong = {
+        "fnmr": ~matched[mated],
+        "fmr": matched[nonmated],
+        "frr": ~accepted[mated],
+        "far": accepted[nonmated],
+    }
+    found = {name: exact.rate(of, people) for name, of in wrong.items()}
+    iapar = exact.rates(accepted[attack], people, rows["species"])
+    refused = found["frr"]["errors"], found["frr"]["attempts"]
+    riapar = {name: exact.total(refused, (of["errors"], of["attempts"])) for name, of in iapar.items()}
+    return found | {"iapar": iapar, "riapar": {name: list(ends) for name, ends in riapar.items()}}

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from kdfas_jax.metrics import exact
+
 LIVE = "live"
 BOOTSTRAP = 1000
 DIFFERENCES = ("acer", "apcer_max", "bpcer", "auc", "eer")  # figures by which runs are compared
@@ -145,28 +147,15 @@ def at_points(videos: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str
     }
 
 
-def breakdown(videos: pd.DataFrame, groups: pd.DataFrame, threshold: float) -> dict[str, dict[str, dict]]:
-    """Error rates of parts of a split: {column: {value: {apcer_max, bpcer, counts}}}, for each column of `groups`.
+def exact_rates(videos: pd.DataFrame, threshold: float) -> dict:
+    """Returns the exact intervals of APCER and BPCER: {'apcer': {species: `exact.rate`}, 'bpcer': `exact.rate`}.
 
-    groups: metadata of the same rows; '' means unknown, and those rows are left out. A part without attacks has no
-    `apcer_max`, a part without bona fide no `bpcer`; a column without known values is left out.
+    A class without videos has no interval.
     """
-    known = {name: videos[values != ""].groupby(values[values != ""]) for name, values in groups.items()}
-    return {
-        name: {str(value): _rates(rows, threshold) for value, rows in parts}
-        for name, parts in known.items()
-        if parts.ngroups
-    }
-
-
-def _rates(videos: pd.DataFrame, threshold: float) -> dict:
-    accepted, live = videos["score"] >= threshold, videos["label"] == 1
-    rates = {"counts": {"videos": len(videos)}}
-    if not live.all():
-        rates["apcer_max"] = float(accepted[~live].groupby(videos.loc[~live, "species"]).mean().max())
-    if live.any():
-        rates["bpcer"] = float((~accepted[live]).mean())
-    return rates
+    wrong = (videos["score"] >= threshold) != (videos["label"] == 1)
+    found = exact.rates(wrong, _people(videos), videos["species"].where(videos["label"] == 0, LIVE))
+    live = {"bpcer": found.pop(LIVE)} if LIVE in found else {}
+    return ({"apcer": found} if found else {}) | live
 
 
 def literature(videos: pd.DataFrame, threshold: float) -> dict:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kdfas_jax.metrics import amounts
+from kdfas_jax.metrics import exact
 from kdfas_jax.report import parts, summary
 from kdfas_jax.report.parts import Shown
 from kdfas_jax.report.render import names
@@ -69,8 +69,8 @@ def of_hundred(rate: float) -> str:
 def spread(test: Mapping[str, Any], name: str, species: str = "") -> str:
     """Returns the deviation over folds ('± 1.20'), or the 95 % interval ('1.20 to 3.40'), of a figure; '' for none.
 
-    In per cent, an area as a fraction. An APCER or BPCER of 0 has the bound that the number of presentations supports
-    (`amounts.apcer_bound`), as a bootstrap of no error is 0 to 0. name: 'apcer' with a `species`, or a figure.
+    In per cent, an area as a fraction. An APCER or BPCER of 0 has the exact interval (`metrics.exact`), as a bootstrap
+    of no error is 0 to 0. name: 'apcer' with a `species`, or a figure.
     """
     scale, places = (1, 4) if name == "auc" else (100, 2)
     if "deviation" in test:
@@ -84,11 +84,11 @@ def spread(test: Mapping[str, Any], name: str, species: str = "") -> str:
 
 
 def _bound(test: Mapping[str, Any], name: str, species: str) -> float | None:
-    """Returns the 95 % bound of an APCER or BPCER without an error; None of other figures."""
+    """Returns the upper end of the exact interval of an APCER or BPCER without an error; None of other figures."""
     of = {"apcer": [species], "apcer_max": list(test["apcer"]), "bpcer": ["live"]}.get(name)
     value = test[name][species] if species else test[name]
     counts = [test["counts"][kind] for kind in of or () if test["counts"].get(kind)]
-    return amounts.apcer_bound(min(counts)) if counts and value == 0 else None
+    return exact.interval(0, min(counts))[1] if counts and value == 0 else None
 
 
 def _grid(icon: str, title: str, test: Mapping[str, Any], name: str, species: str) -> Grid:
@@ -103,7 +103,7 @@ def _grid(icon: str, title: str, test: Mapping[str, Any], name: str, species: st
     elif "deviation" in test:
         within = f"{interval} percentage points: deviation over folds."
     elif bound := _bound(test, name, ""):
-        within = f"No error in so few: the rate is at most {100 * bound:.1f} % (95 % bound, Clopper and Pearson)."
+        within = f"No error in so few: the rate is at most {100 * bound:.1f} % (exact 95 % interval)."
     elif interval:
         low, high = test["ci95"][name]
         within = f"With other people: {round(100 * low)} to {round(100 * high)} of 100 (95 % interval)."

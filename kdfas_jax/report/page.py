@@ -6,17 +6,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 from matplotlib.ticker import EngFormatter
 
 from kdfas_jax import models
-from kdfas_jax.metrics import amounts
 from kdfas_jax.report import made
 from kdfas_jax.report import parts as report_parts
 from kdfas_jax.report.hero import cautions, hero, spread
 from kdfas_jax.report.parts import Evaluated, Shown
 from kdfas_jax.report.render import html, names
-from kdfas_jax.report.render.content import Columns, Figure, Hero, Named, Pairs, Part, Section, Table
+from kdfas_jax.report.render.content import Figure, Hero, Named, Pairs, Part, Section, Table
+from kdfas_jax.report.sections import attempts, groups, stability
 from kdfas_jax.report.summary import HEADLINE, row, selection_note
 
 WORDS = {
@@ -75,11 +74,18 @@ def detection(results: Mapping[str, Any], shown: Shown, *sections: Section | Non
     videos, teachers = shown.videos, shown.teachers or {}
     errors = report_parts.errors(shown, value) if videos is not None else None
     gallery = errors if shown.seen else None
-    found = [_key_figures(results), _by_species(test), gallery, _operating_points(test, points)]
+    found = [_key_figures(results), _by_species(test), attempts.supported(test), gallery]
+    found += [_operating_points(test, points)]
     found += [_by_fold(results["folds"]), *sections]
     if videos is not None:
         found.append(report_parts.distributions(videos, value))
-    found += [_breakdown(results, shown), _models(results, teachers), _literature(results["literature"])]
+    found += [
+        groups.by_group(results),
+        stability.stable(test),
+        stability.attacked(test),
+        _models(results, teachers),
+        _literature(results["literature"]),
+    ]
     if "calibration" in test:
         found.append(report_parts.calibration(test["calibration"], threshold.get("temperature"), videos))
     if shown.journal is not None:
@@ -103,7 +109,7 @@ def _key_figures(results: Mapping[str, Any]) -> Section:
     words = "Attacks count by their worst species, as in ISO/IEC 30107-3."
     words += " Mean and deviation over folds." if results["folds"] else " Intervals are bootstrapped over people."
     if not results["folds"] and 0 in (test["apcer_max"], test["bpcer"]):
-        words += " Where there is no error, the upper end is the bound of Clopper and Pearson."
+        words += " Where there is no error, the interval is the exact one."
     return Section("Key figures on test", words, [Table(("figure", "test", _kind(test)), rows)], half=True)
 
 
@@ -129,54 +135,6 @@ def _species(name: str) -> Named | str:
     """The human name, and below it the name in scores.csv where they differ."""
     human = names.species(name)
     return human if human.lower() == name else Named(human, name)
-
-
-def _breakdown(results: Mapping[str, Any], shown: Shown) -> Section | None:
-    breakdown = results["test"].get("breakdown", {})
-    datasets = results["config"]["data"].get("dataset", "").split("+")
-    tables = []
-    for column, groups in breakdown.items():
-        if len(groups) > 1:  # else as the whole
-            rows = [
-                (names.value(column, value, datasets), *_rates(group, _members(shown, column, value), results))
-                for value, group in groups.items()
-            ]
-            head = (names.COLUMNS.get(column, column), "APCER, worst", "BPCER", "videos")
-            tables.append(Table(head, rows))
-    words = "At the same threshold: worst species' APCER, and BPCER, of the videos from each"
-    if shown.groups is not None:
-        words += (
-            ", with errors of videos and the 95 % interval of Clopper and Pearson, in per cent, which counts videos as "
-            "independent"
-        )
-    return Section("Where the errors are", f"{words}.", [Columns(tables)]) if tables else None
-
-
-def _members(shown: Shown, column: str, value: str) -> pd.DataFrame | None:
-    if shown.groups is None or shown.videos is None:
-        return None
-    return shown.videos[shown.groups[column].astype(str) == value]
-
-
-def _rates(group: Mapping[str, Any], videos: pd.DataFrame | None, results: Mapping[str, Any]) -> tuple:
-    """Returns the cells of a part of the test: APCER of its worst species, BPCER, and the number of videos."""
-    words = {"apcer_max": "", "bpcer": ""}
-    if videos is not None:
-        accepted = videos["score"] >= results["threshold"]["value"]
-        live = videos["label"] == 1
-        if (~live).any():
-            by_species = accepted[~live].groupby(videos.loc[~live, "species"]).agg(["sum", "size", "mean"])
-            worst = by_species.loc[by_species["mean"].idxmax()]
-            words["apcer_max"] = _counted(int(worst["sum"]), int(worst["size"]))
-        if live.any():
-            words["bpcer"] = _counted(int((~accepted[live]).sum()), int(live.sum()))
-    cells = (Figure(group.get(name), of, bar=True) for name, of in words.items())
-    return (*cells, str(group["counts"]["videos"]))
-
-
-def _counted(errors: int, of: int) -> str:
-    low, high = amounts.interval(errors, of)
-    return f"{errors} of {of}; {100 * low:.1f} to {100 * high:.1f}"
 
 
 def _operating_points(test: Mapping[str, Any], thresholds: Mapping[str, float]) -> Section | None:

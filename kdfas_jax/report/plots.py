@@ -134,6 +134,19 @@ def accuracy_against_cost(runs: Mapping[str, tuple[float, float, tuple[float, fl
     return _svg(figure, "accuracy against cost")
 
 
+def flips(shares: Mapping[str, float]) -> str:
+    """Bars of the shares of decisions that flip, {view: fraction}, in the order given."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 0.7 + 0.24 * len(shares)), layout="constrained")
+        axes = figure.subplots()
+        percent = [100 * share for share in shares.values()]
+        axes.bar_label(axes.barh(list(shares), percent, color=COLOURS[0]), fmt="%.1f %%", padding=3, fontsize=8)
+        axes.invert_yaxis()
+        axes.set(xlim=(0, max(10, 1.2 * max(percent))), xlabel="decisions that flip, %")
+        axes.tick_params(axis="y", length=0)
+    return _svg(figure, "share of decisions that flip by view")
+
+
 def curves(journal: pd.DataFrame, wanted: Mapping[str, str], ylabel: str, chosen: int | None) -> str:
     """Training curves: the rows `step, metric, value` of metrics.csv over steps.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from kdfas_jax.report.render import names
 from kdfas_jax.report.render.content import Figure, Named, Section, Table
+from kdfas_jax.report.sections.attempts import between
 
 VERIFICATION = {
     "accuracy": ("Accuracy", "pairs that are decided rightly"),
@@ -35,16 +36,31 @@ def verification(figures: Mapping[str, Any]) -> Section | None:
 
 def system(figures: Mapping[str, Any], match: Mapping[str, Any] | None) -> Section:
     """Returns the section on attempts to be let in (`authentication.figures`), with the worst species first."""
-    rows = [(Named(*words), Figure(figures[name])) for name, words in SYSTEM.items()]
+    exact = figures.get("exact", {})  # which results of earlier versions lack
+    rows = [(Named(*words), Figure(figures[name], _interval(exact.get(name)))) for name, words in SYSTEM.items()]
     by_species = [
-        (names.species(species), Figure(rate, bar=True), Figure(figures["riapar"][species], bar=True))
+        (
+            names.species(species),
+            Figure(rate, _interval(exact.get("iapar", {}).get(species)), bar=True),
+            Figure(figures["riapar"][species], _interval(exact.get("riapar", {}).get(species)), bar=True),
+        )
         for species, rate in sorted(figures["iapar"].items(), key=lambda item: -item[1])
     ]
     threshold = f" The match needs a cosine of {match['value']:.4f} ({match['source']})." if match else ""
     return Section(
         "The whole system",
         f"An attempt is let in only if the face matches and is live.{threshold} IAPAR: attacks on a person that are "
-        "let in; RIAPAR adds FRR to it (ISO/IEC 30107-3).",
+        "let in; RIAPAR adds FRR to it (ISO/IEC 30107-3). Below each rate: the exact 95 % interval of so many "
+        "attempts, in per cent.",
         [Table(("figure", "test"), rows), Table(("attack on a person", "IAPAR", "RIAPAR"), by_species)],
         half=True,
     )
+
+
+def _interval(of: Mapping[str, Any] | list[float] | None) -> str:
+    """Returns errors, attempts and exact interval of a rate (`exact.rate`), or the ends of a sum; '' for neither."""
+    if not of:
+        return ""
+    if isinstance(of, list):
+        return between(*of)
+    return f"{of['errors']} of {of['attempts']}; {between(of['low'], of['high'])}"

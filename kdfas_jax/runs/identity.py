@@ -7,14 +7,9 @@ from typing import Any
 
 from kdfas_jax.runs import schema
 
-PLACE_AND_RUNTIME = (
-    "data.raw_dir",
-    "data.data_dir",
-    "eval.batch_size",
-    "mesh",
-    "report",
-    "control",
-)  # keys of a config
+# Keys of a config.
+_EVALUATION = ("eval.batch_size", "eval.stability", "eval.whitebox")
+PLACE_AND_RUNTIME = ("data.raw_dir", "data.data_dir", *_EVALUATION, "mesh", "report", "control")
 
 
 def plain(config) -> dict[str, Any]:

@@ -7,7 +7,7 @@ class Threshold(TypedDict):
     """The decision threshold: `value`, None for targets without decisions, and the data that set it.
 
     operating_points: {name: threshold} at fixed error rates of the same data. temperature: of the calibrated score.
-    apcer_bound: {species: 95 % bound on APCER that the same data support at best} (`metrics.amounts`).
+    apcer_bound: {species: the smallest upper end of an exact interval of APCER that so many attacks allow}.
     match: the threshold of the cosine of two embeddings, where the target recognises people.
     """
 

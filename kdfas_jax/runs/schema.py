@@ -52,6 +52,8 @@ CHANGES = (
     Change(4, "data.views", 0),
     Change(4, "data.unlabelled", {"dataset": "", "options": {}, "raw_dir": "", "share": 0.5}),
     Change(4, "teachers.*.cache", []),
+    Change(4, "eval.stability", 192),
+    Change(4, "eval.whitebox", 0),
 )
 SCHEMA = max(change.number for change in CHANGES)
 

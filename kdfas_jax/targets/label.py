@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from input_pipeline.schema import attribute_values
 from input_pipeline.select.examples import Data, domain_classes, one_hot
-from kdfas_jax.metrics import amounts, calibration
+from kdfas_jax.metrics import calibration, exact
 from kdfas_jax.metrics import detection as metrics
+from kdfas_jax.metrics import groups as parts
 from kdfas_jax.report import page
 from kdfas_jax.targets.target import Target
 
@@ -76,7 +78,7 @@ def detection_results(videos: dict[str, pd.DataFrame], data: Data) -> dict[str, 
         "source": f"EER of {source} of {', '.join(data.sources[source])}",
         "operating_points": points,
         "temperature": calibration.fit(videos[source]),
-        "apcer_bound": {name: amounts.apcer_bound(int(number)) for name, number in attacks.items()},
+        "apcer_bound": {name: exact.interval(0, int(number))[1] for name, number in attacks.items()},
     }
     return {
         "threshold": threshold,
@@ -91,12 +93,16 @@ def figures_on_test(test: pd.DataFrame, data: Data, threshold: Mapping[str, Any]
     threshold: `threshold` of results.json, which other data than `test` have set.
     """
     value, points = threshold["value"], threshold["operating_points"]
+    figures = _figures(test, data, "test", threshold)
+    breakdown = parts.breakdown(test, groups(test, data), value)
     return {
-        "test": _figures(test, data, "test", threshold)
+        "test": figures
         | {
             "operating_points": metrics.at_points(test, points),
-            "breakdown": metrics.breakdown(test, groups(test, data), value),
+            "breakdown": breakdown,
+            "groups": parts.compared(breakdown, figures),
             "ci95": metrics.confidence(test, value),
+            "exact": metrics.exact_rates(test, value),
         },
         "literature": metrics.literature(test, value),
     }
@@ -114,9 +120,15 @@ def _figures(videos: pd.DataFrame, data: Data, role: str, threshold: Mapping[str
 
 
 def groups(videos: pd.DataFrame, data: Data) -> pd.DataFrame:
-    """Returns the columns `GROUPS` of the data's table for each of `videos`, in the same rows."""
-    known = data.table.drop_duplicates(["dataset", "video"]).set_index(["dataset", "video"])[GROUPS]
-    return known.loc[pd.MultiIndex.from_frame(videos[["dataset", "video"]])].set_index(videos.index)
+    """Returns the columns by which figures are broken down for each of `videos`, in the same rows; '' is unknown.
+
+    They are `GROUPS` of the data's table, and a column for each attribute that its column `attributes` names.
+    """
+    table = data.table.drop_duplicates(["dataset", "video"]).set_index(["dataset", "video"])
+    own = table.loc[pd.MultiIndex.from_frame(videos[["dataset", "video"]])].set_index(videos.index)
+    attributes = pd.DataFrame([attribute_values(text) for text in own["attributes"]], index=videos.index)
+    attributes = attributes.fillna("").rename(columns={name: f"{name} (attribute)" for name in GROUPS})
+    return pd.concat([own[GROUPS], attributes], axis=1)
 
 
 def scored_roles(data: Data) -> tuple[str, str]:

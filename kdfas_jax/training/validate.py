@@ -59,6 +59,8 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ("train.epochs", POSITIVE),
     ("train.eval_epochs", POSITIVE),
     ("eval.batch_size", COUNT),
+    ("eval.stability", WHOLE),
+    ("eval.whitebox", WHOLE),
     ("optim.lr", POSITIVE),
     ("optim.min_lr", NOT_NEGATIVE),
     ("optim.warmup_epochs", NOT_NEGATIVE),

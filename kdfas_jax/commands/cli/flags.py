@@ -17,12 +17,15 @@ OUTPUT = flags.DEFINE_string(
     "",
     "plan, benchmark, verify: a JSON file; confuse: a CSV file; predict: a CSV file, scores.csv by default; edit: a "
     ".jpg or .png, edits.jpg by default; export: a folder, WORKDIR/export by default; join: the folder of the new run; "
-    "eval --runs: a folder, runs/comparison by default; eval --on: a folder, WORKDIR/eval-on-NAME by default.",
+    "eval --runs: a folder, runs/comparison by default; eval --on: a folder, WORKDIR/eval-on-NAME by default; "
+    "selftest: a folder, selftest by default, or WORKDIR/selftest with --input.",
 )
 ON = flags.DEFINE_string("on", "", "eval: other labelled data, DATASET:RAW such as folder:RAW, or a prepared DATASET.")
 RUNS = flags.DEFINE_list("runs", [], "eval: folders of evaluated runs, to be compared in one table and one page.")
 
-INPUT = flags.DEFINE_list("input", [], "predict: images, videos, folders of them, webcam:0.")
+INPUT = flags.DEFINE_list(
+    "input", [], "predict: images, videos, folders of them, webcam:0; selftest: the folder of plan.csv, to score it."
+)
 FRAMES = flags.DEFINE_integer("frames", 8, "predict: the number of frames of a video, evenly spaced.", lower_bound=1)
 BATCH = flags.DEFINE_list(
     "batch", [], "predict: the number of images scored together, 16 by default; speed: batch sizes, 1,32 by default."
@@ -30,6 +33,10 @@ BATCH = flags.DEFINE_list(
 CROPPED = flags.DEFINE_bool("cropped", False, "predict: the images are face crops already.")
 ANNOTATE = flags.DEFINE_string("annotate", "", "predict: a folder for copies of the images with boxes and scores.")
 REFERENCE = flags.DEFINE_string("reference", "", "predict: a picture of the person that faces are compared with.")
+
+LEVEL = flags.DEFINE_string("level", "ibeta1", "selftest: the amounts of the plan, ibeta1 or ibeta2.")
+SUBJECTS = flags.DEFINE_integer("subjects", 10, "selftest: the number of people in the plan.", lower_bound=1)
+SPECIES = flags.DEFINE_list("species", [], "selftest: the attack species in the plan; six that need no workshop.")
 
 BUNDLE = flags.DEFINE_string("bundle", "", "serve: a folder that --mode=export --format=onnx wrote, in place of a run.")
 HOST = flags.DEFINE_string("host", "127.0.0.1", "serve: the address to bind; 0.0.0.0 lets other machines in.")

@@ -125,6 +125,26 @@ def serve(call: Call) -> None:
     serving.serve(call.workdir, flags.BUNDLE.value, flags.HOST.value, flags.PORT.value)
 
 
+def selftest(call: Call) -> None:
+    """Write a capture plan to --output; with --input, score what was captured against laboratories' requirements."""
+    from kdfas_jax.commands.selftest import plan
+
+    if not flags.INPUT.value:
+        folder = flags.OUTPUT.value or "selftest"
+        planned = plan.table(flags.LEVEL.value, flags.SUBJECTS.value, flags.SPECIES.value)
+        plan.write(folder, planned, flags.LEVEL.value)
+        print(f"{plan.NOTE}\n{len(planned)} presentations: {folder}/plan.csv, to print: {folder}/plan.html")
+        return
+    if len(flags.INPUT.value) > 1:
+        raise ValueError(f"--input={','.join(flags.INPUT.value)}: expected one folder, that of plan.csv")
+    _read_a_run(call, "selftest")
+    from kdfas_jax.commands.selftest import page, score
+
+    output = flags.OUTPUT.value or os.path.join(call.workdir, "selftest")
+    print(page.text(score.selftest(call.workdir, flags.INPUT.value[0], output, call.changes)))
+    print(f"{output}/index.html")
+
+
 def verify(call: Call) -> None:
     """Measure the recogniser in --workdir on the people of another data set, beside raw pixels."""
     options = _options()
@@ -208,6 +228,7 @@ MODES: dict[str, Callable[[Call], None]] = {
     "predict": predict,
     "export": export,
     "serve": serve,
+    "selftest": selftest,
     "verify": verify,
     "confuse": confuse,
     "edit": edit,

@@ -1,4 +1,5 @@
-"""Scores a user's images, videos, folders or webcam with a trained model: scores.csv has a row per face.
+"""Scores a user's images, videos, folders or webcam with a trained model: scores.csv has a row per face,
+and one per video.
 
     python main.py --mode=predict --workdir=RUN --input=PATH[,PATH...] [--output=scores.csv] [--annotate=DIR]
                    [--reference=face.jpg]
@@ -24,7 +25,7 @@ from input_pipeline.select import protocols
 from input_pipeline.sources import inputs, media, screen
 from kdfas_jax import targets
 from kdfas_jax.commands import folds
-from kdfas_jax.commands.predict import annotated
+from kdfas_jax.commands.predict import annotated, videos
 from kdfas_jax.commands.predict.result import COLUMNS, COMPARED, FLAGS, NO_FACE, NOT_COPIED, Predicted, Reference, text
 from kdfas_jax.commands.predict.scorer import Model
 from kdfas_jax.metrics.verification import cosine
@@ -37,12 +38,17 @@ PIXELS = 50_000_000  # of the frames held at once: 150 MB, where they are large 
 
 
 class Looked(NamedTuple):
-    """A frame of an input and the faces found in it; no frame, and the `error`, where the input cannot be read."""
+    """A frame of an input and the faces found in it; no frame, and the `error`, where the input cannot be read.
+
+    place: the number of the input. ended: whether this stands for the end of an input of several frames instead.
+    """
 
     name: str
     frame: Frame | None
     error: str
     found: Sequence[faces.Face] = ()
+    place: int = 0
+    ended: bool = False
 
 
 def predict(
@@ -65,6 +71,8 @@ def predict(
     cannot be read, a frame that cannot be scored, and a copy that cannot be written is a row with its `error`, without
     a score. x, y, w, h are pixels of the upright frame. `flags`, the last column, says how a face is unlike those of
     training, joined by '+' (`crops.Recipe.flags`).
+    An input of several frames has one more row after those of its frames, without a frame number and a box: the mean
+    over the largest faces of its frames (`videos.row`) [C].
     Rows are in OUTPUT.partial-PID as soon as they are known, and stay there after an error or a kill; `output` appears,
     or replaces an older file, at the end, unless no face has a score. Each error is a line on stderr, too.
     similarity is the cosine of two embeddings, match 'yes' at or above the run's threshold for it, else 'no', accepted
@@ -191,9 +199,13 @@ def _scorer(model: teachers.Teacher, mesh, read: Callable, batch: int):
 
 
 def _frames(found: Sequence[inputs.Input]) -> Iterator[Looked]:
-    for source in screen.bar(found, unit="input"):
+    for place, source in enumerate(screen.bar(found, unit="input")):
+        frames = 0
         for frame, error in inputs.frames_of(source):
-            yield Looked(source.name, frame, error)
+            frames += frame is not None
+            yield Looked(source.name, frame, error, place=place)
+        if frames > 1:
+            yield Looked(source.name, None, "", place=place, ended=True)
 
 
 def _groups(stream: Iterable[Looked], most: int) -> Iterator[list[Looked]]:
@@ -212,11 +224,12 @@ def _groups(stream: Iterable[Looked], most: int) -> Iterator[list[Looked]]:
 class _Judge:
     """judge(group) returns rows of the table. `recipe` makes the crops, `score` comes from `_scorer`, the other
     arguments from `predict`. `frames` counts the frames so far, `detecting` the seconds of face detection; `reference`
-    is the enrolled person."""
+    is the enrolled person. Inputs come one after another."""
 
     def __init__(self, recipe: crops.Recipe, score, threshold: Mapping[str, Any], annotate: str):
         self._recipe, self._score, self._threshold, self._annotate = recipe, score, threshold, annotate
         self.frames, self.detecting, self.reference = 0, 0.0, None
+        self._place, self._scores = -1, []  # of the input: its number, and the rows of its largest faces
 
     def enrol(self, path: str, picture: inputs.Input, *others: inputs.Input) -> None:
         """Compares from now on with the largest face [C] of the `picture` at `path`; ValueError where there is none, or
@@ -232,11 +245,20 @@ class _Judge:
     def __call__(self, group: Sequence[Looked]) -> list[dict]:
         rows = []
         for of, own in zip(group, self._rows(group), strict=True):
-            rows += own
+            rows += own + self._video(of, own)
             if self._annotate and of.frame:
                 rows += self._copy(of, own)
             self.frames += of.frame is not None
         return rows
+
+    def _video(self, of: Looked, own: list[dict]) -> list[dict]:
+        """Returns the row of the video whose end `of` is, if a frame of it has a score; else keeps the frame's row."""
+        if of.place != self._place:
+            self._place, self._scores = of.place, []
+        if of.ended:
+            return [videos.row(self._scores, self._threshold)] if self._scores else []
+        self._scores += [row for row in own[:1] if "score" in row]
+        return []
 
     def _rows(self, group: Sequence[Looked]) -> list[list[dict]]:
         """Returns the rows of each picture of `group`; after a failure one by one, so that only one picture is lost."""
@@ -255,7 +277,7 @@ class _Judge:
         read = iter(self._score([pixels for own in cut for pixels in own]))
         return [
             [self._row(of, face, pixels, next(read)) for face, pixels in zip(of.found, own, strict=True)]
-            or [_failure(of, of.error or NO_FACE)]
+            or ([] if of.ended else [_failure(of, of.error or NO_FACE)])
             for of, own in zip(looked, cut, strict=True)
         ]
 

@@ -40,11 +40,20 @@ class Predicted(NamedTuple):
     @property
     def scored(self) -> int:
         """How many faces have a score."""
-        return int(self.table["score"].notna().sum())
+        return int(self._faces["score"].notna().sum())
+
+    @property
+    def _faces(self) -> pd.DataFrame:
+        """The table without the rows of whole videos, which have a score and no frame."""
+        return self.table[~self._whole]
+
+    @property
+    def _whole(self) -> pd.Series:
+        return self.table["frame"].isna() & self.table["score"].notna()
 
     def summary(self) -> str:
         """Lines for the screen: counts and speed, then the reference, flagged faces and a caution if any."""
-        decisions, errors = self.table["decision"], self.table["error"]
+        decisions, errors = self._faces["decision"], self._faces["error"]
         without, uncopied = (errors == NO_FACE).sum(), errors.str.startswith(NOT_COPIED).sum()
         lines = [
             f"{self.scored} faces in {self.inputs} inputs: {(decisions == 'live').sum()} live, "
@@ -54,13 +63,19 @@ class Predicted(NamedTuple):
             f"{self.frames / self.seconds:.1f} images a second end to end, "
             f"{self.detecting / self.seconds:.0%} of the time face detection",
         ]
-        return "\n".join([*lines, *self._compared(), *self._cautions()])
+        return "\n".join([*lines, *self._videos(), *self._compared(), *self._cautions()])
+
+    def _videos(self) -> Iterator[str]:
+        of_videos = self.table["decision"][self._whole]
+        if len(of_videos):
+            live = (of_videos == "live").sum()
+            yield f"{len(of_videos)} videos, by the mean of their frames: {live} live, {len(of_videos) - live} attack"
 
     def _cautions(self) -> Iterator[str]:
-        flagged = (self.table["flags"] != "").sum()
+        flagged = (self._faces["flags"] != "").sum()
         if flagged:
             yield f"{flagged} faces are unlike those of training, and their scores less reliable: see the column flags"
-        oblong = self.table["flags"].str.contains("oblong").sum()
+        oblong = self._faces["flags"].str.contains("oblong").sum()
         if oblong:
             yield f"warning: {oblong} pictures are far from square, so probably no face crops: leave --cropped out"
         if self.caution:
@@ -70,7 +85,7 @@ class Predicted(NamedTuple):
         if not self.reference:
             return
         path, number, score, _ = self.reference
-        match, accepted = ((self.table[name] == "yes").sum() for name in ("match", "accepted"))
+        match, accepted = ((self._faces[name] == "yes").sum() for name in ("match", "accepted"))
         yield (
             f"{match} match the reference at the cosine {_at(self.threshold['match'])}; "
             f"accepted (live and matching): {accepted}"

@@ -49,6 +49,11 @@ COLUMNS = {
 }
 
 
+def column(name: str) -> str:
+    """'sensor' -> 'Phone or camera'; an attribute's name without underscores: 'Dark_Skin' -> 'Dark Skin'."""
+    return COLUMNS.get(name, name.replace("_", " "))
+
+
 def species(name: str) -> str:
     """'print1' -> 'Print, printer 1'; 'replay' -> 'Replay'."""
     if found := re.fullmatch(r"(print|replay)(\d+)", name):
@@ -72,12 +77,16 @@ def domains(names: Collection[str]) -> str:
 def value(column: str, name: str, datasets: Collection[str]) -> str:
     """The human name of a value of one of `COLUMNS`: 'sensor', '3', ['simulated'] -> 'Phone 3'.
 
+    The values 0 and 1 of another column, an attribute, are 'no' and 'yes'.
+
     datasets: the data sets that the value is from; only OULU-NPU, and what is simulated after it, number phones.
     """
     if column == "domain":
         return domain(name)
     if not name.isdecimal():
         return name
+    if column not in COLUMNS:
+        return {"0": "no", "1": "yes"}.get(name, name)
     phones = all(of == "oulu" or of.startswith("simulated") for of in datasets)
     if column == "sensor":
         model = f" ({OULU_PHONES[name]})" if set(datasets) == {"oulu"} and name in OULU_PHONES else ""
