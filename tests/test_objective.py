@@ -370,6 +370,33 @@ def test_embeddings_of_other_lengths_are_refused():
         Objective({"embedding": BOTH["embedding"]}, teachers)(student, teachers, MIXED)
 
 
+def test_the_spectrum_of_the_image_is_learnt_from_a_feature_map():
+    """A zero head misses a standardised target by 1; the best map has its peaks where the stripes' frequency is."""
+    term = {"spectrum": {"kind": "spectrum", "weight": 0.5, "stage": 1, "hidden": 4}}
+    objective = Objective(term, {})
+    x = np.arange(32)
+    image = np.uint8(127 + 100 * np.cos(2 * np.pi * x / 4))[None, None, :, None] * np.ones((2, 32, 1, 3), np.uint8)
+    student, batch = {"stages": (np.ones((2, 32, 32, 4), np.float32),)}, {"image": image}
+    params = objective.init(jax.random.key(0), student, {})
+    zero = jax.tree.map(np.zeros_like, params)
+    loss, values = objective(student, {}, batch, zero)
+    np.testing.assert_allclose([loss, values["spectrum"]], [0.5, 1.0], rtol=1e-4)
+
+    def of_map(wanted):  # a head that passes its map through, so that the loss is the distance from it
+        head = {"hidden": zero["spectrum"]["hidden"], "head": zero["spectrum"]["head"]}
+        head["hidden"] = {"kernel": np.zeros((3, 3, 4, 4), np.float32), "bias": np.zeros(4, np.float32)}
+        head["hidden"]["kernel"][1, 1, 0, 0] = 1
+        head["head"] = {"kernel": np.eye(4, 1, dtype=np.float32)[None, None], "bias": np.zeros(1, np.float32)}
+        maps = np.zeros((2, 32, 32, 4), np.float32)
+        maps[..., 0] = wanted
+        return objective({"stages": (maps,)}, {}, batch, {"spectrum": head})[1]["spectrum"]
+
+    peaks = np.zeros((32, 32))
+    peaks[16, [8, 24]] = 10.0  # a period of four pixels, beside zero frequency in the middle
+    elsewhere = np.roll(peaks, 3, axis=0)
+    assert of_map(peaks) < 1.0 < of_map(elsewhere)
+
+
 def test_truth_maps_are_learnt_from_a_feature_map():
     """Zero logits: ln 2 for any truth of a half; the gradient reaches the feature map; another model is refused."""
     term = {"truth": {"kind": "truth", "weight": 2.0, "stage": 2, "hidden": 4}}

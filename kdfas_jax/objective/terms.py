@@ -134,6 +134,32 @@ class Truth(nn.Module):
         return losses.masked_mean(values, batch.get("mask"))
 
 
+class Spectrum(nn.Module):
+    """Auxiliary supervision by the spectrum of the image that the student reads, from one of its feature maps.
+
+    The repeated patterns of prints and displays are peaks in a spectrum. A light head as `Truth`'s, never exported,
+    predicts the log-magnitude of the Fourier transform of the grey image, with zero frequency in the middle. As
+    Silent-Face-Anti-Spoofing (Minivision, 2020) does [S]; its standardisation and the size of the head are [C].
+    """
+
+    stage: int = 3
+    hidden: int = 32
+
+    @nn.compact
+    def __call__(self, student, batch):
+        """Returns the mean squared error to the standardised log-spectrum of the batch's `image`."""
+        maps = student.get("stages", ())
+        if not 1 <= self.stage <= len(maps):
+            raise ValueError(f"a term of kind 'spectrum' needs a feature map {self.stage}; the student has {len(maps)}")
+        x = nn.relu(nn.Conv(self.hidden, (3, 3), name="hidden")(maps[self.stage - 1]))
+        found = nn.Conv(1, (1, 1), name="head")(x)[..., 0]
+        grey = batch["image"].astype(jnp.float32).mean(-1) / 255
+        size = jnp.log1p(jnp.abs(jnp.fft.fftshift(jnp.fft.fft2(grey), axes=(1, 2))))
+        size = jax.image.resize(size, found.shape, "linear")
+        wanted = (size - size.mean((1, 2), keepdims=True)) / (size.std((1, 2), keepdims=True) + 1e-6)
+        return losses.masked_mean(((found - jax.lax.stop_gradient(wanted)) ** 2).mean((1, 2)), batch.get("mask"))
+
+
 class DomainAdversary(nn.Module):
     """Domain-adversarial training (DAT; Ganin and Lempitsky, ICML 2015), which DAA claims to replace.
 

@@ -35,6 +35,7 @@ KINDS: dict[str, Callable] = {
     "align": terms.Align,
     "domain_adversary": terms.DomainAdversary,
     "truth": terms.Truth,
+    "spectrum": terms.Spectrum,
     "critic": adversarial.critic,
     "penalty": adversarial.penalty,
     "attributes": adversarial.attributes,
@@ -128,7 +129,8 @@ def _known(batch: Batch, what: str) -> jax.Array:
 def _shaped(term: Term, student, teachers) -> dict[str, Any]:
     """Inputs of a term as shapes, as parameters are made from them; of the batch only what parameters depend on."""
     truth = jax.ShapeDtypeStruct((1, TRUTH_SIDE, TRUTH_SIDE, 3), jnp.uint8)
-    batch = {"domain": jax.ShapeDtypeStruct((1,), jnp.int32), "truth": truth}
+    image = jax.ShapeDtypeStruct((1, TRUTH_SIDE, TRUTH_SIDE, 3), jnp.uint8)  # parameters do not depend on its side
+    batch = {"domain": jax.ShapeDtypeStruct((1,), jnp.int32), "truth": truth, "image": image}
     return _inputs(term._replace(where=""), student, teachers, batch, jax.ShapeDtypeStruct((), jnp.float32))
 
 
