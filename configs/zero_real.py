@@ -17,7 +17,7 @@ AUGMENT = {"crop": 0.7, "colour": 0.2, "exposure": 0.5, "degrade": 0.0, "erasing
 
 def get_config(argument: str = ""):
     """Arguments: people (a multiple of 80; eight of ten train), size (px), steps."""
-    args = common.parse(argument, people=2000, size=112, steps=5000)
+    args = common.parse(argument, people=2000, size=96, steps=4000)
     config = common.base("zero_real")
     config.model = {"name": "resnet", "variant": "18", "width": 16, "classes": 2, "dtype": "float32", "instance": True}
     config.data.dataset = "simulated_wild"
