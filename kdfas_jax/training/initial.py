@@ -16,7 +16,7 @@ from kdfas_jax.training import checkpoint, step
 TAKEN = 0.5  # least share of the parameters that a run must provide [C]; a new head takes a smaller share
 NAMED = 6  # leaves that the log names
 # Options that change what a model computes without changing the shape of a parameter.
-COMPUTED = ("gelu", "mean", "std")
+COMPUTED = ("gelu", "norm_eps", "mean", "std")
 
 
 def load(config, model, fresh, mesh) -> tuple[dict[str, Any], str]:
