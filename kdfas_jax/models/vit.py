@@ -10,7 +10,6 @@ the batch, `n` the tokens, `d` the width and `k` the classes.
 """
 
 import dataclasses
-from collections.abc import Mapping
 
 import einops
 import jax
@@ -79,7 +78,7 @@ class ViT(nn.Module):
       mean, std: normalisation of the image, one number or one per channel. ViT and augreg use 0.5; DeiT checkpoints
         were trained with ImageNet's (0.485, 0.456, 0.406), (0.229, 0.224, 0.225).
       lora: {rank, alpha, targets}: adapters of dense layers of the blocks, with which only adapters, norms and head are
-        trained (`vit_block.Lora`, `trains`).
+        trained (`vit_block.Lora`, `fine_tuning`).
       dtype: 'float32' or 'bfloat16', of the computation; parameters, logits and class tokens stay fp32.
       unroll: compile the blocks one by one instead of a loop.
       remat: what the backward pass recomputes instead of storing: 'none', 'full' or 'dots' (`REMAT`).
@@ -230,15 +229,15 @@ def create(variant="S/16", **overrides):
     if unknown := sorted(set(overrides) - set(known)):
         raise ValueError(f"unknown ViT fields {', '.join(unknown)}; known: {', '.join(known)}")
     if "lora" in overrides:
-        overrides["lora"] = _lora(overrides["lora"])
+        overrides["lora"] = lora_of(overrides["lora"])
     model = ViT(**{**VARIANTS[letter], **FAMILIES.get(family, {}), "patch": int(patch), **overrides})
     _check(model)
     return model
 
 
-def _lora(options):
-    """`Lora` of a mapping {rank, alpha, targets}; ValueError for an unknown option or layer."""
-    options = dict(options) if isinstance(options, Mapping) else Lora(*(options or ()))._asdict()
+def lora_of(options):
+    """`Lora` of a mapping {rank, alpha, targets}, or of None; ValueError for an unknown option or layer."""
+    options = dict(options.items()) if hasattr(options, "items") else Lora(*(options or ()))._asdict()
     if unknown := sorted(set(options) - set(Lora._fields)):
         raise ValueError(f"unknown options {', '.join(unknown)} of lora; known: {', '.join(Lora._fields)}")
     lora = Lora(**{**options, "targets": tuple(options.get("targets", Lora().targets))})
@@ -270,21 +269,34 @@ def _check(model):
 def flops(model, image_size):
     """Returns the FLOPs of a forward pass on one image of `image_size` px, two per multiply-accumulate.
 
-    Counts the matrix products of stem, patch embedding, attention, MLP, adapters, pooling and head. Norms, softmax and
-    GELU are left out, as in the FLOPs that papers report [C].
+    Norms, softmax and GELU are left out, as in the FLOPs that papers report [C].
+    """
+    return 2.0 * sum(products(model, image_size).values())
+
+
+def products(model, image_size):
+    """The multiply-accumulates of a forward pass on one image of `image_size` px, by part of the model.
+
+    {stem, patch, dense: the blocks' dense layers, adapters, attention, pool, projection, head}.
     """
     patch_count, d = (image_size // model.patch) ** 2, model.width
     tokens, hidden = patch_count + model.prefix, int(model.mlp_ratio * d)
-    # Inputs plus outputs of an adapter, times the rank, are its products a token.
     wide = hidden * (2 if model.mlp == "swiglu" else 1)
     shapes = {"qkv": (d, 3 * d), "out": (d, d), "fc1": (d, wide), "fc2": (hidden, d)}
-    dense = sum(inputs * outputs for inputs, outputs in shapes.values())
-    adapters = sum(model.lora.rank * sum(shapes[name]) for name in model.lora.targets)
-    block = tokens * (dense + adapters) + 2 * tokens * tokens * d
     channels, stem, pixels = 3, 0, image_size**2
     for wider in model.stem:
         pixels //= 4
         stem, channels = stem + pixels * 9 * channels * wider, wider
-    pool = d * d * 2 + tokens * 2 * d * d + 2 * tokens * d + 2 * d * hidden if model.pool == "attention" else 0
-    head = d * model.projection + (model.projection or d) * model.classes
-    return 2.0 * (stem + pixels * channels * d + model.depth * block + pool + head)
+    pool = (
+        tokens * 2 * d * d + 2 * tokens * d + 2 * d * d + 2 * d * hidden
+    )  # keys and values, scores, query and out, MLP
+    return {
+        "stem": stem,
+        "patch": pixels * channels * d,
+        "dense": model.depth * tokens * sum(inputs * outputs for inputs, outputs in shapes.values()),
+        "adapters": model.depth * tokens * model.lora.rank * sum(sum(shapes[name]) for name in model.lora.targets),
+        "attention": model.depth * 2 * tokens * tokens * d,
+        "pool": pool if model.pool == "attention" else 0,
+        "projection": d * model.projection,
+        "head": (model.projection or d) * model.classes,
+    }

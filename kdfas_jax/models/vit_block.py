@@ -35,7 +35,8 @@ PERIOD = 100.0  # longest period of the rotary positions, DINOv3
 class Lora(NamedTuple):
     """Low-rank adapters: `targets` (names of `ADAPTED`) compute x W + b + alpha / rank (x A) B; rank 0 is none.
 
-    [S] A is drawn from a normal distribution and B is zero, so that a new adapter changes nothing.
+    [S] A is drawn from a normal distribution, [C] of a variance of 1 / d, and B is zero, so that a new adapter changes
+    nothing.
     """
 
     rank: int = 0
@@ -59,7 +60,7 @@ class Adapter(nn.Module):
     @nn.compact
     def __call__(self, x):
         """Tokens [b, n, d] -> [b, n, ...features]."""
-        a = self.param("a", nn.initializers.normal(self.rank**-0.5), (x.shape[-1], self.rank))
+        a = self.param("a", nn.initializers.normal(x.shape[-1] ** -0.5), (x.shape[-1], self.rank))
         b = self.param("b", nn.initializers.zeros, (self.rank, *self.features))
         x, a, b = nn.dtypes.promote_dtype(x, a, b, dtype=self.dtype)
         return self.scale * jnp.tensordot(x @ a, b, 1)

@@ -48,6 +48,8 @@ CHANGES = (
     Change(1, "daa.unroll", ANY, removed=True),
     Change(2, "init_allow_overlap", False),
     Change(3, "data.truth", False),
+    Change(4, "optim.layer_decay", 1.0),
+    Change(4, "optim.freeze_blocks", 0),
 )
 SCHEMA = max(change.number for change in CHANGES)
 
