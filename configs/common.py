@@ -102,6 +102,10 @@ def base(name: str) -> ml_collections.ConfigDict:
         "clip_norm": 0.0,
         "ema": 0.0,  # decay of the averaged parameters, which are then evaluated and exported; 0 keeps no average
         "accumulate": 1,  # gradient-accumulation steps: parts of a batch whose gradients are averaged, for less memory
+        # Fine-tuning of a ViT: each block's learning rate is `layer_decay` times that of the next one, and the first
+        # `freeze_blocks` blocks and the embedding before them are not trained.
+        "layer_decay": 1.0,
+        "freeze_blocks": 0,
         "every": {},  # update interval per parameter group, in steps: {a name in the path of the parameters: n}
     }
     config.control = ""  # a finished run of the same student on labels alone, beside which the teacher's figures stand

@@ -48,7 +48,8 @@ def _parameter(name, shape, spec):
         return np.float32(_std(spec["std"], shape)) * z
     if "prelu" in name:
         return np.float32(0.25) + np.float32(0.05) * z
-    return 1 + np.float32(0.1) * z if kind in ("weight", "scale") else np.float32(0.02) * z
+    scales = kind in ("weight", "scale") or kind.startswith(("gamma", "lambda"))
+    return 1 + np.float32(0.1) * z if scales else np.float32(0.02) * z
 
 
 def _std(expression, shape):

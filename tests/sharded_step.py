@@ -1,4 +1,4 @@
-"""One step of a tiny KDFAS under the attack, of a tiny ResNet with all of DTDA's parts, and of MTAKD's student.
+"""One step of a tiny KDFAS under the attack, of a ResNet with all of DTDA's parts, of MTAKD's student, and of LoRA.
 
 `python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`, each MESH data x fsdp, as 8x1. Writes
 OUT.<mesh>.<case>.npz with the metrics, the batch statistics and, because the optimiser is plain gradient descent at
@@ -63,8 +63,25 @@ CASES = {
         ("arcface", "embedding", "ce", "kl", "align_known"),
         False,
     ),
+    "lora": (
+        vit.create(
+            "dinov2-reg-S/8",
+            layer_scale=1.0,
+            width=16,
+            depth=2,
+            heads=2,
+            lora={"rank": 2, "targets": ("qkv", "fc1", "fc2")},
+        ),
+        vit.create(width=32, depth=2, heads=2, patch=8),
+        ("ce", "kl"),
+        False,
+    ),
 }
-LEFT_OUT = {"resnet": ("2x4",), "mobilefacenet": ("8x1",)}  # of the meshes of one process: two show it
+LEFT_OUT = {
+    "resnet": ("2x4",),
+    "mobilefacenet": ("8x1",),
+    "lora": ("8x1",),
+}  # of the meshes of one process: two show it
 BATCH, SIZE = 16, 16
 # What student and teacher see: images attacked in two steps by a classifier of three domains, at half their side.
 DOMAINS = vit.create(width=16, depth=1, heads=2, patch=8, classes=3)

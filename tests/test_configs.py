@@ -28,8 +28,18 @@ RENDERED = ("transfer_live", "transfer_simulated", "simulated_people")
 DAA = ("kdfas_daa_demo", "kdfas_daa")
 DUAL = ("dtda_demo", "dtda_ocim")
 BOTH = ("mtkd_demo", "mtkd_celeba_spoof")
-FACES = ("recognition_demo", "recognition", "domains_demo", "domains_nuaa", "domains", "editor_demo", "editor")
-CONFIGS = (*STUDENTS, *DAA, *DUAL, *BOTH, *RENDERED, *(f"teachers.{name}" for name in (*STUDENTS, *FACES)))
+FOUNDATION = ("foundation_ocim",)
+FACES = (
+    "foundation",
+    "recognition_demo",
+    "recognition",
+    "domains_demo",
+    "domains_nuaa",
+    "domains",
+    "editor_demo",
+    "editor",
+)
+CONFIGS = (*STUDENTS, *DAA, *DUAL, *BOTH, *FOUNDATION, *RENDERED, *(f"teachers.{name}" for name in (*STUDENTS, *FACES)))
 
 
 def load(name, argument=""):
@@ -74,7 +84,7 @@ def test_every_name_in_a_config_resolves(name):
     jax.eval_shape(lambda: step.init(experiment.of_config(config)))
     assert config.data.target in targets.TARGETS
     for teacher in config.teachers.values():
-        assert not teacher.config.teachers
+        assert not teacher.config.teachers or name in FOUNDATION
 
 
 @pytest.mark.parametrize("name", [*STUDENTS, *DAA])
@@ -143,7 +153,7 @@ def test_the_domain_classifier_sees_the_data_and_the_seed_of_its_student():
 
 def test_no_two_models_of_a_config_begin_alike():
     """The domain classifier, the teachers and the student of one seed have seeds of their own, by role."""
-    for name in (*STUDENTS, *DAA, *DUAL, *BOTH):
+    for name in (*STUDENTS, *DAA, *DUAL, *BOTH, *FOUNDATION):
         config = load(name)
         runs = [config, *(teacher.config for teacher in config.teachers.values())]
         assert len({experiment.seed_of(run) for run in runs}) == len(runs) > 1, name
@@ -359,3 +369,19 @@ def test_a_teacher_of_the_same_images_follows_the_students_choice_of_them(name, 
     config.data.extra_sources, config.data.train_species = ("celeba_spoof",), ("live", "print")
     own = config.teachers[teacher].config.data
     assert (own.extra_sources, own.train_species) == (("celeba_spoof",), ("live", "print"))
+
+
+def test_the_foundation_chain_shares_data_and_seed_and_names_the_towers_blocks():
+    """Light student, ViT-S/16 and tower; a tower's own normalisation; its blocks spread over the twelve of the S/16."""
+    config = load("foundation_ocim", "tower=clip-L/14,weights=ViT-L-14.pt,raw_dir=sets")
+    config.data.protocol, config.seed = "ocim:OMI-C", 17
+    student = config.teachers.spoof.config
+    tower = student.teachers.spoof.config
+    for teacher in (student, tower):
+        assert (teacher.data.protocol, teacher.seed, teacher.data.raw_dir) == ("ocim:OMI-C", 17, "sets")
+    assert (config.init, student.init, tower.init) == ("", "", "ViT-L-14.pt")
+    assert models.create(tower.model).mean == models.create({"name": "vit", "variant": "clip-B/16"}).mean
+    assert student.terms.covariance.stages == tuple((block, 2 * block) for block in range(1, 13))
+    assert models.count(config.model, 224) == 702_354
+    direct = load("foundation_ocim", "tower=siglip-B/16,light=False")
+    assert (direct.model.variant, direct.terms.covariance.stages) == ("S/16", ((12, 1),))

@@ -15,6 +15,8 @@ CONFIG = ml_collections.ConfigDict(
         "b1": 0.9,
         "b2": 0.999,
         "clip_norm": 0.0,
+        "layer_decay": 1.0,
+        "freeze_blocks": 0,
         "every": {},
     }
 )

@@ -55,7 +55,7 @@ def steps(tmp_path_factory):
     [
         *itertools.product([("1", "8x1"), ("1", "2x4"), ("2", "4x2")], ["kdfas_daa"]),
         *itertools.product([("1", "8x1"), ("2", "4x2")], ["resnet"]),
-        *itertools.product([("1", "2x4"), ("2", "4x2")], ["mobilefacenet"]),
+        *itertools.product([("1", "2x4"), ("2", "4x2")], ["mobilefacenet", "lora"]),
     ],
 )
 def test_loss_gradients_and_statistics_are_those_of_one_device(steps, layout, case):
@@ -66,8 +66,10 @@ def test_loss_gradients_and_statistics_are_those_of_one_device(steps, layout, ca
     one, many = steps["1", "1x1", case], steps[*layout, case]
     assert (many["sharded_leaves"] > 0) == (layout[1] != "8x1")
     names = [name for name in one if name not in ("sharded_leaves", "flops")]
-    assert any("stats" in name for name in names) == (case != "kdfas_daa")
-    assert sum(np.abs(one[name]).max() > 1e-4 for name in names) > 20  # the comparison is not of zeros
+    assert any("stats" in name for name in names) == (case not in ("kdfas_daa", "lora"))
+    assert sum(np.abs(one[name]).max() > 1e-4 for name in names) > (
+        10 if case == "lora" else 20
+    )  # the comparison is not of zeros
     for name in names:
         scale = max(1.0, np.abs(one[name]).max())  # gradients of ArcFace's centres are some thirty: fp32 rounds those
         np.testing.assert_allclose(many[name], one[name], rtol=1e-5, atol=1e-5 * scale, err_msg=name)

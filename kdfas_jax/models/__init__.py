@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from kdfas_jax.models import counting, iresnet, mobilefacenet, resnet, stargan, together, vit
+from kdfas_jax.models.vit_block import ADAPTER
 
 
 def _together(spoof, recognition, *, dtype="", **sizes):
@@ -64,13 +65,14 @@ class Parameters(NamedTuple):
 def parameters(config, image_size):
     """Counts the parameters of the model of `config` at `image_size` px, without allocating them.
 
-    Parameters below a name in `TRAINING_ONLY`, at any depth, count as `training_only`.
+    Parameters below a name in `TRAINING_ONLY`, at any depth, count as `training_only`, and so do adapters, which an
+    export merges.
     """
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     shapes = jax.eval_shape(create(config).init, jax.random.key(0), images)
     sizes = {True: 0, False: 0}
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes["params"]):
-        sizes[any(key.key in TRAINING_ONLY for key in path)] += leaf.size
+        sizes[any(key.key in TRAINING_ONLY or key.key.endswith(ADAPTER) for key in path)] += leaf.size
     return Parameters(deployed=sizes[False], training_only=sizes[True])
 
 

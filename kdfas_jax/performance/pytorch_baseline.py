@@ -1,5 +1,6 @@
 """The other side of `--baseline=pytorch`: `pytorch_worker` in a separate process, told what to build and when."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -21,7 +22,8 @@ TERMS = {
     "kl": {},
     "covariance": {"form": "cross", "centre": False, "scale": "none"},
 }
-PLAIN = {"gelu": "exact", "stem": (), "dropout": 0.0, "drop_path": 0.0}
+OTHERS = (*FIELDS, "unroll", "remat", "parent", "name")
+PLAIN = {field.name: field.default for field in dataclasses.fields(vit.ViT) if field.name not in OTHERS}
 
 
 def spec(config, *, compiled: bool) -> dict[str, Any]:

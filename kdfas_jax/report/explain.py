@@ -31,7 +31,8 @@ def attention(model, variables, images: jax.Array, towards: jax.Array) -> jax.Ar
 def rollout(model: vit.ViT, variables, images: jax.Array) -> jax.Array:
     """Attention rollout: the share of each patch in the class token, [b, rows, columns].
 
-    The shares of the patches and of the class token sum to 1.
+    The shares of the patches and of the other tokens sum to 1. Where attention pools, the mean of the patches stands
+    for the class token [C].
     Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020 (arXiv 2005.00928): the product over
     blocks of (A + I) / 2, where A is the mean of the heads' attention and I stands for the skip connection.
     """
@@ -40,22 +41,21 @@ def rollout(model: vit.ViT, variables, images: jax.Array) -> jax.Array:
         mixed = (weights.mean(1) + jnp.eye(weights.shape[-1])) / 2
         total = mixed if total is None else mixed @ total
     rows = images.shape[1] // model.patch
-    return total[:, 0, 1:].reshape(len(images), rows, -1)
+    first = total[:, 0] if model.pool == "class" else total.mean(1)
+    return first[:, model.prefix :].reshape(len(images), rows, -1)
 
 
 def attention_weights(model: vit.ViT, variables, images: jax.Array) -> list[jax.Array]:
     """Returns the attention [b, heads, n, n] of each block of a ViT; rows (queries) sum to 1, the class token is 0."""
     _, kept = model.apply(variables, images, capture_intermediates=_enters, mutable=["intermediates"])
     tokens = kept["intermediates"]["Dropout_0"]["__call__"][0]
-    options = {name: getattr(model, name) for name in ("heads", "mlp_ratio", "gelu", "dtype")}
-    block = vit.Block(**options, dropout=0.0, stochastic=False, deterministic=True)
+    options = {**model.block_options(images.shape[1] // model.patch), "name": None}
+    block = vit.Block(**options, stochastic=False, deterministic=True)
     found = []
     for layer in range(model.depth):  # `nn.scan` captures no intermediates, so the blocks run one by one
         params = jax.tree.map(lambda leaf, layer=layer: leaf[layer], variables["params"]["blocks"])
-        (tokens, _), kept = block.apply(
-            {"params": params}, tokens, 0.0, capture_intermediates=_is_qkv, mutable=["intermediates"]
-        )
-        found.append(_softmax(kept["intermediates"]["qkv"]["__call__"][0]))
+        (tokens, _), kept = block.apply({"params": params}, tokens, 0.0, mutable=["intermediates"])
+        found.append(_softmax(*kept["intermediates"]["queries_keys"][0]))
     return found
 
 
@@ -64,13 +64,9 @@ def _enters(module: nn.Module, _) -> bool:
     return isinstance(module, nn.Dropout) and isinstance(module.parent, vit.ViT)
 
 
-def _is_qkv(module: nn.Module, _) -> bool:
-    return module.name == "qkv"
-
-
-def _softmax(qkv: jax.Array) -> jax.Array:
-    """Returns the attention [b, heads, n, n], fp32, from the output [b, n, 3, heads, d / heads] of the layer `qkv`."""
-    q, k, _ = jnp.moveaxis(qkv.astype(jnp.float32), 2, 0)
+def _softmax(q: jax.Array, k: jax.Array) -> jax.Array:
+    """Returns the attention [b, heads, n, n], fp32, from the queries and keys, [b, n, heads, d / heads] each."""
+    q, k = q.astype(jnp.float32), k.astype(jnp.float32)
     return jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(q.shape[-1]), axis=-1)
 
 

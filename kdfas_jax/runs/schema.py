@@ -54,6 +54,8 @@ CHANGES = (
     Change(4, "teachers.*.cache", []),
     Change(4, "eval.stability", 192),
     Change(4, "eval.whitebox", 0),
+    Change(4, "optim.layer_decay", 1.0),
+    Change(4, "optim.freeze_blocks", 0),
 )
 SCHEMA = max(change.number for change in CHANGES)
 

@@ -124,7 +124,7 @@ class Checkpoints:
         trees = self._restore(step, {name: getattr(abstract, name) for name in TREES})
         # A jitted identity returns new arrays, as those that Orbax creates cannot always be donated.
         number = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), abstract.step.sharding)
-        return jax.jit(lambda tree: tree)(TrainState(number, **trees))
+        return jax.jit(lambda tree: tree)(TrainState(number, **trees, frozen=abstract.frozen))
 
     def restore_variables(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         """Restores the deployed variables of `step` (`TrainState.deployed`), {'params', 'batch_stats'}.

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import traverse_util
 
 from kdfas_jax import models
+from kdfas_jax.models import fine_tuning
 from kdfas_jax.models.records import TRUTH_SIDE, Batch, Outputs
 from kdfas_jax.objective import perturb
 from kdfas_jax.objective.weighted_sum import TRAINING, Objective
@@ -56,6 +58,7 @@ class Experiment:
     steps: the length of the run, for terms whose strength follows its progress.
     accumulate: gradient-accumulation steps a batch.
     ema: decay of the averaged parameters; 0 keeps none.
+    freeze_blocks: number of the first blocks that are not trained.
     batch_size: examples of a global batch.
     schedule: step -> learning rate, for logs.
     """
@@ -71,8 +74,13 @@ class Experiment:
     steps: int = 1
     accumulate: int = 1
     ema: float = 0.0
+    freeze_blocks: int = 0
     batch_size: int = 1
     schedule: optax.Schedule | None = None
+
+    def frozen(self, params) -> tuple[str, ...]:
+        """Names of the student's parameters that are not trained (`fine_tuning.frozen`)."""
+        return fine_tuning.frozen(self.model, traverse_util.flatten_dict(params, sep="/"), self.freeze_blocks)
 
     def outputs(self) -> Outputs:
         """Shapes of the student's named outputs for one image."""
@@ -96,12 +104,16 @@ class Experiment:
         return Batch(**{name: jax.ShapeDtypeStruct(shape, of, sharding=rows) for name, (shape, of) in shapes.items()})
 
     def flops(self) -> float:
-        """FLOPs of a step for one image: three forwards of student and terms, one of each teacher, and the attack's."""
+        """FLOPs of a step for one image: three forwards of student and terms, one of each teacher, and the attack's.
+
+        What is not trained needs less (`fine_tuning.untrained_flops`).
+        """
         forward = {name: models.flops(of.module, of.image_size) for name, of in self.teachers.items()}
         attacked = self.attack.flops(forward[self.attack.classifier]) if self.attack else 0.0
         taught = self.taught()
         own = self.objective.flops(self.outputs(), taught)
         student = TRAINING * models.flops(self.model, self.image_size)
+        student -= fine_tuning.untrained_flops(self.model, self.image_size, self.freeze_blocks)
         run = sum(forward[name] for name in taught if name not in self.stored)
         return student + run + attacked + own
 
@@ -142,6 +154,7 @@ def of_config(config, examples: int | None = None) -> Experiment:
         steps=steps,
         accumulate=config.optim.accumulate,
         ema=config.optim.ema,
+        freeze_blocks=config.optim.freeze_blocks,
         batch_size=batch_size,
         schedule=schedule,
     )

@@ -8,6 +8,7 @@ import ml_collections
 from flax import traverse_util
 
 from kdfas_jax import models
+from kdfas_jax.models import fine_tuning, vit
 from kdfas_jax.models.published import weights
 from kdfas_jax.parallel import sharding
 from kdfas_jax.runs import files, workdir
@@ -16,7 +17,7 @@ from kdfas_jax.training import checkpoint, step
 TAKEN = 0.5  # least share of the parameters that a run must provide [C]; a new head takes a smaller share
 NAMED = 6  # leaves that the log names
 # Options that change what a model computes without changing the shape of a parameter.
-COMPUTED = ("gelu", "mean", "std")
+COMPUTED = ("gelu", "norm_eps", "mean", "std")
 
 
 def load(config, model, fresh, mesh) -> tuple[dict[str, Any], str]:
@@ -54,6 +55,10 @@ def _from_run(config, fresh, mesh) -> tuple[dict[str, Any], str]:
                 f"--config.model.{name}={found}"
             )
     number, found = _deployed(config.init, theirs, mesh)
+    if vit.lora_of(theirs.model.get("lora")) != vit.lora_of(
+        config.model.get("lora")
+    ):  # other adapters than ours, which start afresh
+        _, found = fine_tuning.merge(theirs.model, found)
     ours, found = (traverse_util.flatten_dict(tree, sep="/") for tree in (fresh, found))
     taken = {name: found[name] for name, leaf in ours.items() if name in found and found[name].shape == leaf.shape}
     described = (

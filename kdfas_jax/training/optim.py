@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kdfas_jax.models import fine_tuning
+
 WARMUP_START = 1e-6  # learning rate at step 0, as in DeiT
 
 
@@ -46,6 +48,8 @@ def make(config, learning_rate: optax.Schedule) -> optax.GradientTransformation:
     of that step (StarGAN's generator, every fifth step [S]); their moments stay unchanged in between. The other steps
     compute the gradient and discard it (1.2 of the 2.1 TFLOP a step of the published StarGAN); a step with two
     branches, which avoids that, was slower on a CPU [C]. Raises ValueError where a group has no parameter.
+    `config.layer_decay` and `config.freeze_blocks` scale the updates, and with them the weight decay, of each block of
+    a ViT (`fine_tuning.rates`).
     """
 
     def adamw(rate: optax.Schedule) -> optax.GradientTransformation:
@@ -55,7 +59,9 @@ def make(config, learning_rate: optax.Schedule) -> optax.GradientTransformation:
     if config.every:
         groups = {group: _every(n, adamw, learning_rate) for group, n in config.every.items()}
         update = optax.partition({"": update, **groups}, lambda trained: _groups(config.every, trained))
-    return optax.chain(*([optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []), update)
+    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    layers = [_by_layer(config)] if config.layer_decay != 1 or config.freeze_blocks else []
+    return optax.chain(*clip, update, *layers)
 
 
 def average(decay: float, averaged, values, step: jax.Array):
@@ -69,6 +75,21 @@ def average(decay: float, averaged, values, step: jax.Array):
         return averaged
     d = jnp.minimum(decay, (1 + step) / (10 + step)).astype(jnp.float32)
     return optax.incremental_update(values, averaged, 1 - d)
+
+
+def _by_layer(config) -> optax.GradientTransformation:
+    """Scales the updates of a ViT's parameters by the place of their layer; the parameters of terms are not scaled."""
+
+    def scaled(updates, _):
+        depth = len(jax.tree.leaves(updates["params"]["blocks"])[0])
+
+        def scale(path, leaf):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            return leaf * fine_tuning.rates(name, leaf.shape, depth, config.layer_decay, config.freeze_blocks)
+
+        return {**updates, "params": jax.tree_util.tree_map_with_path(scale, updates["params"])}
+
+    return optax.stateless(scaled)
 
 
 def _every(n: int, make_update, learning_rate: optax.Schedule) -> optax.GradientTransformation:

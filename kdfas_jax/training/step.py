@@ -7,7 +7,9 @@ import flax
 import jax
 import jax.numpy as jnp
 import optax
+from flax import traverse_util
 
+from kdfas_jax.models import fine_tuning
 from kdfas_jax.models.records import Batch, nested
 from kdfas_jax.objective.passes import training_pass
 from kdfas_jax.parallel import sharding
@@ -24,7 +26,8 @@ class TrainState:
 
     `batch_stats` are the running statistics of the student's batch norms, and `term_params` the parameters of the
     objective's terms (`Objective.init`), trained beside the student's and of no use after it; {} where there are none.
-    `ema` is the exponential moving average of `variables`, {} where `config.optim.ema` is 0.
+    `ema` is the exponential moving average of `variables`, {} where `config.optim.ema` is 0. `frozen` names the
+    parameters that are not trained, such as 'blocks/qkv/kernel': they have no gradient and no optimiser state.
     """
 
     step: jax.Array
@@ -33,6 +36,7 @@ class TrainState:
     term_params: Any
     opt_state: Any
     ema: Any = flax.struct.field(default_factory=dict)
+    frozen: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -51,7 +55,26 @@ class TrainState:
     @property
     def trained(self) -> dict[str, Any]:
         """What the optimiser updates."""
-        return {"params": self.params, "term_params": self.term_params}
+        return {"params": _without(self.params, self.frozen), "term_params": self.term_params}
+
+    def with_trained(self, trained: dict[str, Any]) -> "TrainState":
+        """This state with other trained parameters, in the form of `trained`."""
+        params = _replaced(self.params, trained["params"]) if self.frozen else trained["params"]
+        return self.replace(params=params, term_params=trained["term_params"])
+
+
+def _without(params: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The nested `params` without the leaves of these `names`."""
+    if not names:
+        return params
+    flat = traverse_util.flatten_dict(params, sep="/")
+    return traverse_util.unflatten_dict({name: leaf for name, leaf in flat.items() if name not in names}, sep="/")
+
+
+def _replaced(params: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+    """The nested `params` with the leaves of `trained` in their places."""
+    flat, own = (traverse_util.flatten_dict(tree, sep="/") for tree in (params, trained))
+    return traverse_util.unflatten_dict({name: own.get(name, leaf) for name, leaf in flat.items()}, sep="/")
 
 
 def init(experiment: Experiment, seed: jax.Array | None = None) -> TrainState:
@@ -62,7 +85,8 @@ def init(experiment: Experiment, seed: jax.Array | None = None) -> TrainState:
     seed = experiment.seed if seed is None else seed
     variables = init_variables(experiment.model, experiment.image_size, seed)
     term_params = experiment.objective.init(_key(seed, TERMS), experiment.outputs(), experiment.taught())
-    state = TrainState(jnp.zeros((), jnp.int32), **variables, term_params=term_params, opt_state=None)
+    frozen = experiment.frozen(variables["params"])
+    state = TrainState(jnp.zeros((), jnp.int32), **variables, term_params=term_params, opt_state=None, frozen=frozen)
     return state.replace(opt_state=experiment.optimiser.init(state.trained)).averaged_from_here(experiment.ema)
 
 
@@ -103,8 +127,11 @@ def make(experiment: Experiment) -> Callable:
         updates, opt_state = experiment.optimiser.update(grads, state.opt_state, state.trained)
         trained = optax.apply_updates(state.trained, updates)
         metrics = {"loss": loss, **terms, "grad_norm": optax.tree.norm(grads)}
-        after = TrainState(state.step + 1, batch_stats=batch_stats, opt_state=opt_state, **trained)
-        return after.replace(ema=optim.average(experiment.ema, state.ema, after.variables, state.step)), metrics
+        after = state.with_trained(trained).replace(step=state.step + 1, batch_stats=batch_stats, opt_state=opt_state)
+        ema = optim.average(experiment.ema, state.ema, after.variables, state.step)
+        if ema and state.frozen:  # not rounded by an average with itself
+            ema = {**ema, "params": _replaced(after.params, _without(ema["params"], state.frozen))}
+        return after.replace(ema=ema), metrics
 
     return train_step
 
@@ -129,7 +156,8 @@ def _gradients(experiment: Experiment) -> Callable:
         targets = jax.lax.stop_gradient(targets)
 
         def loss_of(trained):
-            variables = {**state.variables, "params": trained["params"]}
+            variables = state.with_trained(trained).variables
+            variables["params"] = fine_tuning.stop_blocks(variables["params"], experiment.freeze_blocks)
             out, updated = training_pass(experiment.model, variables, images, batch.get("label"), key)
             progress = state.step / experiment.steps
             loss, terms = objective(out, targets, batch, trained["term_params"], progress)

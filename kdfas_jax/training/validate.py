@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from kdfas_jax import models, targets
+from kdfas_jax.models import fine_tuning
 from kdfas_jax.objective import perturb
 from kdfas_jax.objective.weighted_sum import Objective
 
@@ -52,6 +53,8 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ),
     ("names", Expected(lambda names: len(names) > 0, "one variant or more")),
     ("model.classes", WHOLE),
+    ("model.lora.rank", WHOLE),
+    ("model.lora.alpha", POSITIVE),
     *((f"model.{key}", COUNT) for key in ("patch", "width", "depth", "heads", "image_size", "embedding")),
     ("mesh.*", _whole(lambda n: n == -1 or n >= 1, "a whole number, 1 or more, or -1 for the devices that are left")),
     ("mesh", Expected(lambda axes: list(axes.values()).count(-1) <= 1, "-1 for one axis at most")),
@@ -70,6 +73,8 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ("optim.clip_norm", NOT_NEGATIVE),
     ("optim.accumulate", COUNT),
     ("optim.ema", BELOW_ONE),
+    ("optim.layer_decay", ABOVE_ZERO),
+    ("optim.freeze_blocks", WHOLE),
     ("optim.every.*", _whole(lambda n: n >= 1, "steps between two updates, a whole number, 1 or more")),
     ("terms.*.weight", _number(lambda x: x >= 0, "a finite number, 0 (off) or more")),
     ("terms.*.smoothing", BELOW_ONE),
@@ -124,7 +129,7 @@ def check(config, key: str = "config") -> None:
         return
     _check_attack(config, key)
     try:
-        models.create(config.model)
+        fine_tuning.check(models.create(config.model), config.optim.layer_decay, config.optim.freeze_blocks)
         read = Objective(config.terms, config.teachers).teachers
     except ValueError as error:  # its message names the keys below `config`
         raise ValueError(str(error) if key == "config" else f"{key}: {error}") from error

@@ -191,6 +191,17 @@ def join(call: Call) -> None:
     _print_results(flags.OUTPUT.value, joining.join(call.workdir, flags.OUTPUT.value))
 
 
+def probe(call: Call) -> None:
+    """Fit a linear and a k-NN classifier on the frozen features of the model of --config, and evaluate both."""
+    _keep_tensorflow_off_the_accelerator()
+    from kdfas_jax.commands.probe import probe as probing
+    from kdfas_jax.report import summary
+
+    results, knn = probing.probe(call.config, call.workdir)
+    _print_results(call.workdir, results)
+    print(summary.markdown({"k-NN": summary.row({**results, **knn})}, corner="test, % (AUC as a fraction)"))
+
+
 def plan(call: Call) -> None:
     """Compile the step of --config for --topology; print its memory, FLOPs and collectives. Needs no data."""
     from kdfas_jax.performance import plan as planning
@@ -233,6 +244,7 @@ MODES: dict[str, Callable[[Call], None]] = {
     "confuse": confuse,
     "edit": edit,
     "join": join,
+    "probe": probe,
     "plan": plan,
     "benchmark": benchmark,
     "speed": speed,

@@ -35,6 +35,7 @@ from kdfas_jax.commands.export import formats as export_formats
 from kdfas_jax.commands.export.formats import FORMATS, Run
 from kdfas_jax.commands.predict import predict
 from kdfas_jax.metrics.verification import cosine
+from kdfas_jax.models import fine_tuning
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import runs as report_runs
 from kdfas_jax.runs import files, identity, origin, workdir
@@ -94,8 +95,8 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
     data = evaluate.open_data(config, folder)
     role = targets.get(config.data.target).scored_roles(data)[0]  # that the threshold is from
     with jax.default_device(jax.devices("cpu")[0]):
+        config.model, variables = fine_tuning.merge(config.model, _variables(folder, config))
         bundle = _describe(config, results, role)
-        variables = _variables(folder, config)
         temporary = f"{output.rstrip('/')}.tmp{os.getpid()}"
         os.makedirs(temporary)
         try:

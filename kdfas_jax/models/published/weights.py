@@ -10,6 +10,7 @@ import zipfile
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -18,6 +19,7 @@ from flax import traverse_util
 from kdfas_jax.models import iresnet, mobilefacenet, resnet, stargan, vit
 from kdfas_jax.models.published import cnn as weights_cnn
 from kdfas_jax.models.published import stargan as weights_stargan
+from kdfas_jax.models.published import torchscript
 from kdfas_jax.models.published import vit as weights_vit
 
 # Class -> convert(theirs {name: array}, model, expected {our name: array}, path) -> ({our name: array}, facts).
@@ -112,10 +114,13 @@ def read(path):
 
 def _read_npz(path):
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return dict(archive)
+        # NumPy has no bfloat16: it reads the two bytes of each as they are.
+        return {key: value.view(ml_dtypes.bfloat16) if value.dtype == "V2" else value for key, value in archive.items()}
 
 
 def _read_torch(path):
+    if torchscript.holds(path):
+        return torchscript.read(path)
     try:
         import torch  # optional: only .pth files need it
     except ImportError as error:

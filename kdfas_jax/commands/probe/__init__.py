@@ -1,0 +1,1 @@
+"""Linear and k-NN probe of a frozen model."""

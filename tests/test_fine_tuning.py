@@ -1,0 +1,217 @@
+"""LoRA, frozen blocks and layer-wise learning rates: what is trained, what is kept of it, and what it costs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+from flax import traverse_util
+
+from configs import common
+from kdfas_jax import models
+from kdfas_jax.models import fine_tuning, vit
+from kdfas_jax.objective.weighted_sum import Objective
+from kdfas_jax.parallel import sharding
+from kdfas_jax.training import checkpoint, initial, optim, step, validate
+from kdfas_jax.training.experiment import Experiment
+
+SIZE = 16
+TOWER = {"name": "vit", "variant": "dinov2-reg-S/8", "width": 16, "depth": 3, "heads": 2}
+LORA = {"rank": 2, "alpha": 4.0, "targets": ("qkv", "out", "fc1", "fc2")}
+CONFIG = common.base("tuned").optim
+BASE, TUNED = models.create(TOWER), models.create({**TOWER, "lora": LORA})
+IMAGES = np.random.default_rng(0).random((4, SIZE, SIZE, 3), np.float32)
+
+
+def random(model, seed=0):
+    """Random variables, adapters included."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda: step.init_variables(model, SIZE, 0))
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape).astype(np.float32)), shapes)
+
+
+def made(model=TUNED, optimiser=None, **options):
+    """An experiment of cross-entropy alone."""
+    objective = Objective({"ce": {"kind": "cross_entropy", "weight": 1.0}}, {})
+    return Experiment(model, SIZE, objective, optimiser or optax.adamw(1e-2), 0, **options)
+
+
+def batch(number=0, b=8):
+    rng = np.random.default_rng(number)
+    images = rng.integers(0, 256, (b, SIZE, SIZE, 3), dtype=np.uint8)
+    return {"image": images, "label": np.eye(2, dtype=np.float32)[rng.integers(0, 2, b)]}
+
+
+def flat(tree):
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(before, after 20 steps, and after 20 steps of which the last ones are resumed) with adapters and an average."""
+    of, mesh = made(ema=0.9), sharding.make_mesh({"data": -1})
+    state = jax.jit(lambda: step.init(of))()
+    before, run = jax.device_get(state), step.compiled(of, mesh, state)
+    resumed = None
+    with checkpoint.Checkpoints(str(tmp_path_factory.mktemp("lora"))) as checkpoints:
+        for number in range(20):
+            if number == 17:
+                checkpoints.save(state, None, {"step": number})
+                checkpoints.wait()
+                abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), state)
+                resumed = checkpoints.restore(17, abstract)
+            rows = sharding.place_batch(mesh, batch(number))
+            state, _ = run(state, {}, rows, np.uint32(0))
+            if resumed is not None:
+                resumed, _ = run(resumed, {}, rows, np.uint32(0))
+    return before, jax.device_get(state), jax.device_get(resumed)
+
+
+def test_new_adapters_change_no_bit():
+    variables = jax.jit(lambda: step.init_variables(TUNED, SIZE, 0))()
+    without = {name: leaf for name, leaf in flat(variables["params"]).items() if "_lora/" not in name}
+    plain = {"params": traverse_util.unflatten_dict(without, sep="/")}
+    assert len(flat(variables["params"])) - len(without) == 8
+    adapted, _ = jax.jit(TUNED.apply)(variables, IMAGES)
+    np.testing.assert_array_equal(adapted, jax.jit(BASE.apply)(plain, IMAGES)[0])
+
+
+def test_merged_adapters_compute_the_same():
+    variables = random(TUNED)
+    expected, out = jax.jit(TUNED.apply)(variables, IMAGES)
+    fields, merged = fine_tuning.merge({**TOWER, "lora": LORA}, variables)
+    found, merged_out = jax.jit(models.create(fields).apply)(merged, IMAGES)
+    assert not any("_lora" in name for name in flat(merged["params"]))
+    for ours, theirs in ((found, expected), (merged_out["class_tokens"], out["class_tokens"])):
+        assert np.linalg.norm(ours - theirs) <= 1e-6 * np.linalg.norm(theirs)
+    forgotten, _ = jax.jit(BASE.apply)(
+        {"params": {**merged["params"], "blocks": variables["params"]["blocks"]}}, IMAGES
+    )
+    assert np.linalg.norm(forgotten - expected) > 1e-2 * np.linalg.norm(expected)  # the adapters did something
+
+
+def test_frozen_leaves_stay_and_have_no_optimiser_state(trained):
+    before, after, _ = trained
+    names = set(flat(before.params))
+    frozen = set(before.frozen)
+    assert {name.split("/")[-2] for name in names - frozen} == {
+        *(f"{name}_lora" for name in LORA["targets"]),
+        *("norm1", "norm2", "norm", "head"),
+    }
+    moments = [
+        jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(after.opt_state)
+    ]
+    assert any("qkv_lora" in name for name in moments)
+    assert not [name for name in moments if any(name.endswith(f"params/{leaf}") for leaf in frozen)]
+    for kept, later in ((before.params, after.params), (before.params, after.ema["params"])):
+        for name, leaf in flat(kept).items():
+            assert np.array_equal(leaf, flat(later)[name]) == (name in frozen), name
+
+
+def test_a_resumed_run_is_bit_identical(trained):
+    _, after, resumed = trained
+    assert int(after.step) == 20
+    jax.tree.map(np.testing.assert_array_equal, resumed, after)
+
+
+def test_adapters_are_counted_and_save_flops():
+    """The analytic count is what the compiler counts of the step; without adapters the step costs a half more."""
+
+    def counted(model, **options):
+        of = made(
+            models.create(
+                {**model, "variant": "dinov2-reg-S/14", "width": 384, "heads": 6, "depth": 2, "unroll": True}
+            ),
+            **options,
+        )
+        of = dataclasses.replace(of, image_size=112)
+        rows = {
+            "image": jax.ShapeDtypeStruct((8, 112, 112, 3), jnp.uint8),
+            "label": jax.ShapeDtypeStruct((8, 2), jnp.float32),
+        }
+        state = jax.eval_shape(lambda: step.init(of))
+        flops = jax.jit(step.make(of)).lower(state, {}, rows, np.uint32(0)).cost_analysis()["flops"]
+        return flops, flops / 8 / of.flops()
+
+    full, ratio = counted(TOWER)
+    assert 0.98 < ratio < 1.06
+    tuned, ratio = counted({**TOWER, "lora": {**LORA, "rank": 8}})
+    assert 0.98 < ratio < 1.06
+    assert tuned < 0.75 * full
+    assert models.parameters({**TOWER, "lora": LORA}, SIZE).training_only == 3 * 2 * (
+        16 + 48 + 16 + 16 + 16 + 64 + 64 + 16
+    )
+
+
+def test_frozen_blocks_and_what_is_before_them_stay():
+    config = ml_collections.ConfigDict({**CONFIG, "freeze_blocks": 2})
+    of = made(BASE, optim.make(config, lambda _: 1e-2), freeze_blocks=2)
+    state = jax.jit(lambda: step.init(of))()
+    after, _ = jax.jit(step.make(of))(state, {}, batch())
+    before, after = flat(jax.device_get(state.params)), flat(jax.device_get(after.params))
+    assert set(state.frozen) == {"patch/kernel", "patch/bias", "cls", "pos", "registers"}
+    for name, leaf in before.items():
+        rows = 2 if name.startswith("blocks/") else len(leaf) if name in state.frozen else 0
+        np.testing.assert_array_equal(after[name][:rows], leaf[:rows], err_msg=name)
+    assert not np.array_equal(after["blocks/fc1/kernel"][2], before["blocks/fc1/kernel"][2])
+
+
+def test_the_learning_rate_decays_from_the_head_to_the_embedding():
+    """An update of Adam's first step is the learning rate, so that the steps show the rates."""
+    config = ml_collections.ConfigDict({**CONFIG, "layer_decay": 0.5, "weight_decay": 0.0})
+    update = optim.make(config, lambda _: 1.0)
+    params = {"params": random(BASE)["params"], "term_params": {"align": {"kernel": np.ones((2, 2), np.float32)}}}
+    gradients = jax.tree.map(np.ones_like, params)
+    updates, _ = jax.jit(lambda: update.update(gradients, update.init(params), params))()
+    found = {name: np.unique(np.round(-np.asarray(leaf), 4)) for name, leaf in flat(updates).items()}
+    np.testing.assert_allclose(found["params/blocks/fc1/kernel"], [0.125, 0.25, 0.5], atol=1e-3)
+    np.testing.assert_allclose(found["params/patch/kernel"], [0.0625], atol=1e-3)
+    for name in ("params/head/kernel", "params/norm/scale", "term_params/align/kernel"):
+        np.testing.assert_allclose(found[name], [1.0], atol=1e-3)
+
+
+def test_a_start_from_a_run_with_adapters_takes_them_merged(tmp_path, monkeypatch):
+    """A run without adapters, or with others, starts from what the first run computes."""
+    theirs = common.base("first")
+    theirs.model, theirs.data.image_size = {**TOWER, "lora": LORA}, SIZE
+    variables = random(TUNED)
+    monkeypatch.setattr(initial.workdir, "read", lambda _: {"config": theirs.to_dict()})
+    monkeypatch.setattr(initial, "_deployed", lambda *_: (1, jax.device_get(variables)))
+    config = common.base("second")
+    config.model, config.data.image_size, config.init = dict(TOWER), SIZE, str(tmp_path)
+    found, _ = initial.load(config, BASE, random(BASE, 1), None)
+    ours, theirs = (jax.jit(model.apply)(of, IMAGES)[0] for model, of in ((BASE, found), (TUNED, variables)))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.lora", {"rank": 2, "targets": ("value",)}, r"lora\.targets=\('value',\): expected one or more of qkv"),
+        ("model.lora", {"ranks": 2}, "unknown options ranks of lora; known: rank, alpha, targets"),
+        ("model.lora", {"rank": -1}, r"config\.model\.lora\.rank=-1: expected a whole number, 0 or more"),
+        ("optim.freeze_blocks", 13, r"freeze_blocks=13: expected at most the model's 12"),
+        ("optim.layer_decay", 1.5, r"layer_decay=1\.5: expected a number in \(0, 1\]"),
+    ],
+)
+def test_wrong_options_are_refused(key, value, message):
+    config = common.base("wrong")
+    group, name = key.split(".")
+    config[group][name] = value
+    with pytest.raises(ValueError, match=message):
+        validate.check(config)
+
+
+def test_a_model_without_blocks_has_none_to_freeze():
+    config = common.base("resnet")
+    config.model, config.optim.freeze_blocks = {"name": "resnet", "variant": "18"}, 1
+    with pytest.raises(ValueError, match="a ResNet has no blocks"):
+        validate.check(config)
+
+
+def test_lora_of_a_config_is_read_back():
+    assert vit.lora_of(ml_collections.ConfigDict(LORA)) == vit.lora_of({**LORA, "targets": list(LORA["targets"])})
+    assert vit.lora_of(None).rank == 0
