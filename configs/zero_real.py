@@ -13,19 +13,21 @@ training on two cores.
 from configs import common
 
 AUGMENT = {"crop": 0.7, "colour": 0.2, "exposure": 0.5, "degrade": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+ZOOMS = (1.0, 0.85, 0.7)  # central crops of 1.8, 1.5 and 1.3 face boxes, within the margins of training's pictures
 
 
 def get_config(argument: str = ""):
     """Arguments: people (a multiple of 80; eight of ten train), size (px), steps."""
     args = common.parse(argument, people=2000, size=96, steps=4000)
     config = common.base("zero_real")
-    config.model = {"name": "resnet", "variant": "18", "width": 16, "classes": 2, "dtype": "float32", "instance": True}
+    network = {"name": "resnet", "variant": "18", "width": 16, "classes": 2, "dtype": "float32", "instance": True}
+    config.model = {"name": "crops", "network": network, "size": args.size, "zooms": ZOOMS, "mirrored": True}
     config.data.dataset = "simulated_wild"
     config.data.options = {"size": 128, "people": args.people, "shots": 1, "margin": (1.5, 2.2)}
     config.data.scale = 1.8
     config.data.protocol = "official"
     config.data.record_size = 128
-    config.data.image_size = args.size
+    config.data.image_size = 128
     config.data.augment.update(AUGMENT)
     config.data.augment.randaugment.ops = 0
     config.data.balance = "label"

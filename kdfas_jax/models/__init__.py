@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdfas_jax.models import counting, iresnet, mobilefacenet, resnet, stargan, together, vit
+from kdfas_jax.models import counting, crops, iresnet, mobilefacenet, resnet, stargan, together, vit
 from kdfas_jax.models.vit_block import ADAPTER
 
 
@@ -17,6 +17,12 @@ def _together(spoof, recognition, *, dtype="", **sizes):
     """Builds `together.Together` from the configs of its two models; a `dtype` overrides the dtype of both."""
     common = {"dtype": dtype} if dtype else {}
     return together.Together(*(create({**network, **common}) for network in (spoof, recognition)), **sizes)
+
+
+def _crops(network, size, zooms=crops.Crops.zooms, mirrored=True):
+    """Builds `crops.Crops` from the config of its network."""
+    crops.check(zooms, size)
+    return crops.Crops(create(network), size, tuple(zooms), mirrored)
 
 
 # name -> function that builds the model from the config's other keys and checks them (ValueError lists the known ones).
@@ -28,6 +34,7 @@ REGISTRY = {
     "iresnet": iresnet.create,
     "mobilefacenet": mobilefacenet.create,
     "together": _together,
+    "crops": _crops,
 }
 
 # Parameters that only training uses: the class centres of a recogniser; the generator of a StarGAN, as a deployed
@@ -81,11 +88,14 @@ def count(config, image_size):
     return parameters(config, image_size).deployed
 
 
-def flops(model, image_size):
+def flops(model, image_size, train=False):
     """Returns the FLOPs of a forward pass on one image of `image_size` px: two per multiply-accumulate of its matrices.
 
-    For a StarGAN these are the FLOPs of the discriminator.
+    train: of the pass of a training step. For a StarGAN these are the FLOPs of the discriminator.
     """
+    if isinstance(model, crops.Crops):
+        views = 1 if train else len(model.zooms) * (1 + model.mirrored)
+        return views * flops(model.network, model.size, train)
     if isinstance(model, stargan.StarGAN):  # layers are counted while initialising, which also runs the generator
         model = model.make_discriminator()
     if isinstance(model, together.Together):

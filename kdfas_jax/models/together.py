@@ -24,11 +24,12 @@ class Together(nn.Module):
 
         `train` is passed to both networks.
         """
-        logits, _ = self.spoof(_resized(images, self.spoof_size), train=train)
-        _, out = self.recognition(_resized(images, self.recognition_size), train=train)
+        logits, _ = self.spoof(resized(images, self.spoof_size), train=train)
+        _, out = self.recognition(resized(images, self.recognition_size), train=train)
         return logits, {"logits": logits, "embedding": out["embedding"]}
 
 
-def _resized(images: jax.Array, size: int) -> jax.Array:
+def resized(images: jax.Array, size: int) -> jax.Array:
+    """Images [b, h, w, c] at `size` x `size`."""
     shape = (len(images), size, size, images.shape[-1])
     return images if images.shape == shape else jax.image.resize(images, shape, "linear")

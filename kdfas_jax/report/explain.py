@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdfas_jax.models import vit
+from kdfas_jax.models import crops, vit
 
 
 def attention(model, variables, images: jax.Array, towards: jax.Array) -> jax.Array:
@@ -19,6 +19,11 @@ def attention(model, variables, images: jax.Array, towards: jax.Array) -> jax.Ar
     A constant map becomes 0. A ViT gives the attention rollout, which does not depend on the class; other models give
     Grad-CAM of the class `towards` (int [b]).
     """
+    if isinstance(model, crops.Crops):  # of the whole image
+        inner = {name: of["network"] for name, of in variables.items()}
+        return jax.image.resize(
+            attention(model.network, inner, crops.resized(images, model.size), towards), images.shape[:3], "linear"
+        )
     if isinstance(model, vit.ViT):
         coarse = rollout(model, variables, images)
     else:

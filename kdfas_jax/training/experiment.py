@@ -112,7 +112,7 @@ class Experiment:
         attacked = self.attack.flops(forward[self.attack.classifier]) if self.attack else 0.0
         taught = self.taught()
         own = self.objective.flops(self.outputs(), taught)
-        student = TRAINING * models.flops(self.model, self.image_size)
+        student = TRAINING * models.flops(self.model, self.image_size, train=True)
         student -= fine_tuning.untrained_flops(self.model, self.image_size, self.freeze_blocks)
         run = sum(forward[name] for name in taught if name not in self.stored)
         return student + run + attacked + own
