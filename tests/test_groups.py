@@ -46,7 +46,7 @@ def test_the_worst_group_is_compared_with_all():
     """Of 8 live faces 3 are rejected, 2 of them among the 2 of group b; print is the worst species of both groups."""
     table = videos(live=[0.9] * 5 + [0.1] * 3, print=[0.9, 0.1, 0.1, 0.1, 0.1, 0.1], mask=[0.1, 0.1])
     column = pd.DataFrame({"Dark_Skin": [*"aaaaaabb", *"aaabbb", "a", "b"], "light": ["day"] * 16})
-    found = groups.compared(groups.breakdown(table, column, 0.5), {"apcer_max": 1 / 6, "bpcer": 3 / 8})
+    found = groups.compared(groups.breakdown(table, column, 0.5), {"apcer_max": 1 / 6, "bpcer": 3 / 8}, 1)
     assert found == {
         "Dark_Skin": {
             "apcer_max": {"worst": "a", "rate": 1 / 3, "ratio": pytest.approx(2), "smallest": 1},
@@ -58,9 +58,21 @@ def test_the_worst_group_is_compared_with_all():
 def test_an_overall_rate_of_0_has_no_ratio():
     table = videos(live=[0.9] * 4, print=[0.1] * 4)
     found = groups.compared(
-        groups.breakdown(table, pd.DataFrame({"light": ["a", "b"] * 4}), 0.5), {"apcer_max": 0.0, "bpcer": 0.0}
+        groups.breakdown(table, pd.DataFrame({"light": ["a", "b"] * 4}), 0.5), {"apcer_max": 0.0, "bpcer": 0.0}, 1
     )
     assert found["light"]["bpcer"]["ratio"] is None
+
+
+def test_groups_of_few_attempts_are_not_compared_and_the_largest_of_many_are_kept():
+    table = videos(live=[0.9] * 200 + [0.1] * 3, print=[0.1])
+    sensor = [str(n % 100) for n in range(200)] + ["a", "a", "b", "a"]
+    column = pd.DataFrame({"sensor": sensor, "session": ["1"] * 190 + ["2"] * 13 + ["1"]})
+    found = groups.breakdown(table, column, 0.5)
+    assert len(found["sensor"]) == groups.MOST
+    assert found["sensor"]["a"]["counts"]["videos"] == 3  # the largest
+    compared = groups.compared(found, {"apcer_max": 0.0, "bpcer": 3 / 203})
+    assert list(compared) == ["session"]  # no camera has ten attempts
+    assert (compared["session"]["bpcer"]["worst"], compared["session"]["bpcer"]["smallest"]) == ("2", 13)
 
 
 def data_of(rows):
@@ -88,7 +100,7 @@ def test_the_page_lists_the_worst_groups_and_the_largest_of_many():
     table = videos(live=[0.9] * 5 + [0.1] * 3, print=[0.9] + [0.1] * 5)
     column = pd.DataFrame({"Dark_Skin": [*"11111100", *"111000"], "session": [str(n) for n in range(1, 14)] + ["1"]})
     breakdown = groups.breakdown(table, column, 0.5)
-    compared = groups.compared(breakdown, {"apcer_max": 1 / 6, "bpcer": 3 / 8})
+    compared = groups.compared(breakdown, {"apcer_max": 1 / 6, "bpcer": 3 / 8}, 1)
     results = {"config": {"data": {"dataset": "set"}}, "test": {"breakdown": breakdown, "groups": compared}}
     worst, columns = section.by_group(results).parts
     low, high = exact.interval(2, 2)

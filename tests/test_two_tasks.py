@@ -16,9 +16,12 @@ from PIL import Image
 from input_pipeline.prepare import faces
 from input_pipeline.sources import media
 from kdfas_jax import models
+from kdfas_jax.commands import elsewhere
 from kdfas_jax.commands.export import export
 from kdfas_jax.commands.export import formats as export_formats
 from kdfas_jax.commands.predict import annotated, predict
+from kdfas_jax.commands.selftest import score
+from kdfas_jax.metrics import schemes
 from kdfas_jax.runs import workdir
 from tests.conftest import ROOT
 from tests.test_export import MOBILE, agree, evaluated, fresh, tiny_alone
@@ -266,3 +269,21 @@ def test_the_command_takes_a_reference(run, run_main, tmp_path):
     done = run_main(*flags, f"--input={tmp_path}/me.png", f"--reference={tmp_path}/me.png")
     assert f"reference {tmp_path}/me.png: P(live)" in done.stdout
     assert pd.read_csv(tmp_path / "scores.csv").loc[0, "match"] == "yes"
+
+
+def test_on_other_data_a_run_of_two_tasks_is_judged_as_a_whole_system(run, faces_dir, monkeypatch, tmp_path):
+    """On the data of its own test, its figures are those of its own evaluation; a self-test compares IAPAR and FMR."""
+    monkeypatch.setattr(faces, "detect", lambda images: [face_of(image) for image in images])
+    changes = {"data.data_dir": str(tmp_path / "records")}
+    options = {"subject_level": 1}
+    results, _ = elsewhere.evaluate_on(run, f"folder:{faces_dir}", options, changes, str(tmp_path / "on"))
+    own = workdir.evaluated(run)
+    assert results["test"]["system"]["counts"] == own["test"]["system"]["counts"]
+    assert results["test"]["system"]["iapar"] == pytest.approx(own["test"]["system"]["iapar"])
+    assert "The whole system" in (tmp_path / "on" / "index.html").read_text()
+    of_system = score._of_system(results["test"])
+    rows = schemes.compared({**results["test"]["exact"], **of_system})
+    measured = {row["rate"]: row for row in rows if row["scheme"].startswith("NIST")}
+    assert (measured["iapar"]["basis"], measured["iapar"]["attempts"]) == ("iapar", 24)
+    assert measured["fmr"]["errors"] == of_system["fmr"]["errors"]
+    assert schemes.UNMEASURED not in {row["verdict"] for row in rows}

@@ -17,12 +17,14 @@ from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
 from kdfas_jax.commands import evaluate, provenance
+from kdfas_jax.metrics import authentication
 from kdfas_jax.metrics import detection as metrics
 from kdfas_jax.parallel import sharding
-from kdfas_jax.report import summary
+from kdfas_jax.report import page as pages
+from kdfas_jax.report import summary, system
 from kdfas_jax.runs import files, lock, workdir
 from kdfas_jax.runs.results import Results
-from kdfas_jax.targets import label
+from kdfas_jax.targets import label, label_identity
 from kdfas_jax.training import step, teachers
 
 
@@ -45,12 +47,15 @@ def evaluate_on(
     The examples are those of the set's test split, or all where it has none. The content is that of the run's
     results.json with the `test` and `literature` of this set, and `on`: the `dataset`, `raw_dir`, `split` ('test' or
     'all'), `seen` ('none', or which of these videos and people the run has seen) and `eer`, the error rates at the
-    threshold of the set's own EER, for reference only. Raises ValueError or FileNotFoundError for a run that is not
-    evaluated or does not detect attacks, for data without both classes, and where `output` holds other data.
+    threshold of the set's own EER, for reference only. A run that recognises people also has `test.system`, at its own
+    two thresholds, where two people or more have two bona fide videos. Raises ValueError or FileNotFoundError for a run
+    that is not evaluated or does not detect attacks, for data without both classes, and where `output` holds other
+    data.
     """
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     config.update_from_flattened_dict(changes or {})
     own = _evaluated(folder, config)
+    target = targets.get(config.data.target)
     config.data = _data_config(config.data, on, options or {})
     place = {"dataset": config.data.dataset, "raw_dir": config.data.raw_dir and os.path.abspath(config.data.raw_dir)}
     output = output or os.path.join(folder, f"eval-on-{_name(**place)}")
@@ -60,9 +65,11 @@ def evaluate_on(
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, {"config.eval.batch_size": config.eval.batch_size})
         loaded = teachers.load(folder, mesh)
-        score = step.make_score(loaded.module, mesh, targets.LABEL.read)
-        videos = evaluate.score_role(score, loaded.variables, data, "test", config, mesh)
+        score = step.make_score(loaded.module, mesh, target.read)  # P(live) first
+        read = evaluate.read_role(score, loaded.variables, data, "test", config, mesh)
+        videos = label.score_videos(read, data)
         judged = label.figures_on_test(videos, data, own["threshold"])
+        judged["test"] |= _system(read, videos, data, own["threshold"]) if target.recognises else {}
         value = own["threshold"]["value"]
         judged["test"] |= evaluate.robustness(score, loaded, data, config, mesh, value)
         at = metrics.eer_threshold(videos)[0]
@@ -72,11 +79,20 @@ def evaluate_on(
         results = own | judged | {"protocol": f"{split} of {config.data.dataset}", "sources": sources, "on": facts}
         seen = evaluate.faces_of_errors(config, loaded, data, mesh, videos, value)
         if jax.process_index() == 0:
-            page = targets.LABEL.page(results, evaluate.shown_of(folder, data, videos, seen))
+            shown = evaluate.shown_of(folder, data, videos, seen)
+            page = pages.detection(results, shown, system.of_run(results))
             files.write_atomically(os.path.join(output, "scores.csv"), evaluate.scores_csv({"test": videos}))
             files.write_atomically(os.path.join(output, "index.html"), page)
             files.write_atomically(os.path.join(output, "results.json"), json.dumps(results, indent=2))
     return results, output
+
+
+def _system(read: pd.DataFrame, videos: pd.DataFrame, data: Data, threshold: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns {'system': figures of the attempts to be let in}, or {} where too few people have two live videos."""
+    tried = label_identity.attempts(read, videos, data)
+    if not len(tried):
+        return {}
+    return {"system": authentication.figures(tried, threshold["match"]["value"], threshold["value"])}
 
 
 def table(results: Mapping[str, Any]) -> str:

@@ -43,11 +43,16 @@ def score_examples(score, variables, batches: Iterable[dict[str, np.ndarray]], m
     return pd.DataFrame(np.array([found[row] for row in rows], float).reshape(len(rows), -1), index=rows)
 
 
-def score_role(score, variables, data: Data, role: str, config, mesh) -> pd.DataFrame:
-    """Returns the examples of a role ('train', 'dev', 'test') of `data`, scored as the run's target says."""
+def read_role(score, variables, data: Data, role: str, config, mesh) -> pd.DataFrame:
+    """Returns what `score` keeps of the examples of a role ('train', 'dev', 'test') of `data`, as `score_examples`."""
     hosts = (jax.process_index(), jax.process_count())
     batches = pipeline.test_batches(data, data.rows(role), config.data, batch_size=config.eval.batch_size, shard=hosts)
-    return targets.get(config.data.target).scored(score_examples(score, variables, batches, mesh), data)
+    return score_examples(score, variables, batches, mesh)
+
+
+def score_role(score, variables, data: Data, role: str, config, mesh) -> pd.DataFrame:
+    """Returns the examples of a role of `data`, scored as the run's target says."""
+    return targets.get(config.data.target).scored(read_role(score, variables, data, role, config, mesh), data)
 
 
 def open_data(config, folder: str) -> Data:

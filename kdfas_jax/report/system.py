@@ -57,6 +57,12 @@ def system(figures: Mapping[str, Any], match: Mapping[str, Any] | None) -> Secti
     )
 
 
+def of_run(results: Mapping[str, Any]) -> Section | None:
+    """Returns `system` of results.json's content; None where it has no figures of a whole system."""
+    test = results["test"]
+    return system(test["system"], results["threshold"].get("match")) if "system" in test else None
+
+
 def _interval(of: Mapping[str, Any] | list[float] | None) -> str:
     """Returns errors, attempts and exact interval of a rate (`exact.rate`), or the ends of a sum; '' for neither."""
     if not of:

@@ -30,20 +30,29 @@ def score_both(kept: pd.DataFrame, data: Data) -> pd.DataFrame:
     liveness = data.table["label"][kept.index]
     collected, shown = kept[liveness < 0], kept[liveness >= 0]
     videos = label.score_videos(shown, data)
-    directions = shown.iloc[:, 1:].div(np.linalg.norm(shown.iloc[:, 1:], axis=1), axis=0)
-    keys = [data.table.loc[shown.index, name] for name in label.VIDEO]
-    of_video = directions.groupby(keys).sum()  # in the order of videos
-    unit = of_video.to_numpy() / np.linalg.norm(of_video, axis=1, keepdims=True)
     paired = collected if len(collected) else shown[liveness[shown.index] == 1]
     paired = paired[~data.table.loc[paired.index, ["dataset", "video"]].duplicated()]
     return pd.concat(
         [
             videos.assign(kind="presentation"),
             identity.score_pairs(paired.iloc[:, 1:], data.table).assign(kind="pair"),
-            authentication.attempts(videos, unit),
+            attempts(shown, videos, data),
         ],
         ignore_index=True,
     )
+
+
+def attempts(shown: pd.DataFrame, videos: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """Returns the attempts to be let in (`authentication.attempts`) of `videos`.
+
+    The embedding of a video is the mean direction of its frames. shown: P(live) and embedding [n, 1 + d] of the frames,
+    of which `videos` are the `label.score_videos`.
+    """
+    directions = shown.iloc[:, 1:].div(np.linalg.norm(shown.iloc[:, 1:], axis=1), axis=0)
+    keys = [data.table.loc[shown.index, name] for name in label.VIDEO]
+    of_video = directions.groupby(keys).sum()  # in the order of videos
+    unit = of_video.to_numpy() / np.linalg.norm(of_video, axis=1, keepdims=True)
+    return authentication.attempts(videos, unit)
 
 
 def _kind(rows: pd.DataFrame, *kinds: str) -> pd.DataFrame:
@@ -70,10 +79,10 @@ def results_of_both(scored: dict[str, pd.DataFrame], data: Data) -> dict[str, An
     """
     source = label.threshold_role(data)
     results = label.detection_results({role: _kind(rows, "presentation") for role, rows in scored.items()}, data)
-    attempts = {role: _kind(rows, "mated", "nonmated", "attack") for role, rows in scored.items()}
+    tried = {role: _kind(rows, "mated", "nonmated", "attack") for role, rows in scored.items()}
     paired = _kind(scored[source], "pair")
-    at_door = len(attempts[source]) > 0
-    others = attempts[source].query("kind == 'nonmated'")["match"] if at_door else paired["score"][~paired["same"]]
+    at_door = len(tried[source]) > 0
+    others = tried[source].query("kind == 'nonmated'")["match"] if at_door else paired["score"][~paired["same"]]
     points, at = authentication.match_thresholds(others.to_numpy()), authentication.DEFAULT_FMR
     results["threshold"]["match"] = {
         "value": points[at],
@@ -84,9 +93,9 @@ def results_of_both(scored: dict[str, pd.DataFrame], data: Data) -> dict[str, An
         if results[role]:
             pairs_of = _kind(scored[role], "pair")
             results[role]["verification"] = identity.pair_figures(pairs_of) | {"counts": {"scores": len(pairs_of)}}
-        if results[role] and len(attempts[role]):
+        if results[role] and len(tried[role]):
             live = results["threshold"]["value"]
-            results[role]["system"] = authentication.figures(attempts[role], points[at], live)
+            results[role]["system"] = authentication.figures(tried[role], points[at], live)
     return results
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdfas_jax.metrics import schemes
-from kdfas_jax.report import hero, summary
+from kdfas_jax.report import hero, summary, system
 from kdfas_jax.report.parts import Shown
 from kdfas_jax.report.render import html, names
 from kdfas_jax.report.render.content import Hero, Named, Section, Table
@@ -37,6 +37,7 @@ def selftest(content: Mapping[str, Any], evaluated: Mapping[str, Any], whole: st
     sections = [
         _presentations(content["presentations"]),
         _schemes(content["schemes"]),
+        system.of_run(evaluated),
         attempts.supported(test),
         groups.by_group(evaluated),
         stability.stable(test),

@@ -65,13 +65,19 @@ def selftest(folder: str, captures: str, output: str = "", changes: Mapping[str,
             "unplanned": unplanned,
         },
         "presentations": _presentations(planned, found, _responses(place), test["exact"]),
-        "schemes": schemes.compared(test["exact"]),
+        "schemes": schemes.compared({**test["exact"], **_of_system(test)}),
         "test": test,
     }
     shown = page.selftest(content, evaluated, os.path.join(os.path.basename(place), "index.html"))
     files.write_atomically(os.path.join(output, "index.html"), shown)
     files.write_atomically(os.path.join(output, "results.json"), json.dumps(content, indent=2))
     return content
+
+
+def _of_system(test: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the intervals of IAPAR and FMR of a run that recognises people; {} of another one."""
+    exact = test.get("system", {}).get("exact", {})
+    return {name: exact[name] for name in ("iapar", "fmr") if exact.get(name)}
 
 
 def _found(captures: str, planned: pd.DataFrame) -> tuple[pd.DataFrame, int]:
