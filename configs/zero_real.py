@@ -13,7 +13,7 @@ training on two cores.
 from configs import common
 
 AUGMENT = {"crop": 0.7, "colour": 0.2, "exposure": 0.5, "degrade": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
-ZOOMS = (1.0, 0.85, 0.7)  # central crops of 1.8, 1.5 and 1.3 face boxes, within the margins of training's pictures
+ZOOMS = (1.0, 0.82, 0.65)  # central crops of 2.2, 1.8 and 1.4 face boxes, within the margins of training's pictures
 
 
 def get_config(argument: str = ""):
@@ -24,7 +24,7 @@ def get_config(argument: str = ""):
     config.model = {"name": "crops", "network": network, "size": args.size, "zooms": ZOOMS, "mirrored": True}
     config.data.dataset = "simulated_wild"
     config.data.options = {"size": 128, "people": args.people, "shots": 1, "margin": (1.5, 2.2)}
-    config.data.scale = 1.8
+    config.data.scale = 2.2
     config.data.protocol = "official"
     config.data.record_size = 128
     config.data.image_size = 128
