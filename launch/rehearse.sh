@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Rehearses every config at its full model and image sizes: two training steps of the config and its teachers,
-# evaluation, prediction. Arguments select configs: ./launch/rehearse.sh dtda_ocim teachers/editor. Prints
+# evaluation, prediction, export. Arguments select configs: ./launch/rehearse.sh dtda_ocim teachers/editor. Prints
 # `ok NAME SECONDS` or `FAIL NAME reason` for each and ends with an error if any failed. All configs take about an hour
 # on two cores, 24 GB of memory, mostly for kdfas_huge (ViT-H/14), and temporarily 25 GB of disk.
 set -euo pipefail

@@ -6,6 +6,8 @@ import pytest
 
 from kdfas_jax.commands.cli import cli
 
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections loads configs by it
+
 
 @pytest.mark.parametrize(
     ("flags", "message"),
@@ -18,17 +20,38 @@ from kdfas_jax.commands.cli import cli
         (["--config=configs/ablation.py:variants=none+all"], "'all' is unknown; known: none, kl, cross"),
         (["--config.optim.learning=1"], "no key 'learning' there; known: accumulate, b1, b2, clip_norm, "),
         (["--config.train.batch_size=many"], "many"),
-        (["--config.terms.kl.weight=-1"], "config.terms.kl.weight=-1.0: expected a finite number, 0 (off) or more"),
-        (["--config=configs/none.py"], "configs/none.py"),
         (["surplus"], "unexpected argument 'surplus'"),
+        (["--mode=eval", "--workdir=no/run"], "config.json does not exist; expected a run made by: python main.py"),
+        (["--mode=eval", "--runs=a,b"], "a/eval/results.json does not exist; make it by: python main.py"),
+        (["--mode=eval", "--runs=a"], "two or more"),
+        (["--mode=plan", "--topology=v9z:2x2"], "Expected cpu:N, or a TPU slice"),
     ],
 )
-def test_wrong_flags(run_main, tmp_path, flags, message):
-    done = run_main(*flags, f"--workdir={tmp_path / 'run'}", check=False)
-    assert done.returncode == 1
-    assert message in done.stderr, done.stderr[-1000:]
+def test_wrong_flags(parsed, flags, message):
+    def main():
+        parsed(*flags)
+        cli.main(["main.py"])
+
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        main()
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.terms.kl.weight=-1", "config.terms.kl.weight=-1.0: expected a finite number, 0 (off) or more"),
+        ("--config=configs/none.py", "configs/none.py does not exist; expected the path of a config, or one of "),
+    ],
+    ids=["found by the mode", "found before it"],
+)
+def test_an_error_is_one_line_with_exit_code_1_and_writes_nothing(run_main, tmp_path, flag, message):
+    done = run_main(flag, f"--workdir={tmp_path / 'run'}", check=False)
+    assert (done.returncode, done.stderr.count("error: ")) == (1, 1)
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert message in done.stderr.splitlines()[-1], done.stderr[-1000:]
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
@@ -39,24 +62,6 @@ def test_a_missing_data_directory_shows_the_tree_and_the_command(run_main, tmp_p
     assert "ImposterRaw" in done.stderr
     assert "python -m input_pipeline.prepare --dataset=nuaa" in done.stderr
     assert not (tmp_path / "run").exists()
-
-
-def test_eval_of_no_run(run_main, tmp_path):
-    done = run_main("--mode=eval", f"--workdir={tmp_path}", check=False)
-    assert done.returncode == 1
-    assert "config.json does not exist; expected a run made by: python main.py --workdir=" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("runs", "message"),
-    [("a,b", "a/eval/results.json does not exist; make it by: python main.py"), ("a", "two or more")],
-)
-def test_eval_of_runs_that_are_not_there(run_main, tmp_path, runs, message):
-    done = run_main("--mode=eval", f"--runs={runs}", f"--output={tmp_path / 'out'}", check=False)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out").exists()
 
 
 def test_default_workdirs():
@@ -79,6 +84,3 @@ def test_plan_writes_the_contract(run_main, tmp_path, tiny_config):
     assert plan["collectives"]["all-reduce"] > 0
     assert plan["fits"]
     assert plan["gradient_bytes"] > 0
-    refused = run_main(f"--config={tiny_config}", "--mode=plan", "--topology=v9z:2x2", check=False)
-    assert refused.returncode == 1
-    assert "Expected cpu:N, or a TPU slice" in refused.stderr

@@ -4,7 +4,9 @@ import importlib
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from kdfas_jax.commands import rehearse
@@ -32,6 +34,21 @@ def test_models_crops_terms_and_attack_stay_as_they_are(name, tmp_path):
         may = ("data.dataset", "data.options", "data.raw_dir", "data.data_dir", "data.protocol", "data.subjects")
         may += ("train.batch_size", "eval.batch_size", "optim.warmup_epochs", "mesh", "teachers")
         assert {key for key in changed if not key.removeprefix("config.").startswith(may)} == set()
+
+
+@pytest.mark.parametrize(("name", "scores"), [("kdfas_demo", True), ("teachers/recognition_demo", False)])
+def test_what_detects_attacks_is_predicted_with_and_exported(name, scores, tmp_path, monkeypatch):
+    called = []
+    scored = SimpleNamespace(scored=1)
+    monkeypatch.setattr(rehearse, "_fit_to_data", lambda config: None)
+    monkeypatch.setattr(rehearse, "_picture", lambda data: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(rehearse.train, "train", lambda config, run: Path(run).mkdir())
+    monkeypatch.setattr(rehearse.predict, "predict", lambda *_, **__: called.append("predict") or scored)
+    monkeypatch.setattr(rehearse.export, "export", lambda run, formats, output: called.extend(formats))
+    rehearse.rehearse(name, str(tmp_path))
+    assert called == (["predict", *rehearse.formats()] if scores else [])
+    assert "stablehlo" in rehearse.formats()
+    assert "onnx_int8" not in rehearse.formats()
 
 
 def test_the_script_prints_a_line_a_config_and_fails_with_the_reason(tmp_path):

@@ -1,4 +1,4 @@
-"""Rehearses a config of configs/ at its full model and image sizes: two training steps, evaluation, prediction.
+"""Rehearses a config of configs/ at its full model and image sizes: two training steps, evaluation, prediction, export.
 
     ./launch/rehearse.sh                                 # every config, a line each
     python -m kdfas_jax.commands.rehearse kdfas_oulu FOLDER       # one of them; teachers/kdfas_oulu is a name, too
@@ -21,6 +21,8 @@ from input_pipeline.prepare import records
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
 from kdfas_jax.commands import train
+from kdfas_jax.commands.export import export
+from kdfas_jax.commands.export import formats as export_formats
 from kdfas_jax.commands.predict import predict
 from kdfas_jax.runs import identity
 
@@ -85,9 +87,10 @@ def _fit_to_data(config) -> None:
 
 
 def rehearse(name: str, folder: str) -> None:
-    """Trains the teachers and the student of configs/NAME.py in `folder`, evaluates, and predicts one picture.
+    """Trains the teachers and the student of configs/NAME.py in `folder`, evaluates, predicts one picture and exports.
 
-    Raises whatever fails on the way; AssertionError where the picture gets no score.
+    A run that detects no attacks has no threshold, so it is neither predicted with nor exported. Raises whatever fails
+    on the way; AssertionError where the picture gets no score.
     """
     module = importlib.import_module(f"configs.{name.replace('/', '.')}")
     config = reduced(module.get_config(), os.path.join(folder, "data"))
@@ -99,6 +102,15 @@ def rehearse(name: str, folder: str) -> None:
         cv2.imwrite(picture, _picture(config.data)[..., ::-1])
         predicted = predict.predict(run, [picture], os.path.join(run, "scores.csv"), cropped=True)
         assert predicted.scored == 1, predicted.table["error"].tolist()
+        export.export(run, formats(), os.path.join(run, "bundle"))
+
+
+def formats() -> list[str]:
+    """The formats that a rehearsal exports to: those in fp32 whose packages are installed.
+
+    The parity of 8 bits is a difference of AUC, which means nothing on a handful of images.
+    """
+    return [name for name, of in export_formats.FORMATS.items() if not of.int8 and not export_formats.missing([name])]
 
 
 def _picture(data) -> np.ndarray:

@@ -55,10 +55,12 @@ class _Parser(implementation.ConfigFileFlagParser):
     """Loads a config and prepares it for the overrides of the command line."""
 
     def parse(self, path: str) -> ml_collections.ConfigDict:
+        file = located(path).partition(":")[0]
+        if not os.path.isfile(file):
+            raise ValueError(f"{file} does not exist; expected the path of a config, or one of {', '.join(names())}")
         config = super().parse(located(path))
-        if isinstance(config, ml_collections.ConfigDict):  # else a file that is not there: an error when it is read
-            with config.unlocked():
-                prepare(config, overrides(sys.argv))
+        with config.unlocked():
+            prepare(config, overrides(sys.argv))
         return config
 
 

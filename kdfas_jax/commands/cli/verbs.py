@@ -26,7 +26,7 @@ class Call(NamedTuple):
 
 def train(call: Call) -> None:
     """Train the teachers that are missing and the student of --config, and evaluate it; an ablation: all its runs."""
-    study = "variants" in call.config  # an error where there is no such file
+    study = "variants" in call.config
     _keep_tensorflow_off_the_accelerator()
     from kdfas_jax.commands import ablation
     from kdfas_jax.commands import train as training

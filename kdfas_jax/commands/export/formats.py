@@ -120,9 +120,14 @@ def check(names: Sequence[str]) -> None:
     asked = f"--format={','.join(names)}"
     if not names or any(name not in FORMATS for name in names):
         raise ValueError(f"{asked}: expected some of {', '.join(FORMATS)}, joined by commas")
+    if absent := missing(names):
+        raise ModuleNotFoundError(f"{asked} needs {', '.join(absent)}: pip install -r requirements-onnx.txt")
+
+
+def missing(names: Sequence[str]) -> list[str]:
+    """Returns the packages, sorted, that the formats `names` need and that are not installed."""
     needed = {package for name in names for package in FORMATS[name].packages}
-    if missing := sorted(package for package in needed if importlib.util.find_spec(package) is None):
-        raise ModuleNotFoundError(f"{asked} needs {', '.join(missing)}: pip install -r requirements-onnx.txt")
+    return sorted(package for package in needed if importlib.util.find_spec(package) is None)
 
 
 def _evaluate(jaxpr, consts: Sequence, inputs: Sequence, replaced: Mapping[str, Callable]) -> list:

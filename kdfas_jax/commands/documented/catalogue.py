@@ -1,0 +1,91 @@
+"""The tables of the documents that `launch/results.sh` measures: the commands of each, and the document it stands in.
+
+A table is what its last command prints in Markdown. RUNS in a command is the folder of the runs of today's code, so
+that no figure comes from a run of older code. Commands resume where they were interrupted and repeat no finished run.
+"""
+
+from typing import NamedTuple
+
+
+class Table(NamedTuple):
+    """A table between the lines `<!-- table NAME -->` and `<!-- end of table NAME -->` of `document`.
+
+    commands: lines of shell, run in the project's root one after another. seeds: as the document states them.
+    hours: an estimate for two idle cores; the shortest table is measured first.
+    needs: what this machine lacks, '' for nothing; a table that needs something is listed as not measured.
+    """
+
+    name: str
+    document: str
+    commands: tuple[str, ...]
+    seeds: str
+    hours: float
+    needs: str = ""
+
+
+def _study(base: str, arguments: str, *overrides: str) -> str:
+    flags = " ".join(f"--config.base.{override}" for override in overrides)
+    command = f"python main.py --config=configs/ablation.py:base={base},{arguments} --workdir=RUNS/study_{base} {flags}"
+    return command.strip()
+
+
+CATALOGUE = (
+    Table(
+        "demo",
+        "docs/results.md",
+        (
+            "python main.py --config=configs/kdfas_demo.py --workdir=RUNS/kdfas_demo",
+            "python main.py --config=configs/kdfas_demo.py --workdir=RUNS/kdfas_demo_control "
+            "--config.terms.ce.weight=1.0 --config.terms.kl.weight=0.0 --config.terms.covariance.weight=0.0",
+            "python main.py --mode=eval --runs=RUNS/kdfas_demo_control,RUNS/kdfas_demo --output=RUNS/comparison_demo",
+        ),
+        seeds="0",
+        hours=0.2,
+    ),
+    Table(
+        "terms",
+        "docs/results.md",
+        (
+            _study(
+                "kdfas_demo",
+                "seeds=5,variants=none+kl+cross+gram+kl_cross+kl_gram",
+                "terms.covariance.form=cross",
+                "data.augment.colour=0.2",
+                "train.epochs=6.0",
+                "teachers.spoof.config.train.epochs=6.0",
+            ),
+        ),
+        seeds="0 to 4",
+        hours=3.0,
+    ),
+    Table(
+        "dtda",
+        "docs/results.md",
+        (_study("dtda_demo", "seeds=5"),),
+        seeds="0 to 4",
+        hours=2.0,
+    ),
+    Table(
+        "kdfas_daa",
+        "docs/results.md",
+        (_study("kdfas_daa_demo", "seeds=1,variants=none+kdfas+kdfas_daa"),),
+        seeds="0",
+        hours=0.8,
+    ),
+    Table(
+        "oulu",
+        "docs/results.md",
+        ("python main.py --config=configs/kdfas_oulu.py:protocol=4,raw_dir=/path/to/OULU-NPU --workdir=RUNS/oulu",),
+        seeds="0",
+        hours=600.0,
+        needs="OULU-NPU, which is not public, and an accelerator",
+    ),
+    Table(
+        "pytorch",
+        "docs/results.md",
+        ("python main.py --mode=benchmark --config=configs/kdfas_oulu.py:data=simulated --baseline=pytorch",),
+        seeds="0",
+        hours=0.2,
+        needs="a GPU of the H200 class",
+    ),
+)
