@@ -8,7 +8,10 @@ from typing import Any
 from kdfas_jax.runs import identity, workdir
 
 # The modes that read the config of a run -> whether its place and runtime may be overridden.
-HONOURED = {"eval": True, **dict.fromkeys(("predict", "export", "verify", "confuse", "edit", "join"), False)}
+HONOURED = {
+    "eval": True,
+    **dict.fromkeys(("predict", "export", "serve", "verify", "confuse", "edit", "join"), False),
+}
 
 
 def check(folder: str, mode: str, config, changes: Mapping[str, Any]) -> None:
