@@ -35,7 +35,8 @@ def base(name: str) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.name = name
     config.seed = 0  # seeds the order of batches and, with the run's role, parameters and steps (`step.seed_of`)
-    # Where training starts: published weights (.pth, .safetensors or .npz) or the folder of a finished run.
+    # Where training starts: published weights (.pth, .safetensors or .npz), the folder of a finished run, or released,
+    # the model that the package ships.
     config.init = ""
     config.init_allow_overlap = False  # as `allow_overlap` of a teacher, for a run that `init` names
     config.model = {"name": "vit", "variant": "S/16", "classes": 2, "dtype": "float32", "unroll": True, "remat": "none"}
@@ -162,7 +163,8 @@ def _shared(data: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The data settings of a teacher: references to the student's, but for what students alone have."""
     own = ml_collections.ConfigDict()
     for key, value in data.items():
-        own[key] = value if isinstance(value, ml_collections.ConfigDict) else data.get_ref(key)
+        if key not in ("views", "unlabelled"):
+            own[key] = value if isinstance(value, ml_collections.ConfigDict) else data.get_ref(key)
     own.views, own.unlabelled = 0, base("").data.unlabelled
     return own
 

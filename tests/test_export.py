@@ -269,14 +269,14 @@ def test_parity_is_of_embeddings_too():
 def test_crops_are_spread_over_the_role_and_keep_their_labels(run):
     config = ml_collections.ConfigDict(workdir.read(run)["config"])
     data = export.pipeline.open_data(config.data, targets.get(config.data.target))
-    images, labels = export._crops(data, "dev", config.data, 12)
+    images, labels = export.crops_of(data, "dev", config.data, 12)
     assert images.shape == (12, 16, 16, 3)
     assert set(labels) == {0, 1}
     shades = images.mean((1, 2, 3))
     assert shades[labels == 1].max() < shades[labels == 0].min()  # attacks are brighter
     assert images.max() <= 1
     table = data.table.assign(label=data.table["label"].where(data.table["label"] == 0, -1))  # as people's pictures
-    assert export._crops(data._replace(table=table), "dev", config.data, 48)[1].tolist() == [0] * 24
+    assert export.crops_of(data._replace(table=table), "dev", config.data, 48)[1].tolist() == [0] * 24
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ import pandas as pd
 from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
-from kdfas_jax.runs import files, identity, workdir
+from kdfas_jax.runs import files, identity, released, workdir
 from kdfas_jax.training import initial, teachers
 
 ROLES = ("train", "dev")
@@ -58,16 +58,20 @@ def record(
     if jax.process_index() > 0 or (workdir.has_checkpoint(folder) and _read(folder)):
         return
     passed_on = [*taught.values(), *([start] if start else [])]
-    every = [*own, *(seen_by(facts["run"]) for facts in passed_on if facts["overlap"] != PUBLISHED)]
-    coded = None
-    if None not in every:
-        none = np.zeros(0, np.uint64)
-        coded = {
-            role: {unit: _encoded(np.concatenate([none, *(of[role][unit] for of in every)])) for unit in UNITS}
-            for role in ROLES
-        }
-    note = {"examples": coded, "teachers": dict(taught), "init": dict(start or {})}
+    every = [*own, *(seen_by(released.home(facts["run"])) for facts in passed_on if facts["overlap"] != PUBLISHED)]
+    note = {"examples": coded(*every), "teachers": dict(taught), "init": dict(start or {})}
     files.write_atomically(os.path.join(folder, "provenance.json"), json.dumps(note))
+
+
+def coded(*every: Examples | None) -> dict[str, dict[str, str]] | None:
+    """Returns the union of some examples as provenance.json holds them; None where one of them is unknown."""
+    if None in every:
+        return None
+    none = np.zeros(0, np.uint64)
+    return {
+        role: {unit: _encoded(np.concatenate([none, *(of[role][unit] for of in every)])) for unit in UNITS}
+        for role in ROLES
+    }
 
 
 def taught_by(folder: str) -> dict[str, dict[str, Any]]:
@@ -94,8 +98,8 @@ def start(config, folder: str) -> dict[str, Any]:
     if initial.published(config.init):
         return _published(config.init)
     key, allowed = "config.init", config.get("init_allow_overlap", False)
-    given = _Given(key, key, config.init, "be the start", "config.init_allow_overlap", allowed)
-    return _facts(given, config.data.protocol, _opened(config.data).table)
+    given = _Given(key, key, released.home(config.init), "be the start", "config.init_allow_overlap", allowed)
+    return _facts(given, config.data.protocol, _opened(config.data).table) | {"run": config.init}
 
 
 def seen_by(home: str) -> Examples | None:

@@ -26,6 +26,11 @@ def trained_on(config) -> dict[str, Any]:
     return {"datasets": names, "simulated": simulated(names), "caution": CAUTION if simulated(names) else ""}
 
 
+def caution(results: Mapping[str, Any]) -> str:
+    """Returns the caution of an evaluated run: the `statement` of a released model, else as of `trained_on`."""
+    return results.get("statement") or trained_on(results["config"]["data"])["caution"]
+
+
 def figures(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Returns {'dev', 'test': {name of `FIGURES`: value}} of the content of results.json; {} for a role without."""
     return {role: {name: results[role][name] for name in FIGURES if name in results[role]} for role in ("dev", "test")}
@@ -44,7 +49,7 @@ def card(results: Mapping[str, Any]) -> dict[str, Any]:
         "model": config["model"]["name"],
         "parameters": results["params"]["student"],
         "image_size": config["data"]["image_size"],
-        "trained_on": trained_on(config["data"]),
+        "trained_on": trained_on(config["data"]) | {"caution": caution(results)},
         "threshold": results["threshold"],
         "figures": figures(results),
     }

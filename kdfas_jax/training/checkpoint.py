@@ -12,6 +12,7 @@ the name of the damaged file. A step without digests, written by an older versio
 it wrote them, is read with a warning.
 """
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -21,12 +22,13 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from kdfas_jax.models.published import match as weights_match
 from kdfas_jax.models.published import weights
-from kdfas_jax.runs import files
+from kdfas_jax.runs import files, released, workdir
 from kdfas_jax.training import digests
 from kdfas_jax.training.step import TrainState
 
@@ -178,6 +180,35 @@ def open_finished(folder: str) -> Checkpoints:
         checkpoints.__exit__()
         raise FileNotFoundError(f"{directory} holds no finished checkpoint; run: python main.py --workdir={folder}")
     return checkpoints
+
+
+def deployed(folder: str, abstract: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
+    """Returns (its step, the last step, variables) of the best checkpoint on dev of the finished run in `folder`.
+
+    The deployed variables take the shapes and shardings of `abstract`, as in `Checkpoints.restore_variables`. A
+    released model (`runs.released`) has them in model.safetensors. Raises as `open_finished` and `restore_variables`.
+    """
+    path = os.path.join(folder, released.WEIGHTS)
+    if files.is_file(path):
+        found = workdir.evaluated(folder)
+        return found["step"], found["steps"]["trained"], _from_file(path, released.digest(folder), abstract)
+    with open_finished(folder) as checkpoints:
+        chosen = checkpoints.best()
+        return chosen, checkpoints.latest(), checkpoints.restore_variables(chosen, abstract)
+
+
+def _from_file(path: str, digest: str, abstract: dict[str, Any]) -> dict[str, Any]:
+    """Returns the variables in the file `path`, named 'params/head/kernel'; ValueError where it is damaged."""
+    with open(path, "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise ValueError(
+                f"{path} is damaged: its SHA-256 differs from {released.BUNDLE}; install the package again"
+            )
+    found = traverse_util.unflatten_dict(weights.read(path), sep="/")
+    found = {name: found.get(name, {}) for name in abstract}
+    if lines := weights_match.mismatch(abstract, found):
+        raise ValueError(f"{path} is of another architecture than its config.json:\n  " + "\n  ".join(lines[:8]))
+    return jax.device_put(found, jax.tree.map(lambda leaf: leaf.sharding, abstract))
 
 
 def _rank(metrics) -> tuple[float, int]:

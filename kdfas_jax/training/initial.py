@@ -11,7 +11,7 @@ from kdfas_jax import models
 from kdfas_jax.models import fine_tuning, vit
 from kdfas_jax.models.published import weights
 from kdfas_jax.parallel import sharding
-from kdfas_jax.runs import files, workdir
+from kdfas_jax.runs import files, released, workdir
 from kdfas_jax.training import checkpoint, step
 
 TAKEN = 0.5  # least share of the parameters that a run must provide [C]; a new head takes a smaller share
@@ -26,6 +26,7 @@ def load(config, model, fresh, mesh) -> tuple[dict[str, Any], str]:
     Args:
       config: the whole config. `config.init` is a file of published weights or the folder of a finished run, whose
         deployed variables are taken: those of its best checkpoint on dev, averaged where the run keeps an average.
+        'released' names the model that the package ships.
       model, fresh: the model and its initialised variables, {'params', 'batch_stats'}.
       mesh: the devices on which checkpoints are read.
 
@@ -46,7 +47,8 @@ def published(init: str) -> bool:
 
 
 def _from_run(config, fresh, mesh) -> tuple[dict[str, Any], str]:
-    theirs = ml_collections.ConfigDict(workdir.read(config.init)["config"])
+    home = released.home(config.init)
+    theirs = ml_collections.ConfigDict(workdir.read(home)["config"])
     for name in COMPUTED:
         found, here = (getattr(models.create(of), name, None) for of in (theirs.model, config.model))
         if found != here:
@@ -54,7 +56,7 @@ def _from_run(config, fresh, mesh) -> tuple[dict[str, Any], str]:
                 f"config.model.{name}={here!r}, but config.init={config.init} was trained with {found!r}; set "
                 f"--config.model.{name}={found}"
             )
-    number, found = _deployed(config.init, theirs, mesh)
+    number, found = _deployed(home, theirs, mesh)
     if vit.lora_of(theirs.model.get("lora")) != vit.lora_of(
         config.model.get("lora")
     ):  # other adapters than ours, which start afresh
@@ -80,9 +82,8 @@ def _deployed(home: str, config, mesh) -> tuple[int, dict[str, Any]]:
     shapes = jax.eval_shape(lambda: step.init_variables(module, config.data.image_size, 0))
     everywhere = sharding.replicated(mesh)  # so that each host can read all of it
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes)
-    with checkpoint.open_finished(home) as checkpoints:
-        chosen = checkpoints.best()
-        return chosen, jax.device_get(checkpoints.restore_variables(chosen, abstract))
+    chosen, _, variables = checkpoint.deployed(home, abstract)
+    return chosen, jax.device_get(variables)
 
 
 def _empty(variables: dict[str, Any]) -> dict[str, Any]:

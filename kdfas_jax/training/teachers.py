@@ -92,10 +92,8 @@ def load(home: str, mesh, config=None) -> Teacher:
             found, _ = weights.load(path, module, fresh)
         variables = jax.device_put(found, jax.tree.map(lambda leaf: leaf.sharding, abstract))
         return Teacher(module, variables, config.data.image_size)
-    with checkpoint.open_finished(home) as checkpoints:
-        chosen = checkpoints.best()
-        variables = checkpoints.restore_variables(chosen, abstract)
-        return Teacher(module, variables, config.data.image_size, chosen, checkpoints.latest())
+    chosen, trained, variables = checkpoint.deployed(home, abstract)
+    return Teacher(module, variables, config.data.image_size, chosen, trained)
 
 
 def rounded(teacher: Teacher) -> dict[str, Any]:

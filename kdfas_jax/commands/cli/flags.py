@@ -2,7 +2,12 @@
 
 from absl import flags
 
-WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder; runs/<config>[-<arguments>] by default.")
+WORKDIR = flags.DEFINE_string(
+    "workdir",
+    "",
+    "The run's folder; runs/<config>[-<arguments>] by default. predict, serve and adapt without --config: the released "
+    "model by default.",
+)
 COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several processes by hand.")
 NUM_PROCESSES = flags.DEFINE_integer(
     "num_processes", None, "The number of processes, with --coordinator; 1: alone, under any launcher.", lower_bound=1

@@ -78,7 +78,7 @@ def _evaluate_on(call: Call) -> None:
 
 
 def predict(call: Call) -> None:
-    """Score the images and videos of --input with the run in --workdir."""
+    """Score the images and videos of --input with the run in --workdir, or with the released model."""
     if not flags.INPUT.value:
         raise ValueError("--mode=predict needs --input=PATH[,PATH...]: images, videos, folders of them, or webcam:0")
     batch = flags.numbers(flags.BATCH, (16,))
@@ -87,6 +87,7 @@ def predict(call: Call) -> None:
     from input_pipeline.sources import inputs
 
     inputs.check([*flags.INPUT.value, *filter(None, [flags.REFERENCE.value])])
+    call = _or_released(call)
     _refuse_what_is_ignored(call, "predict")
     from kdfas_jax.commands.predict import predict as prediction
 
@@ -117,8 +118,9 @@ def export(call: Call) -> None:
 
 
 def serve(call: Call) -> None:
-    """Open a local web page that scores pictures, videos and the camera with --workdir or --bundle."""
+    """Open a local page that scores pictures, videos, the camera: with --workdir, --bundle or the released model."""
     if not flags.BUNDLE.value:
+        call = _or_released(call)
         _read_a_run(call, "serve")
     from kdfas_jax.commands.serve import serve as serving
 
@@ -263,11 +265,24 @@ def _read_a_run(call: Call, mode: str) -> None:
     _keep_tensorflow_off_the_accelerator()
 
 
+def _or_released(call: Call) -> Call:
+    """Returns `call` with the folder of the released model where the command line names no run and no config."""
+    if flags.WORKDIR.value or _names_a_config():
+        return call
+    from kdfas_jax.runs import released
+
+    return call._replace(workdir=released.folder())
+
+
+def _names_a_config() -> bool:
+    return any(argument.startswith("--config=") for argument in sys.argv)
+
+
 def _refuse_what_is_ignored(call: Call, mode: str) -> None:
     """ValueError for overrides, or a --config of another run, which a mode that reads a run would ignore."""
     from kdfas_jax.runs import overrides
 
-    named = flags.WORKDIR.value and any(argument.startswith("--config=") for argument in sys.argv)
+    named = flags.WORKDIR.value and _names_a_config()
     overrides.check(call.workdir, mode, call.config if named else None, call.changes)
 
 

@@ -100,7 +100,7 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
         temporary = f"{output.rstrip('/')}.tmp{os.getpid()}"
         os.makedirs(temporary)
         try:
-            crops = functools.partial(_crops, data, role, config.data)
+            crops = functools.partial(crops_of, data, role, config.data)
             pictures = _pictures(data, role, config.data, json.loads(json.dumps(bundle["crop"])))
             threshold = results["threshold"]["value"]
             bundle["files"] = _write(config, variables, formats, (crops, pictures), threshold, temporary)
@@ -155,7 +155,7 @@ def _write(
 ) -> dict[str, dict]:
     """Writes each format into `folder`; returns {file: its entry in the bundle}. ValueError where parity fails.
 
-    judged: crops(most) -> at most so many images and labels, as of `_crops`; and `_pictures`.
+    judged: crops(most) -> at most so many images and labels, as of `crops_of`; and `_pictures`.
     """
     fields, size = {**config.model, "dtype": "float32"}, config.data.image_size
     recognises = targets.get(config.data.target).recognises
@@ -184,14 +184,14 @@ def _write(
             "batch": of.batch,
             "shape": [of.batch, size, size, 3],
             "bytes": os.path.getsize(path),
-            "sha256": _sha256(path),
+            "sha256": sha256(path),
             "parity": parity,
             "latency_ms": _latency(run, reference.images[:1]),
         }
     return files
 
 
-def _crops(data: Data, role: str, config, most: int) -> tuple[np.ndarray, np.ndarray]:
+def crops_of(data: Data, role: str, config, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns at most `most` crops of `role` with known liveness, evenly spaced: fp32 [n, s, s, 3], and labels [n]."""
     rows = data.rows(role, presentations=True)
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
@@ -275,7 +275,8 @@ def _latency(run: Run, image: np.ndarray) -> float:
     return 1e3 * statistics.median(seconds)
 
 
-def _sha256(path: str) -> str:
+def sha256(path: str) -> str:
+    """Returns the SHA-256 of the file `path` in hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

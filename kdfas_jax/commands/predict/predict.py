@@ -120,7 +120,7 @@ def predict(
         frames=judge.frames,
         seconds=seconds,
         detecting=judge.detecting,
-        caution=origin.trained_on(config.data)["caution"],
+        caution=origin.caution(workdir.evaluated(folder)),
     )
 
 

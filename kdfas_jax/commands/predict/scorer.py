@@ -1,5 +1,7 @@
 """A trained model for programs: `Scorer(BUNDLE)(picture)` finds the faces of a picture and decides about each.
 
+`Scorer()` opens the model that the package ships (`runs.released`).
+
     from kdfas_jax import Scorer
     for face in Scorer("runs/kdfas/export")("photo.jpg"):
         print(face.box, face.score, face.decision, face.flags)
@@ -21,7 +23,7 @@ from PIL import Image
 
 from input_pipeline.prepare import crops, faces
 from input_pipeline.sources import media
-from kdfas_jax.runs import origin
+from kdfas_jax.runs import origin, released
 
 Picture = np.ndarray | Image.Image | str | os.PathLike
 Detector = Callable[[Sequence[np.ndarray]], list[list[faces.Face]]]
@@ -87,12 +89,16 @@ class Scorer:
     """
 
     def __init__(
-        self, bundle: str | os.PathLike | Model, *, detector: str | os.PathLike = "mtcnn", cropped: bool = False
+        self,
+        bundle: str | os.PathLike | Model | None = None,
+        *,
+        detector: str | os.PathLike = "mtcnn",
+        cropped: bool = False,
     ):
         """Opens a bundle; warns where its model was trained on simulated faces only.
 
         Args:
-          bundle: folder written by --mode=export with the format onnx (or a `Model`).
+          bundle: folder written by --mode=export with the format onnx (or a `Model`); by default the released model.
           detector: 'mtcnn', which runs are trained with, or the path of the model file of OpenCV's YuNet, whose boxes
             differ from those of training.
           cropped: whether pictures are face crops already, such as rendered ones.
@@ -100,6 +106,7 @@ class Scorer:
         Raises FileNotFoundError where there is no bundle or detector, ModuleNotFoundError without onnxruntime, and
         ValueError where the bundle has no ONNX file, or one that is not the exported one.
         """
+        bundle = released.folder() if bundle is None else bundle
         self._model = bundle if isinstance(bundle, Model) else _bundled(Path(bundle), cropped)
         self._detect = _detector(detector)
         if caution := self._model.card["trained_on"]["caution"]:
