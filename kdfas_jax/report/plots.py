@@ -147,6 +147,21 @@ def flips(shares: Mapping[str, float]) -> str:
     return _svg(figure, "share of decisions that flip by view")
 
 
+def moves(changes: Mapping[str, tuple[float, float]]) -> str:
+    """Dots of mean changes with their standard deviations, {name: (mean, deviation)}, in the order given."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 0.7 + 0.22 * len(changes)), layout="constrained")
+        axes = figure.subplots()
+        means, spreads = zip(*changes.values(), strict=True)
+        axes.errorbar(means, list(changes), xerr=spreads, fmt="o", markersize=4, color=COLOURS[0], elinewidth=1)
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.invert_yaxis()
+        axes.set(xlabel="change of the logit of P(live)")
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+    return _svg(figure, "change of the score by factor")
+
+
 def curves(journal: pd.DataFrame, wanted: Mapping[str, str], ylabel: str, chosen: int | None) -> str:
     """Training curves: the rows `step, metric, value` of metrics.csv over steps.
 

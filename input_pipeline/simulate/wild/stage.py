@@ -7,7 +7,7 @@ drawn here, from the same distribution. The ranges are our own choice [C].
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -75,27 +75,42 @@ def shoot(
     seed: int = 0,
     split: str = "train",
     masks: Sequence[dict[str, float]] | None = None,
+    changes: Mapping[str, float] | None = None,
 ) -> list[Shot]:
     """Renders the scene of each user and key.
 
     split: selects the places, train, dev or test. masks: of each scene, the values of a `devices.masks.Mask` with the
-    features of the user, which somebody wears.
+    features of the user, which somebody wears. changes: values of `person.PERSON` or of a moment (`person.POSE`,
+    `FRAMING`, `EXPRESSION`) in place of everybody's own; all else stays as it is. ValueError for an unknown one.
     """
     shots = []
     for start in range(0, len(users), CHUNK):
         part = slice(start, start + CHUNK)
         worn_here = None if masks is None else masks[part]
-        shots += _chunk(np.asarray(users[part]), np.asarray(keys[part]), size, seed, split, worn_here)
+        who = _who(np.asarray(users[part]), np.asarray(keys[part]), seed, worn_here, changes or {})
+        shots += _chunk(who, np.asarray(keys[part]), size, seed, split)
     return shots
 
 
-def _chunk(users: np.ndarray, keys: np.ndarray, size: int, seed: int, split: str, masks) -> list[Shot]:
-    places = [_place(int(key), seed, split, size) for key in keys]
+def _who(users: np.ndarray, keys: np.ndarray, seed: int, masks, changes: Mapping[str, float]) -> tuple:
+    """Returns person, moment, clothes and the room's key of each scene of a chunk, as `_people` does."""
     rows = np.resize(np.arange(len(users)), CHUNK)
     who, now, clothes, room_key = _people(users[rows].astype(np.uint32), keys[rows].astype(np.uint32), jnp.uint32(seed))
+    for name, value in changes.items():
+        if name not in who and name not in now:
+            raise ValueError(f"simulate.wild: {name!r} is no part of a person or a moment: {', '.join([*who, *now])}")
+        changed = who if name in who else now
+        changed[name] = jnp.full_like(changed[name], value)
     if masks is not None:
         who = who | {"mask": jax.tree.map(lambda *of: np.array(of, np.float32)[rows], *masks)}
         who["glasses"], now = 0.0 * who["glasses"], now | {name: 0.0 * now[name] + v for name, v in worn.STILL.items()}
+    return who, now, clothes, room_key
+
+
+def _chunk(people: tuple, keys: np.ndarray, size: int, seed: int, split: str) -> list[Shot]:
+    who, now, clothes, room_key = people
+    places = [_place(int(key), seed, split, size) for key in keys]
+    rows = np.resize(np.arange(len(keys)), CHUNK)
     light = jax.tree.map(lambda *of: np.stack(of)[rows], *(place.light() for place, *_ in places))
     behind = np.stack([view for _, view, _ in places])[rows]
     furnished = np.array([has for *_, has in places], np.float32)[rows]

@@ -23,7 +23,8 @@ OUTPUT = flags.DEFINE_string(
     "plan, benchmark, verify: a JSON file; confuse: a CSV file; predict: a CSV file, scores.csv by default; edit: a "
     ".jpg or .png, edits.jpg by default; export: a folder, WORKDIR/export by default; join: the folder of the new run; "
     "eval --runs: a folder, runs/comparison by default; eval --on: a folder, WORKDIR/eval-on-NAME by default; "
-    "selftest: a folder, selftest by default, or WORKDIR/selftest with --input.",
+    "selftest: a folder, selftest by default, or WORKDIR/selftest with --input; counterfactual: a folder, "
+    "WORKDIR/counterfactual by default.",
 )
 ON = flags.DEFINE_string("on", "", "eval: other labelled data, DATASET:RAW such as folder:RAW, or a prepared DATASET.")
 RUNS = flags.DEFINE_list("runs", [], "eval: folders of evaluated runs, to be compared in one table and one page.")

@@ -147,6 +147,17 @@ def selftest(call: Call) -> None:
     print(f"{output}/index.html")
 
 
+def counterfactual(call: Call) -> None:
+    """Show how the score of rendered live people moves when one factor (skin, glasses, pose, camera, ...) changes."""
+    _read_a_run(call, "counterfactual")
+    from kdfas_jax.commands.robustness import counterfactual as robustness
+    from kdfas_jax.report.sections import counterfactual as section
+
+    output = flags.OUTPUT.value or os.path.join(call.workdir, "counterfactual")
+    print(section.text(robustness.card(call.workdir, output)))
+    print(f"{output}/index.html")
+
+
 def verify(call: Call) -> None:
     """Measure the recogniser in --workdir on the people of another data set, beside raw pixels."""
     options = _options()
@@ -242,6 +253,7 @@ MODES: dict[str, Callable[[Call], None]] = {
     "export": export,
     "serve": serve,
     "selftest": selftest,
+    "counterfactual": counterfactual,
     "verify": verify,
     "confuse": confuse,
     "edit": edit,
