@@ -120,3 +120,15 @@ def test_a_network_without_feature_maps_is_refused():
     variables = model.init(jax.random.key(0), IMAGES)
     with pytest.raises(ValueError, match="Sequential has none"):
         explain.grad_cam(model, variables, IMAGES, TOWARDS)
+
+
+@pytest.mark.parametrize(("variant", "prefix"), [("dinov3-S/4", 5), ("siglip-S/4", 0)])
+def test_the_map_of_a_tower_is_of_its_patches_alone(variant, prefix):
+    """Class token and registers are no part of the map; where attention pools, the patches share all of it."""
+    model, variables = drawn(name="vit", variant=variant, width=16, depth=2, heads=2)
+    weights = jax.jit(lambda v: explain.attention_weights(model, v, IMAGES))(variables)
+    assert [w.shape[-1] for w in weights] == [16 + prefix] * 2
+    coarse = jax.jit(lambda v: explain.rollout(model, v, IMAGES))(variables)
+    assert coarse.shape == (2, 4, 4)
+    share = np.asarray(coarse.sum((1, 2)))
+    assert (share < 0.99).all() if prefix else np.allclose(share, 1, rtol=1e-5)
