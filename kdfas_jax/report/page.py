@@ -75,7 +75,8 @@ def detection(results: Mapping[str, Any], shown: Shown, *sections: Section | Non
     videos, teachers = shown.videos, shown.teachers or {}
     errors = report_parts.errors(shown, value) if videos is not None else None
     gallery = errors if shown.seen else None
-    found = [_key_figures(results), _by_species(test), gallery, _operating_points(test, points)]
+    found = [made.adapted(results.get("adapted")), _key_figures(results), _by_species(test), gallery]
+    found.append(_operating_points(test, points))
     found += [_by_fold(results["folds"]), *sections]
     if videos is not None:
         found.append(report_parts.distributions(videos, value))

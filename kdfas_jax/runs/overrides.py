@@ -10,7 +10,7 @@ from kdfas_jax.runs import identity, workdir
 # The modes that read the config of a run -> whether its place and runtime may be overridden.
 HONOURED = {
     "eval": True,
-    **dict.fromkeys(("predict", "export", "serve", "verify", "confuse", "edit", "join"), False),
+    **dict.fromkeys(("adapt", "predict", "export", "serve", "verify", "confuse", "edit", "join"), False),
 }
 
 
