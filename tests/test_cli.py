@@ -41,7 +41,7 @@ def test_options_that_a_config_does_not_preset_can_be_overridden(parsed, argumen
         (["--config.model.remt=1"], r"^--config\.model\.remt: no key 'remt' there; known: .*\bclasses\b.*\bremat\b"),
         (["--config.data.options.subject_level=1"], r"no key 'subject_level' there; known: .*\busers\b.*\bcue\b"),
         (["--config.data.dataset=folder", "--config.data.options.users=1"], r"no key 'users' .*subject_level"),
-        (["--config.data.dataset=foldr"], r"^unknown data set 'foldr'; known: casia"),
+        (["--config.data.dataset=foldr"], r"^unknown data set 'foldr'; known: camera, casia"),
         (["--config.optm.lr=1"], r"no key 'optm' there; known: .*optim"),
         (["--config.model.dropout=much"], r"much"),
     ],

@@ -304,7 +304,7 @@ def test_every_load_survives_the_way_to_another_process(nuaa, csv):
 
 
 def test_unknown_names_list_the_known_ones():
-    sets = "casia, celeba, celeba_spoof, csv, folder, identity, msu, nuaa, oulu, replay"
+    sets = "camera, casia, celeba, celeba_spoof, csv, folder, identity, msu, nuaa, oulu, replay"
     known = f"{sets}, simulated, simulated_identity, simulated_wild, siw"
     with pytest.raises(ValueError, match=f"unknown data set 'nua'; known: {known}"):
         datasets.get("nua")

@@ -22,6 +22,7 @@ from typing import Any
 READERS = {
     name: f"input_pipeline.datasets.{name}"
     for name in (
+        "camera",
         "casia",
         "celeba",
         "celeba_spoof",

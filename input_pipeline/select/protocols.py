@@ -23,6 +23,7 @@ SEEN_MEDIA = (LIVE, "print1", "replay1")  # accesses 1, 2, 4
 UNSEEN_MEDIA = (LIVE, "print2", "replay2")  # accesses 1, 3, 5
 SIW_FRAMES = 60  # of a training video in SiW's protocol 1
 LETTERS = {"O": "oulu", "C": "casia", "I": "replay", "M": "msu"}  # the literature's; I is Idiap, Replay-Attack's home
+CAMERA = "camera:"  # before the protocol of the training data beside data set `camera` (--mode=adapt)
 REHEARSAL = "simulated-"  # a domain 'simulated-oulu' stands in for 'oulu'
 
 FOLDS = {  # the protocols whose figures are averaged under a name
@@ -48,7 +49,8 @@ def assign(
     protocol: a name of `FAMILIES`: '1', '2', '3.1' .. '4.6' (OULU-NPU); 'official', the sets' own splits; 'subjects';
         'siw:1'; 'celeba_spoof:intra_test'; 'cross:casia+msu-replay', from domains to the test split of a domain, or to
         the whole of it ('cross:casia-replay:all'); 'ocim:OCI-M';
-        'limited:MI-C'. Where the set came with lists for it (column `lists`), they decide.
+        'limited:MI-C'. Where the set came with lists for it (column `lists`), they decide. 'camera:NAME': data set
+        `camera` by its own splits, and of all other sets what protocol NAME trains on.
     subjects: the disjoint ranges of protocol 'subjects': {'train': '1-5', 'dev': '6', 'test': '7-8,10'}.
     extra: further domains of a protocol across domains: what they have to train on joins train, and nothing else [C].
     dev_share: where the protocol has no dev, this share, in [0, 1), of the training subjects of each domain becomes
@@ -57,6 +59,10 @@ def assign(
     """
     if not 0.0 <= dev_share < 1.0:
         raise ValueError(f"config.data.dev_share={dev_share}: expected a share of the training subjects in [0, 1)")
+    if protocol.startswith(CAMERA):
+        camera, own = table["dataset"] == CAMERA.rstrip(":"), protocol.removeprefix(CAMERA)
+        roles = assign(table[~camera], own, subjects, extra=extra, dev_share=dev_share)
+        return roles.where(roles == "train", "").reindex(table.index).mask(camera, table["split"])
     family, arguments = _find(protocol)
     if extra and not family.across:
         raise ValueError(f"config.data.extra_sources={list(extra)}: protocol '{protocol}' is not one across domains")
@@ -73,7 +79,7 @@ def assign(
 def folds(protocol: str) -> tuple[str, ...]:
     """Returns the protocols whose figures are averaged under this name, '3.1' to '3.6' for '3'; else the name."""
     if protocol not in FOLDS:
-        _find(protocol)
+        _find(protocol.removeprefix(CAMERA))
     return FOLDS.get(protocol, (protocol,))
 
 

@@ -29,6 +29,8 @@ from kdfas_jax.runs.results import Results
 from kdfas_jax.targets import label
 from kdfas_jax.training import journal, optim, step, teachers
 
+ADAPTED = "adapted.json"  # in the folder of a run that --mode=adapt made
+
 logger = logging.getLogger(__name__)
 
 
@@ -101,6 +103,7 @@ def evaluate(config, folder: str) -> Results:
         teachers=taught,
         folds=[],
         **({"init": begun} if begun else {}),
+        **_adapted(folder),
     )
     if gate := report_runs.gate(config, taught) if target.detects else {}:
         results["gate"] = gate
@@ -127,6 +130,12 @@ def robustness(score, loaded: teachers.Teacher, data: Data, config, mesh, thresh
         "whitebox": whitebox.measure(scored, loaded.module, data, config, mesh, threshold),
     }
     return {name: of for name, of in found.items() if of}
+
+
+def _adapted(folder: str) -> dict[str, Any]:
+    """Returns {'adapted': what an adaptation changed} of a run that --mode=adapt made (`adapt.measured`), else {}."""
+    path = os.path.join(folder, ADAPTED)
+    return {"adapted": json.loads(files.read_text(path))} if files.exists(path) else {}
 
 
 def faces_of_errors(

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from kdfas_jax.report import summary
 from kdfas_jax.report.parts import Shown
 from kdfas_jax.report.render import names
-from kdfas_jax.report.render.content import Section, Table
+from kdfas_jax.report.render.content import Figure, Section, Table
 from kdfas_jax.runs.identity import digest
 
 FACTS = ("run", "protocol", "step", "config", "parameters", "overlap")
@@ -26,6 +26,49 @@ def taught(teachers: Mapping[str, Mapping[str, Any]], init: Mapping[str, Any] | 
         "judged on.",
         [Table(("name", *FACTS), cells)],
     )
+
+
+def adapted(found: Mapping[str, Any] | None) -> Section | None:
+    """Returns the section on what an adaptation to a camera changed (`adapted` of results.json); None without one."""
+    if not found:
+        return None
+    rows = [
+        (
+            name,
+            f"{row['threshold']:.4f}",
+            Figure(_share(row["bpcer"]), _counted(row["bpcer"])),
+            _worst(row["apcer"]),
+            Figure(row["auc"], area=True),
+            Figure(row["bpcer100"]),
+        )
+        for name, row in found["rows"].items()
+    ]
+    head = ("", "threshold", "BPCER", "APCER, worst species", "AUC", "BPCER at APCER 1 %")
+    words = (
+        f"The run {found['from']} on pictures of this camera that were not trained on: as it was, at a new threshold, "
+        "and after training. Simulated attacks are made from the live pictures. Intervals are Clopper and Pearson's, "
+        "95 %, and count pictures as independent."
+    )
+    if kept := found.get("rehearsal"):
+        words += (
+            f" AUC on {kept['pictures']} dev pictures of the old data: {kept['auc_before']:.4f} before, "
+            f"{kept['auc_after']:.4f} after."
+        )
+    return Section("Before and after", words, [Table(head, rows)])
+
+
+def _worst(rates: Mapping[str, Mapping[str, Any]]) -> Figure:
+    name = max(rates, key=lambda name: _share(rates[name]))
+    return Figure(_share(rates[name]), f"{names.species(name)}, {_counted(rates[name])}")
+
+
+def _share(rate: Mapping[str, Any]) -> float:
+    return rate["errors"] / rate["of"]
+
+
+def _counted(rate: Mapping[str, Any]) -> str:
+    low, high = rate["interval"]
+    return f"{rate['errors']} of {rate['of']}; {100 * low:.1f} to {100 * high:.1f}"
 
 
 def _fact(value: Any) -> str:

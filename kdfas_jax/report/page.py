@@ -74,7 +74,13 @@ def detection(results: Mapping[str, Any], shown: Shown, *sections: Section | Non
     videos, teachers = shown.videos, shown.teachers or {}
     errors = report_parts.errors(shown, value) if videos is not None else None
     gallery = errors if shown.seen else None
-    found = [_key_figures(results), _by_species(test), attempts.supported(test), gallery]
+    found = [
+        made.adapted(results.get("adapted")),
+        _key_figures(results),
+        _by_species(test),
+        attempts.supported(test),
+        gallery,
+    ]
     found += [_operating_points(test, points)]
     found += [_by_fold(results["folds"]), *sections]
     if videos is not None:

@@ -11,7 +11,9 @@ from kdfas_jax.runs import identity, workdir
 HONOURED = {
     "eval": True,
     "selftest": True,
-    **dict.fromkeys(("predict", "export", "serve", "counterfactual", "verify", "confuse", "edit", "join"), False),
+    **dict.fromkeys(
+        ("adapt", "predict", "export", "serve", "counterfactual", "verify", "confuse", "edit", "join"), False
+    ),
 }
 
 

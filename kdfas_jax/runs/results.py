@@ -29,7 +29,8 @@ class Results(TypedDict):
     init: the facts of the weights or the run that training started from; absent for random numbers.
     gate: the teacher beside the control on dev (`report.runs.gate`), of a run that a teacher's classes are taught to.
     folds: the figures of each fold, [] for a single run. on: the other data set on which `test` was measured, where
-    it was (`commands.elsewhere`).
+    it was (`commands.elsewhere`). statement: what a released model is and is not (`released.statement`).
+    adapted: the figures before and after an adaptation to a camera (`commands.adapt.measured`).
     """
 
     config: dict[str, Any]
@@ -48,3 +49,5 @@ class Results(TypedDict):
     gate: NotRequired[dict[str, Any]]
     folds: list[dict[str, Any]]
     on: NotRequired[dict[str, Any]]
+    statement: NotRequired[str]
+    adapted: NotRequired[dict[str, Any]]

@@ -24,15 +24,19 @@ OUTPUT = flags.DEFINE_string(
     ".jpg or .png, edits.jpg by default; export: a folder, WORKDIR/export by default; join: the folder of the new run; "
     "eval --runs: a folder, runs/comparison by default; eval --on: a folder, WORKDIR/eval-on-NAME by default; "
     "selftest: a folder, selftest by default, or WORKDIR/selftest with --input; counterfactual: a folder, "
-    "WORKDIR/counterfactual by default.",
+    "WORKDIR/counterfactual by default; adapt: the folder of the new run, WORKDIR-adapted or runs/released-adapted by "
+    "default.",
 )
 ON = flags.DEFINE_string("on", "", "eval: other labelled data, DATASET:RAW such as folder:RAW, or a prepared DATASET.")
 RUNS = flags.DEFINE_list("runs", [], "eval: folders of evaluated runs, to be compared in one table and one page.")
 
 INPUT = flags.DEFINE_list(
-    "input", [], "predict: images, videos, folders of them, webcam:0; selftest: the folder of plan.csv, to score it."
+    "input",
+    [],
+    "predict: images, videos, folders of them, webcam:0; selftest: the folder of plan.csv, to score it; adapt: a "
+    "folder of live pictures.",
 )
-FRAMES = flags.DEFINE_integer("frames", 8, "predict: the number of frames of a video, evenly spaced.", lower_bound=1)
+FRAMES = flags.DEFINE_integer("frames", 8, "predict, adapt: the number of frames of a video.", lower_bound=1)
 BATCH = flags.DEFINE_list(
     "batch", [], "predict: the number of images scored together, 16 by default; speed: batch sizes, 1,32 by default."
 )
@@ -43,6 +47,7 @@ REFERENCE = flags.DEFINE_string("reference", "", "predict: a picture of the pers
 LEVEL = flags.DEFINE_string("level", "ibeta1", "selftest: the amounts of the plan, ibeta1 or ibeta2.")
 SUBJECTS = flags.DEFINE_integer("subjects", 10, "selftest: the number of people in the plan.", lower_bound=1)
 SPECIES = flags.DEFINE_list("species", [], "selftest: the attack species in the plan; six that need no workshop.")
+THRESHOLD_ONLY = flags.DEFINE_bool("threshold_only", False, "adapt: keep the weights, and only set a new threshold.")
 
 BUNDLE = flags.DEFINE_string("bundle", "", "serve: a folder that --mode=export --format=onnx wrote, in place of a run.")
 HOST = flags.DEFINE_string("host", "127.0.0.1", "serve: the address to bind; 0.0.0.0 lets other machines in.")
@@ -64,7 +69,9 @@ OPTIONS = flags.DEFINE_string(
     "options", "{}", 'verify, eval --on: options of the reader in JSON, such as \'{"name": "lfw"}\'.'
 )
 PAIRS = flags.DEFINE_string("pairs", "", "verify: a list of pairs in the format of LFW; drawn by default.")
-STEPS = flags.DEFINE_list("steps", ["1", "3", "5"], "confuse: numbers of the attack's steps.")
+STEPS = flags.DEFINE_list(
+    "steps", [], "confuse: numbers of the attack's steps, 1,3,5 by default; adapt: training steps, 300 by default."
+)
 EPS = flags.DEFINE_list("eps", ["2", "4", "8"], "confuse: bounds of the attack, in 255ths.")
 FACES = flags.DEFINE_integer("faces", 8, "edit: the number of faces.")
 

@@ -117,6 +117,32 @@ def export(call: Call) -> None:
     print(f"{exports.table(exports.export(call.workdir, flags.FORMAT.value, output))}\n{output}")
 
 
+def adapt(call: Call) -> None:
+    """Adapt --workdir, or the released model, to a camera, of which --input has some 30 live pictures; see --output."""
+    if len(flags.INPUT.value) != 1:
+        raise ValueError("--mode=adapt needs --input=FOLDER: one folder of live pictures of a camera, or one video")
+    steps = flags.numbers(flags.STEPS, (300,))
+    if len(steps) > 1:
+        raise ValueError(f"--steps={','.join(flags.STEPS.value)}: --mode=adapt expects one number")
+    call = _or_released(call)
+    _read_a_run(call, "adapt")
+    from kdfas_jax.commands.adapt import adapt as adapting
+    from kdfas_jax.commands.adapt import measured
+
+    _leave_at_sigterm()
+    output = flags.OUTPUT.value or adapting.default_output(call.workdir)
+    frames = flags.FRAMES.value if flags.FRAMES.present else adapting.FRAMES
+    results = adapting.adapt(
+        call.workdir,
+        flags.INPUT.value[0],
+        output,
+        steps=steps[0],
+        threshold_only=flags.THRESHOLD_ONLY.value,
+        frames=frames,
+    )
+    print(f"{measured.table(results)}\n{output}/report/index.html")
+
+
 def serve(call: Call) -> None:
     """Open a local page that scores pictures, videos, the camera: with --workdir, --bundle or the released model."""
     if not flags.BUNDLE.value:
@@ -251,6 +277,7 @@ MODES: dict[str, Callable[[Call], None]] = {
     "eval": evaluate,
     "predict": predict,
     "export": export,
+    "adapt": adapt,
     "serve": serve,
     "selftest": selftest,
     "counterfactual": counterfactual,
