@@ -16,7 +16,7 @@ from input_pipeline.prepare import faces
 from input_pipeline.stream import pipeline
 from kdfas_jax import Scorer, models, targets
 from kdfas_jax.commands import evaluate, provenance
-from kdfas_jax.commands.cli import flags, verbs
+from kdfas_jax.commands.cli import calls, flags, verbs
 from kdfas_jax.commands.export import card, release
 from kdfas_jax.commands.predict import predict, scorer
 from kdfas_jax.parallel import sharding
@@ -96,10 +96,10 @@ def test_it_scores_as_the_run_and_says_what_it_is(run, shipped, detector, faces_
 def test_where_neither_run_nor_config_is_named_it_is_taken(shipped, parsed, monkeypatch):
     parsed("--mode=predict")
     call = verbs.Call(None, "runs/kdfas_demo", {})
-    assert verbs._or_released(call).workdir == shipped
+    assert calls.or_released(call).workdir == shipped
     for arguments in (["--workdir=runs/x"], ["--config=configs/kdfas_demo.py"]):
         parsed("--mode=predict", *arguments)
-        assert verbs._or_released(call) == call
+        assert calls.or_released(call) == call
 
 
 def test_a_scorer_without_a_bundle_opens_it(shipped, tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def usage() -> str:
 Face anti-spoofing by distillation. Without a MODE: train.
 
 modes
-{_listed(modes, 12)}
+{_listed(modes, 18)}
 
 flags, and the modes that read them
 {_listed(texts, 27)}

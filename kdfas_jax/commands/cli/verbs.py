@@ -4,38 +4,25 @@
 imported where they are needed, as TensorFlow takes seconds, after errors in flags.
 """
 
-import json
 import os
-import sys
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
-import ml_collections
-
-from kdfas_jax.commands.cli import flags
-
-
-class Call(NamedTuple):
-    """A parsed command line: the config that --config names, with the overrides `changes` {'optim.lr': 0.04} applied,
-    and the folder of the run."""
-
-    config: ml_collections.ConfigDict
-    workdir: str
-    changes: Mapping[str, Any]
+from kdfas_jax.commands.cli import calls, flags
+from kdfas_jax.commands.cli.calls import Call
 
 
 def train(call: Call) -> None:
     """Train the teachers that are missing and the student of --config, and evaluate it; an ablation: all its runs."""
     study = "variants" in call.config
-    _keep_tensorflow_off_the_accelerator()
+    calls.keep_tensorflow_off_the_accelerator()
     from kdfas_jax.commands import ablation
     from kdfas_jax.commands import train as training
 
-    _leave_at_sigterm()
+    calls.leave_at_sigterm()
     if study:
         print(ablation.ablate(call.config, call.workdir))
         return
-    _print_results(call.workdir, training.train(call.config, call.workdir))
+    calls.print_results(call.workdir, training.train(call.config, call.workdir))
 
 
 def evaluate(call: Call) -> None:
@@ -53,21 +40,21 @@ def evaluate(call: Call) -> None:
         return
     study = "variants" in call.config
     if not study:
-        _refuse_what_is_ignored(call, "eval")
-    _keep_tensorflow_off_the_accelerator()
+        calls.refuse_what_is_ignored(call, "eval")
+    calls.keep_tensorflow_off_the_accelerator()
     from kdfas_jax.commands import ablation
     from kdfas_jax.commands import evaluate as evaluation
 
-    _leave_at_sigterm()
+    calls.leave_at_sigterm()
     if study:
         print(ablation.ablate(call.config, call.workdir, missing=False))
         return
-    _print_results(call.workdir, evaluation.evaluate_run(call.workdir, call.changes))
+    calls.print_results(call.workdir, evaluation.evaluate_run(call.workdir, call.changes))
 
 
 def _evaluate_on(call: Call) -> None:
-    options = _options()
-    _read_a_run(call, "eval")
+    options = calls.options()
+    calls.read_a_run(call, "eval")
     from kdfas_jax.commands import elsewhere
     from kdfas_jax.report import summary
 
@@ -87,8 +74,8 @@ def predict(call: Call) -> None:
     from input_pipeline.sources import inputs
 
     inputs.check([*flags.INPUT.value, *filter(None, [flags.REFERENCE.value])])
-    call = _or_released(call)
-    _refuse_what_is_ignored(call, "predict")
+    call = calls.or_released(call)
+    calls.refuse_what_is_ignored(call, "predict")
     from kdfas_jax.commands.predict import predict as prediction
 
     output = flags.OUTPUT.value or "scores.csv"
@@ -110,7 +97,7 @@ def predict(call: Call) -> None:
 
 def export(call: Call) -> None:
     """Write the model of the run in --workdir as files of --format, which run without this project."""
-    _read_a_run(call, "export")
+    calls.read_a_run(call, "export")
     from kdfas_jax.commands.export import export as exports
 
     output = flags.OUTPUT.value or os.path.join(call.workdir, "export")
@@ -124,12 +111,12 @@ def adapt(call: Call) -> None:
     steps = flags.numbers(flags.STEPS, (300,))
     if len(steps) > 1:
         raise ValueError(f"--steps={','.join(flags.STEPS.value)}: --mode=adapt expects one number")
-    call = _or_released(call)
-    _read_a_run(call, "adapt")
+    call = calls.or_released(call)
+    calls.read_a_run(call, "adapt")
     from kdfas_jax.commands.adapt import adapt as adapting
     from kdfas_jax.commands.adapt import measured
 
-    _leave_at_sigterm()
+    calls.leave_at_sigterm()
     output = flags.OUTPUT.value or adapting.default_output(call.workdir)
     frames = flags.FRAMES.value if flags.FRAMES.present else adapting.FRAMES
     results = adapting.adapt(
@@ -146,8 +133,8 @@ def adapt(call: Call) -> None:
 def serve(call: Call) -> None:
     """Open a local page that scores pictures, videos, the camera: with --workdir, --bundle or the released model."""
     if not flags.BUNDLE.value:
-        call = _or_released(call)
-        _read_a_run(call, "serve")
+        call = calls.or_released(call)
+        calls.read_a_run(call, "serve")
     from kdfas_jax.commands.serve import serve as serving
 
     serving.serve(call.workdir, flags.BUNDLE.value, flags.HOST.value, flags.PORT.value)
@@ -165,7 +152,7 @@ def selftest(call: Call) -> None:
         return
     if len(flags.INPUT.value) > 1:
         raise ValueError(f"--input={','.join(flags.INPUT.value)}: expected one folder, that of plan.csv")
-    _read_a_run(call, "selftest")
+    calls.read_a_run(call, "selftest")
     from kdfas_jax.commands.selftest import page, score
 
     output = flags.OUTPUT.value or os.path.join(call.workdir, "selftest")
@@ -175,7 +162,7 @@ def selftest(call: Call) -> None:
 
 def counterfactual(call: Call) -> None:
     """Show how the score of rendered live people moves when one factor (skin, glasses, pose, camera, ...) changes."""
-    _read_a_run(call, "counterfactual")
+    calls.read_a_run(call, "counterfactual")
     from kdfas_jax.commands.robustness import counterfactual as robustness
     from kdfas_jax.report.sections import counterfactual as section
 
@@ -186,8 +173,8 @@ def counterfactual(call: Call) -> None:
 
 def verify(call: Call) -> None:
     """Measure the recogniser in --workdir on the people of another data set, beside raw pixels."""
-    options = _options()
-    _read_a_run(call, "verify")
+    options = calls.options()
+    calls.read_a_run(call, "verify")
     from kdfas_jax.commands import verify as verification
 
     figures = verification.verify(
@@ -197,24 +184,24 @@ def verify(call: Call) -> None:
         options=options,
         listed=flags.PAIRS.value,
     )
-    _write_json(figures)
+    calls.write_json(figures)
     print(verification.table(figures))
 
 
 def confuse(call: Call) -> None:
     """Measure the domain classifier in --workdir on clean images and under the domain adversarial attack."""
     steps, eps = flags.numbers(flags.STEPS, (1, 3, 5)), flags.numbers(flags.EPS, (2.0, 4.0, 8.0), float)
-    _read_a_run(call, "confuse")
+    calls.read_a_run(call, "confuse")
     from kdfas_jax.commands import confuse as confusion
 
     found = confusion.confuse(call.workdir, steps=steps, eps=eps)
-    _write(found.to_csv(index=False))
+    calls.write(found.to_csv(index=False))
     print(confusion.table(found))
 
 
 def edit(call: Call) -> None:
     """Draw what the attribute editor (StarGAN) in --workdir makes of test faces."""
-    _read_a_run(call, "edit")
+    calls.read_a_run(call, "edit")
     from kdfas_jax.commands import edit as editing
 
     print(editing.write(call.workdir, flags.OUTPUT.value or "edits.jpg", flags.FACES.value))
@@ -224,20 +211,20 @@ def join(call: Call) -> None:
     """Make one run in --output of the two teachers of the two-task run in --workdir, and evaluate it."""
     if not flags.OUTPUT.value:
         raise ValueError("--mode=join needs --output=FOLDER: the folder of the new run")
-    _read_a_run(call, "join")
+    calls.read_a_run(call, "join")
     from kdfas_jax.commands import join as joining
 
-    _print_results(flags.OUTPUT.value, joining.join(call.workdir, flags.OUTPUT.value))
+    calls.print_results(flags.OUTPUT.value, joining.join(call.workdir, flags.OUTPUT.value))
 
 
 def probe(call: Call) -> None:
     """Fit a linear and a k-NN classifier on the frozen features of the model of --config, and evaluate both."""
-    _keep_tensorflow_off_the_accelerator()
+    calls.keep_tensorflow_off_the_accelerator()
     from kdfas_jax.commands.probe import probe as probing
     from kdfas_jax.report import summary
 
     results, knn = probing.probe(call.config, call.workdir)
-    _print_results(call.workdir, results)
+    calls.print_results(call.workdir, results)
     print(summary.markdown({"k-NN": summary.row({**results, **knn})}, corner="test, % (AUC as a fraction)"))
 
 
@@ -248,7 +235,7 @@ def plan(call: Call) -> None:
     sweep = flags.SWEEP_BATCH.value
     made, shown = (planning.largest_batch, planning.sweep_table) if sweep else (planning.plan, planning.table)
     result = made(call.config, flags.TOPOLOGY.value)
-    _write_json(result)
+    calls.write_json(result)
     print(shown(result))
 
 
@@ -257,9 +244,9 @@ def benchmark(call: Call) -> None:
     from kdfas_jax.commands.benchmark import benchmark as benchmarks
 
     if set(flags.PARTS.value) & set(benchmarks.WITH_DATA):
-        _keep_tensorflow_off_the_accelerator()
+        calls.keep_tensorflow_off_the_accelerator()
     result = benchmarks.benchmark(call.config, flags.PARTS.value, flags.BASELINE.value)
-    _write_json(result)
+    calls.write_json(result)
     print(benchmarks.table(result))
 
 
@@ -290,73 +277,3 @@ MODES: dict[str, Callable[[Call], None]] = {
     "benchmark": benchmark,
     "speed": speed,
 }
-
-
-def _options() -> dict[str, Any]:
-    try:
-        return json.loads(flags.OPTIONS.value)
-    except ValueError as error:
-        raise ValueError(f"--options={flags.OPTIONS.value}: expected JSON ({error})") from error
-
-
-def _read_a_run(call: Call, mode: str) -> None:
-    _refuse_what_is_ignored(call, mode)
-    _keep_tensorflow_off_the_accelerator()
-
-
-def _or_released(call: Call) -> Call:
-    """Returns `call` with the folder of the released model where the command line names no run and no config."""
-    if flags.WORKDIR.value or _names_a_config():
-        return call
-    from kdfas_jax.runs import released
-
-    return call._replace(workdir=released.folder())
-
-
-def _names_a_config() -> bool:
-    return any(argument.startswith("--config=") for argument in sys.argv)
-
-
-def _refuse_what_is_ignored(call: Call, mode: str) -> None:
-    """ValueError for overrides, or a --config of another run, which a mode that reads a run would ignore."""
-    from kdfas_jax.runs import overrides
-
-    named = flags.WORKDIR.value and _names_a_config()
-    overrides.check(call.workdir, mode, call.config if named else None, call.changes)
-
-
-def _keep_tensorflow_off_the_accelerator() -> None:
-    from input_pipeline.sources import screen
-
-    with screen.without_banners():
-        import tensorflow as tf
-
-    tf.config.set_visible_devices([], "GPU")  # the input pipeline runs on the host; the accelerator is JAX's
-
-
-def _leave_at_sigterm() -> None:
-    import jax
-
-    from kdfas_jax.parallel import preemption
-
-    if jax.process_count() == 1:  # several have JAX's handler, by which they agree on the step to save and leave at
-        preemption.install()
-
-
-def _print_results(folder: str, results: Mapping[str, Any]) -> None:
-    from kdfas_jax.report import summary
-
-    print(f"{folder}: {summary.selection_note(results)}")
-    print(summary.markdown({results["config"]["name"]: summary.row(results)}, corner="test, % (AUC as a fraction)"))
-
-
-def _write_json(result: Mapping[str, Any]) -> None:
-    _write(json.dumps(result, indent=2))
-
-
-def _write(text: str) -> None:
-    """Writes `text` to --output, where it is given."""
-    from kdfas_jax.runs import files
-
-    if flags.OUTPUT.value:
-        files.write_atomically(flags.OUTPUT.value, text)
