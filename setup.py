@@ -22,5 +22,5 @@ def requirements(path: Path) -> list[str]:
 files = {path.stem.removeprefix("requirements-"): path for path in ROOT.glob("requirements-*.txt")}
 setup(
     install_requires=requirements(ROOT / "requirements.txt"),
-    extras_require={name: requirements(path) for name, path in sorted(files.items()) if name != "lock"},
+    extras_require={name: requirements(path) for name, path in sorted(files.items()) if not name.endswith("lock")},
 )

@@ -26,6 +26,18 @@ from PIL import Image  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="a skipped test fails: where every extra is installed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and item.config.getoption("--no-skips"):
+        report.outcome, report.longrepr = "failed", f"{item.nodeid} skips under --no-skips: {report.longrepr}"
+    return report
+
+
 def pytest_unconfigure():
     if OWN_CACHE:  # not in workers, which inherit it
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)

@@ -18,7 +18,7 @@ from input_pipeline.simulate.capture import attack
 from kdfas_jax import targets
 from kdfas_jax.commands import evaluate
 from kdfas_jax.commands.adapt import adapt, measured, pictures
-from kdfas_jax.commands.cli import verbs
+from kdfas_jax.commands.cli import calls, verbs
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import made
 from kdfas_jax.runs import files, workdir
@@ -167,7 +167,7 @@ def test_a_run_is_adapted_without_forgetting_and_its_page_shows_both(run, tmp_pa
 def test_the_cheap_form_keeps_the_weights(run, tmp_path, without_pages, parsed, monkeypatch, capsys):  # noqa: F811
     folder, output = taken(tmp_path / "mine", 13, 60), str(tmp_path / "new")
     parsed("--mode=adapt", f"--input={folder}", f"--workdir={run}", f"--output={output}", "--threshold_only")
-    monkeypatch.setattr(verbs, "_leave_at_sigterm", lambda: None)
+    monkeypatch.setattr(calls, "leave_at_sigterm", lambda: None)
     verbs.adapt(verbs.Call(None, run, {}))
     assert capsys.readouterr().out.endswith(f"{output}/report/index.html\n")
     results = workdir.evaluated(output)

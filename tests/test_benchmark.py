@@ -1,6 +1,5 @@
 """The benchmark measures what it says; how fast a machine is, no test asserts. 30 s, 10 without the slow ones."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -168,8 +167,9 @@ def test_a_step_that_the_baseline_cannot_follow_is_refused(path, value):
         pytorch_baseline.spec(config, compiled=False)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="PyTorch and timm are installed")
-def test_a_baseline_that_is_not_installed_is_an_error_with_the_command():
+def test_a_baseline_that_is_not_installed_is_an_error_with_the_command(tmp_path, monkeypatch):
+    (tmp_path / "timm.py").write_text("raise ModuleNotFoundError(\"No module named 'timm'\")")  # hides one that is
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(RuntimeError, match=r"No module named .*pip install -r requirements-pytorch\.txt"):
         pytorch_baseline.Baseline({})
 

@@ -21,16 +21,16 @@ PUBLISHED = "facebook/dinov2-with-registers-base"
 TINY = {"width": 32, "depth": 2, "heads": 2}  # of tower and ViT student, in place of B/14 and S/16
 
 
-def published(folder, tiny):
-    """(file, its arrays): random numbers under the names that a DINOv2-B/14 with registers is published with."""
+def published(folder):
+    """(file, its arrays): random numbers under the names of a published DINOv2-B/14 with registers, at a width of 32."""
     listed, rng, state = (
         json.loads((GOLDEN / "published_towers.json").read_text())[PUBLISHED],
         np.random.default_rng(0),
         {},
     )
     for name, shape in listed["parameters"].items():
-        shape = [size * TINY["width"] // 768 if size % 768 == 0 else size for size in shape] if tiny else shape
-        for block in range(TINY["depth"] if tiny else listed["depth"]) if ".0." in name else [0]:
+        shape = [size * TINY["width"] // 768 if size % 768 == 0 else size for size in shape]
+        for block in range(TINY["depth"]) if ".0." in name else [0]:
             norm = "norm" in name and name.endswith("weight")
             drawn = rng.normal(0, 0.02, shape).astype(np.float16) + np.float16(norm)
             state[name.replace(".0.", f".{block}.", 1)] = drawn
@@ -38,10 +38,11 @@ def published(folder, tiny):
     return folder / "model.safetensors", state
 
 
-def chain(records, path, tiny):
+def chain(records, path):
     """foundation_ocim at 112 px on the tests' records, three steps a model."""
     config = foundation_ocim.get_config(f"tower=dinov2-reg-B/14,weights={path},protocol=official,data=folder")
-    for key in ("options", "raw_dir", "data_dir", "record_size"):
+    config.data.options.update(records.options)
+    for key in ("raw_dir", "data_dir", "record_size"):
         config.data[key] = records[key]
     config.data.image_size = 112
     student = config.teachers.spoof.config
@@ -53,18 +54,16 @@ def chain(records, path, tiny):
         of.optim.warmup_epochs = 0.0
     for of in (student, tower):
         of.model.unroll = False
-        of.model.update(TINY if tiny else {})
-    if tiny:
-        student.terms.covariance.stages = ((1, 1), (2, 2))
-        config.terms.align.stages = ((3, 1), (4, 2))
+        of.model.update(TINY)
+    student.terms.covariance.stages = ((1, 1), (2, 2))
+    config.terms.align.stages = ((3, 1), (4, 2))
     return config
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("small", [True, False], ids=["tiny", "B/14"])
-def test_a_tower_is_tuned_distilled_twice_and_exported(small, tiny, without_pages, tmp_path):
-    path, state = published(tmp_path, small)
-    config, folder = chain(tiny.data, path, small), str(tmp_path / "light")
+def test_a_tower_is_tuned_distilled_twice_and_exported(tiny, without_pages, tmp_path):
+    path, state = published(tmp_path)
+    config, folder = chain(tiny.data, path), str(tmp_path / "light")
     results = train.train(config, folder)
     assert results["finished"]
     assert results["params"]["student"] == 702_354

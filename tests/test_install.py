@@ -9,6 +9,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from setuptools import find_packages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +40,26 @@ def test_the_scorers_requirements_are_among_those_of_the_package():
 
     others = listed("requirements.txt") | listed("requirements-onnx.txt")
     assert listed("requirements-scorer.txt") - others == {"numpy>=1.26"}
+
+
+def pins(name):
+    """{package: version} of a lock file."""
+    lines = (line.partition("==") for line in (ROOT / name).read_text().splitlines() if not line.startswith("#"))
+    return {canonicalize_name(package): version for package, _, version in lines}
+
+
+def test_the_lock_of_every_extra_extends_that_of_the_tests_and_has_each_extra():
+    every = pins("requirements-ci-lock.txt")
+    assert pins("requirements-lock.txt").items() <= every.items()
+    for path in ROOT.glob("requirements*.txt"):
+        if path.stem.endswith(("lock", "cuda")):  # CUDA builds need a GPU's machine
+            continue
+        for line in path.read_text().splitlines():
+            line = line.partition("#")[0].strip()
+            if line and not line.startswith("-r"):
+                wanted = Requirement(line)
+                if wanted.marker is None or wanted.marker.evaluate():
+                    assert wanted.specifier.contains(every[canonicalize_name(wanted.name)]), (path.name, line)
 
 
 @pytest.mark.slow

@@ -100,3 +100,13 @@ def test_a_step_that_the_compiler_refuses_does_not_fit(tiny, monkeypatch):
     assert not result["fits"]
     assert result["collectives"] == {}
     assert "temporaries of 29.47 GiB, for which the compiler finds no room, fits: False" in plan.table(result)
+
+
+@pytest.mark.slow
+def test_the_tpu_compiler_plans_a_step_for_a_slice(tiny):
+    """The tiny step for four chips that are not here; every other test plans for CPU devices."""
+    pytest.importorskip("libtpu")
+    result = plan.plan(tiny, "v5e:2x2")
+    assert (result["devices"], result["fits"]) == (4, True)
+    assert result["collectives"]["all-reduce"] > 0
+    assert result["per_device"]["temp_bytes"] > 0

@@ -12,7 +12,7 @@ from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
 from kdfas_jax.commands import evaluate
-from kdfas_jax.metrics import amounts, detection
+from kdfas_jax.metrics import detection, exact
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import summary
 from kdfas_jax.runs import workdir
@@ -89,7 +89,7 @@ def _figures(videos: pd.DataFrame, threshold: float) -> dict[str, Any]:
 
 def _rate(errors: pd.Series) -> dict[str, Any]:
     number, of = int(errors.sum()), len(errors)
-    return {"errors": number, "of": of, "interval": list(amounts.interval(number, of))}
+    return {"errors": number, "of": of, "interval": list(exact.interval(number, of))}
 
 
 def _rehearsal(old: "_Scorer", new: "_Scorer", config) -> dict[str, Any]:

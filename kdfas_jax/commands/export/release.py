@@ -64,12 +64,11 @@ def write(run: str, folder: str, formats: Sequence[str]) -> str:
     and as of `export.export`. After an error `folder` is as it was.
     """
     teachers.check_finished("RUN", run)
-    note, results = workdir.read(run), workdir.evaluated(run)
+    note, results = workdir.read(run), _portable(workdir.evaluated(run))
     _check_agreement(results, _earlier(folder, "eval/results.json"), folder)
     config = ml_collections.ConfigDict(note["config"])
     table = evaluate.open_data(config, run).table
     splits = amounts.counted(table)
-    results = _portable(results)
     results["statement"] = released.statement(results, splits["train"]["people"])
     note = note | {"command": ["launch/release.sh"], "config": results["config"]}
     temporary = f"{folder.rstrip('/')}.tmp{os.getpid()}"
@@ -126,8 +125,12 @@ def _portable(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
-    there = {name: of | {"config": _without_places(of["config"])} for name, of in config.get("teachers", {}).items()}
-    return {**config, "teachers": there, "data": {**config["data"], "data_dir": "data", "raw_dir": ""}}
+    there = {
+        name: of | {"config": _without_places(of["config"]), "checkpoint": os.path.basename(of["checkpoint"])}
+        for name, of in config.get("teachers", {}).items()
+    }
+    data = {**config["data"], "data_dir": "data", "raw_dir": ""}
+    return {**config, "teachers": there, "control": os.path.basename(config["control"]), "data": data}
 
 
 def _earlier(folder: str, name: str) -> dict[str, Any]:
