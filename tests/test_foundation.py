@@ -22,7 +22,7 @@ TINY = {"width": 32, "depth": 2, "heads": 2}  # of tower and ViT student, in pla
 
 
 def published(folder):
-    """(file, its arrays): random numbers under the names of a published DINOv2-B/14 with registers, at a width of 32."""
+    """(file, its arrays): random numbers under the names of a published DINOv2-B/14 with registers, 32 wide."""
     listed, rng, state = (
         json.loads((GOLDEN / "published_towers.json").read_text())[PUBLISHED],
         np.random.default_rng(0),

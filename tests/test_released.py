@@ -189,13 +189,13 @@ def test_the_card_has_a_row_for_each_figure_group_and_other_set(run, made):
     assert f"at most 1 % | {results['threshold']['operating_points']['apcer1']:.6g} |" in text
 
 
-def test_the_recipe_is_light_and_taught_by_three_wider_zero_real():
-    config = recipe.get_config("people=80,steps=2,teacher_steps=2").copy_and_resolve_references()
+def test_the_recipe_is_light_and_taught_by_three_zero_real():
+    config = recipe.get_config("people=80,steps=2").copy_and_resolve_references()
     validate.check(config)
-    assert 4 * models.parameters(config.model, 112).deployed < 2e6  # bytes as ONNX
+    assert 4 * models.parameters(config.model, 128).deployed < 2e6  # bytes as ONNX
     assert config.terms.kl.teacher == "spoof+spoof2+spoof3"
     taught = [of.config for of in config.teachers.values()]
-    assert [(of.name, of.model.width, of.data.views) for of in taught] == [("zero_real", 32, 0)] * 3
+    assert [(of.name, of.model.network.width, of.data.views) for of in taught] == [("zero_real", 16, 0)] * 3
     assert len({of.seed for of in taught}) == 3
     assert config.data.truth
     assert config.terms.truth.weight == 1.0
@@ -207,14 +207,14 @@ def test_the_shipped_model_scores_golden_renders():
     score = predict.model(released.folder(), len(stored["images"]), cropped=True).score
     np.testing.assert_allclose([read[0] for read in score(list(stored["images"]))], stored["scores"], atol=1e-5)
     assert os.path.getsize(os.path.join(released.FOLDER, "model.onnx")) < 2e6
-    assert models.parameters(workdir.read(released.FOLDER)["config"]["model"], 112).deployed < 1e6
+    assert models.parameters(workdir.read(released.FOLDER)["config"]["model"], 128).deployed < 1e6
     assert files.read_text(f"{released.FOLDER}/card.md") == files.read_text(str(ROOT / "docs" / "released.md"))
 
 
 @pytest.mark.slow
 def test_the_script_regrows_it(tmp_path):
     """`launch/release.sh` with 80 people and two steps a model; a second call finds the same digest and figures."""
-    arguments = "people=80,size=48,steps=2,teacher_steps=2,teachers=2,teacher_width=12,views=1"
+    arguments = "people=80,size=48,steps=2"
     environment = {**os.environ, "PYTHON": sys.executable, "FORMATS": "stablehlo", "JAX_PLATFORMS": "cpu"}
     for _ in range(2):
         command = [str(ROOT / "launch" / "release.sh"), arguments, str(tmp_path)]
@@ -224,4 +224,4 @@ def test_the_script_regrows_it(tmp_path):
         assert (tmp_path / "released.md").read_text() == (tmp_path / "weights" / "card.md").read_text()
     assert "simulated people and no real face" in (tmp_path / "released.md").read_text()
     stored = np.load(tmp_path / "golden.npz")
-    assert stored["images"].shape == (8, 48, 48, 3)
+    assert stored["images"].shape == (8, 128, 128, 3)
