@@ -19,10 +19,10 @@ def _together(spoof, recognition, *, dtype="", **sizes):
     return together.Together(*(create({**network, **common}) for network in (spoof, recognition)), **sizes)
 
 
-def _crops(network, size, zooms=crops.Crops.zooms, mirrored=True):
-    """Builds `crops.Crops` from the config of its network."""
+def _crops(network, size, zooms=crops.Crops.zooms, mirrored=True, *, dtype=""):
+    """Builds `crops.Crops` from the config of its network, whose dtype a `dtype` overrides."""
     crops.check(zooms, size)
-    return crops.Crops(create(network), size, tuple(zooms), mirrored)
+    return crops.Crops(create({**network, **({"dtype": dtype} if dtype else {})}), size, tuple(zooms), mirrored)
 
 
 # name -> function that builds the model from the config's other keys and checks them (ValueError lists the known ones).
