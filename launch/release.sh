@@ -5,6 +5,7 @@
 # resumes. About two hours and a half on two idle cores.
 #   launch/release.sh                                       # the release
 #   launch/release.sh people=80,size=48,steps=2 /tmp/trial  # a rehearsal, all of it below /tmp/trial
+# Further arguments go to each training, such as --config.eval.stability=0.
 # FORMATS=stablehlo leaves ONNX out.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
@@ -23,8 +24,9 @@ given=()
 for seed in 0 1 2; do
   teacher=$(dirname "$run")/zero_real-seed=$seed name=spoof$((seed + 1))
   python main.py --config="configs/zero_real.py:$arguments" --config.seed=$seed --workdir="$teacher" \
-    --config.data.data_dir="$data"
+    --config.data.data_dir="$data" "${@:3}"
   given+=("--config.teachers.${name/%spoof1/spoof}.checkpoint=$teacher")
 done
-python main.py --config="configs/released.py:$arguments" --workdir="$run" --config.data.data_dir="$data" "${given[@]}"
+python main.py --config="configs/released.py:$arguments" --workdir="$run" --config.data.data_dir="$data" "${given[@]}" \
+  "${@:3}"
 python -m $release write "$run" "$weights" --formats="$formats" --card="$card" --golden="$golden"
