@@ -43,6 +43,25 @@ CATALOGUE = (
         hours=0.2,
     ),
     Table(
+        "light",
+        "docs/results.md",
+        (
+            *(
+                f"python main.py --config=configs/teachers/light.py --config.seed={seed} --workdir=RUNS/light-{seed}"
+                for seed in range(3)
+            ),
+            _study(
+                "kdfas_light",
+                "seeds=5,variants=none+kl+kl_cka",
+                "teachers.spoof.checkpoint=RUNS/light-0",
+                "teachers.spoof2.checkpoint=RUNS/light-1",
+                "teachers.spoof3.checkpoint=RUNS/light-2",
+            ),
+        ),
+        seeds="0 to 4 of the students",
+        hours=1.5,
+    ),
+    Table(
         "terms",
         "docs/results.md",
         (
