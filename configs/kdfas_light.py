@@ -2,6 +2,7 @@
 
     python main.py --config=configs/kdfas_light.py
     python main.py --config=configs/ablation.py:base=kdfas_light,seeds=5
+    python main.py --config=configs/kdfas_light.py:data=nuaa,raw_dir=/path/to/NUAA,steps=400,teacher_steps=400
 
 Three ResNet-18 of width 16 (configs/teachers/light.py) teach the mean of their logits, on the labelled images of 80
 simulated people and on unlabelled images of further people, three in four of a batch. Their outputs are stored once
@@ -25,15 +26,20 @@ VARIANTS = {
 
 
 def get_config(argument: str = ""):
-    """Arguments: those of the teacher but steps; teachers (their number), free (unlabelled people), views, steps."""
-    args = common.parse(argument, protocol="1", size=96, people=80, teachers=3, free=160, views=4, steps=1200)
-    given = f"protocol={args.protocol},size={args.size},people={args.people}"
+    """Arguments: those of the teacher; teachers (their number), free (unlabelled people), views, teacher_steps."""
+    known = {"data": "simulated", "raw_dir": "", "protocol": "1", "size": 96, "people": 80}
+    args = common.parse(argument, **known, teachers=3, free=160, views=4, steps=1200, teacher_steps=1200)
+    given = ",".join(f"{name}={args[name]}" for name in known)
+
+    def of_teacher():
+        return teacher.get_config(f"{given},steps={args.teacher_steps}")
+
     config = teacher.get_config(f"{given},steps={args.steps}")
     config.name = "kdfas_light"
     config.model = {"name": "vit", "patch": 16, "width": 48, "depth": 4, "heads": 3, "classes": 2, "stem": (8, 16, 32)}
     config.model.update({"dtype": "float32", "unroll": True})
-    common.distilled(config, teacher.get_config(given))
-    common.ensemble(config, args.teachers, lambda: teacher.get_config(given))
+    common.distilled(config, of_teacher())
+    common.ensemble(config, args.teachers, of_teacher)
     first = args.people + 36
     config.data.unlabelled.update({"dataset": "simulated", "share": 0.75})
     config.data.unlabelled.options = {"frames": 1, "size": args.size, "users": tuple(range(first, first + args.free))}
