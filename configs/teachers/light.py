@@ -13,7 +13,7 @@ EPOCH_NUAA = 30  # steps, where every third frame is at hand, as in docs/results
 
 
 def get_config(argument: str = ""):
-    """Arguments: data (simulated, nuaa), raw_dir (of NUAA), protocol (1, 2, 3.1-3.6, 4.1-4.6), size (px), steps, people.
+    """Arguments: data (simulated, nuaa), raw_dir (NUAA), protocol (1, 2, 3.1-3.6, 4.1-4.6), size (px), steps, people.
 
     people: who train, where they are simulated. Of NUAA, subjects 1-6 train, 7 is dev, 8 is test.
     """
