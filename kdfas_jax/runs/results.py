@@ -27,9 +27,9 @@ class Results(TypedDict):
     literature: figures by the target, {} where there are none. sources: domains by role. params: numbers of
     parameters of student and teachers; `training_only` has the rest. teachers: the facts of each teacher.
     init: the facts of the weights or the run that training started from; absent for random numbers.
-    gate: the teacher beside the control on dev (`report.runs.gate`), of a run that a teacher's classes are taught to.
-    folds: the figures of each fold, [] for a single run. on: the other data set on which `test` was measured, where
-    it was (`commands.elsewhere`). statement: what a released model is and is not (`released.statement`).
+    folds: the figures of each fold, [] for a single run. gate: the teacher beside the control on dev
+    (`report.runs.gate`), of a run that a teacher's classes are taught to. on: the other data set on which `test` was
+    measured, where it was (`commands.elsewhere`). statement: what a released model is and is not (`released.statement`).
     adapted: the figures before and after an adaptation to a camera (`commands.adapt.measured`).
     """
 
@@ -46,8 +46,8 @@ class Results(TypedDict):
     params: dict[str, Any]
     teachers: dict[str, dict[str, Any]]
     init: NotRequired[dict[str, Any]]
-    gate: NotRequired[dict[str, Any]]
     folds: list[dict[str, Any]]
+    gate: NotRequired[dict[str, Any]]
     on: NotRequired[dict[str, Any]]
     statement: NotRequired[str]
     adapted: NotRequired[dict[str, Any]]
