@@ -29,8 +29,8 @@ class Results(TypedDict):
     init: the facts of the weights or the run that training started from; absent for random numbers.
     folds: the figures of each fold, [] for a single run. gate: the teacher beside the control on dev
     (`report.runs.gate`), of a run that a teacher's classes are taught to. on: the other data set on which `test` was
-    measured, where it was (`commands.elsewhere`). statement: what a released model is and is not (`released.statement`).
-    adapted: the figures before and after an adaptation to a camera (`commands.adapt.measured`).
+    measured, where it was (`commands.elsewhere`). statement: what a released model is and is not
+    (`released.statement`). adapted: the figures before and after an adaptation to a camera (`commands.adapt.measured`).
     """
 
     config: dict[str, Any]
