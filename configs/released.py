@@ -5,15 +5,14 @@
     python main.py --config=configs/ablation.py:base=released,seeds=5
 
 The student is a ResNet-18 of width 12 (0.39 M parameters, 1.6 MB as ONNX) that averages three crops of a face. Its
-teachers are configs/zero_real.py (0.70 M, six views of a face) of three seeds, who teach the mean of their logits; the
-class tokens are the first one's. Their outputs are stored once for each of two views of an image. The student learns
-from labels and truth maps as well. Cost on two idle cores: three times half an hour for the teachers, three quarters of
-an hour for the student.
+teachers are configs/zero_real.py (0.70 M) of three seeds, who teach the mean of their logits; the class tokens are the
+first one's. Their outputs are stored once for each of eight views of an image. The student learns from labels and truth
+maps as well. Cost on two idle cores: three times half an hour for the teachers, half an hour for the student.
 """
 
 from configs import common, zero_real
 
-WIDTH, TEACHERS, VIEWS = 12, 3, 2
+WIDTH, TEACHERS, VIEWS = 12, 3, 8
 
 # Name -> changes of the config (configs/ablation.py).
 VARIANTS = {

@@ -42,6 +42,14 @@ def test_training_sees_the_whole_image_once(model, variables):
     assert (model.classes, model.dtype) == (2, "float32")
 
 
+def test_as_a_teacher_it_sees_the_whole_image_once(model, variables):
+    alone = models.teaching(model).apply(variables, IMAGES)[0]
+    inner = {name: of["network"] for name, of in variables.items()}
+    whole = jax.image.resize(IMAGES, (3, 32, 32, 3), "linear")
+    np.testing.assert_allclose(alone, models.create(NETWORK).apply(inner, whole)[0], atol=1e-5)
+    assert models.teaching(models.create(NETWORK)) == models.create(NETWORK)
+
+
 def test_attention_is_of_the_whole_image(model, variables):
     heat = explain.attention(model, variables, IMAGES, np.ones(3, int))
     assert heat.shape == (3, 40, 40)

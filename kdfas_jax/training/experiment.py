@@ -169,7 +169,7 @@ def used(config) -> tuple[str, ...]:
 
 def frozen(config) -> Frozen:
     """The network of a teacher's whole config."""
-    return Frozen(models.create(config.model), config.data.image_size)
+    return Frozen(models.teaching(models.create(config.model)), config.data.image_size)
 
 
 def seed_of(config) -> int:

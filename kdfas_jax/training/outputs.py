@@ -77,12 +77,13 @@ class Stored:
         return records.flat(self._teacher.read(variables, step.images_of(batch))[1], self._names)
 
     def _digest(self) -> str:
-        """Of all that the outputs depend on: the variables, the images and their views, and the outputs' names."""
+        """Of all that the outputs depend on: network and variables, the images and their views, the outputs' names."""
         found, data, shown = hashlib.sha256(), self._config.data, self._shown
         for leaf in jax.tree.leaves(self._variables):
             found.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
         table = shown.data.table.iloc[shown.rows]
         said = (shown.data.fingerprint, table["video"].tolist(), data.image_size, data.augment.to_json(), self._names)
+        found.update(repr(self._teacher.module).encode())
         found.update(repr(said).encode())
         return found.hexdigest()[:16]
 

@@ -37,8 +37,8 @@ class Teacher(NamedTuple):
 
     @property
     def frozen(self) -> Frozen:
-        """The network without its variables."""
-        return Frozen(self.module, self.image_size)
+        """The network by which it teaches, without its variables."""
+        return Frozen(models.teaching(self.module), self.image_size)
 
 
 def home(config, student_workdir: str) -> str:
