@@ -16,6 +16,7 @@ from flax import traverse_util
 from configs import common
 from kdfas_jax import models
 from kdfas_jax.models import fine_tuning, vit
+from kdfas_jax.models.published import weights
 from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import sharding
 from kdfas_jax.training import checkpoint, initial, optim, step, validate
@@ -266,7 +267,8 @@ def test_a_start_from_a_run_with_adapters_takes_them_merged(tmp_path, monkeypatc
     ("key", "value", "message"),
     [
         ("model.lora", {"rank": 2, "targets": ("value",)}, r"lora\.targets=\('value',\): expected one or more of qkv"),
-        ("model.lora", {"ranks": 2}, "unknown options ranks of lora; known: rank, alpha, targets"),
+        ("model.lora", {"ranks": 2}, "unknown options ranks of lora; known: rank, alpha, targets, base_dtype"),
+        ("model.lora", {"base_dtype": "int8"}, r"lora\.base_dtype='int8': expected one of float32, bfloat16"),
         ("model.lora", {"rank": -1}, r"config\.model\.lora\.rank=-1: expected a whole number, 0 or more"),
         ("optim.freeze_blocks", 13, r"freeze_blocks=13: expected at most the model's 12"),
         ("optim.layer_decay", 1.5, r"layer_decay=1\.5: expected a number in \(0, 1\]"),
@@ -285,6 +287,35 @@ def test_a_model_without_blocks_has_none_to_freeze():
     config.model, config.optim.freeze_blocks = {"name": "resnet", "variant": "18"}, 1
     with pytest.raises(ValueError, match="a ResNet has no blocks"):
         validate.check(config)
+
+
+def test_the_frozen_kernels_may_be_bf16(tmp_path, monkeypatch):
+    """A model that computes in bf16 gives the same bits; imports, checkpoints and the merge know the type."""
+    fields = {**TOWER, "dtype": "bfloat16", "lora": {**LORA, "base_dtype": "bfloat16"}}
+    model, whole = models.create(fields), models.create({**fields, "lora": LORA})
+    state = jax.jit(lambda: step.init(made(model)))()
+    kept = {name.split("/", 1)[1] for name, leaf in flat(state.params).items() if leaf.dtype == jnp.bfloat16}
+    assert kept == {f"{layer}/{of}" for layer in ("qkv", "out", "fc1", "fc2") for of in ("kernel", "bias")}
+    variables = random(TUNED)
+    rounded = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), variables, state.variables)
+    logits = [jax.jit(of.apply)(has, IMAGES)[0] for of, has in ((whole, variables), (model, rounded))]
+    np.testing.assert_array_equal(*logits)
+
+    found, merged = fine_tuning.merge(fields, rounded)
+    assert {leaf.dtype for leaf in flat(merged["params"]).values()} == {np.dtype(np.float32)}
+    assert models.create(found).lora.rank == 0
+    with checkpoint.Checkpoints(str(tmp_path)) as checkpoints:
+        checkpoints.save(state.replace(params=rounded["params"]), None, {"step": 0})
+        checkpoints.wait()
+        restored = checkpoints.restore(0, abstract(state))
+    for name, leaf in flat(restored.params).items():
+        assert leaf.dtype == flat(rounded["params"])[name].dtype
+        np.testing.assert_array_equal(leaf, flat(rounded["params"])[name])
+    published = {name: np.asarray(leaf) for name, leaf in flat(variables["params"]).items()}
+    monkeypatch.setitem(weights.CONVERTERS, vit.ViT, lambda *_: (published, {}))
+    monkeypatch.setattr(weights, "read", lambda _: {})
+    imported, _ = weights.load("tower.safetensors", model, state.variables)
+    jax.tree.map(np.testing.assert_array_equal, imported, rounded)
 
 
 def test_lora_of_a_config_is_read_back():

@@ -44,6 +44,7 @@ FAMILIES = {
     "siglip": {"pool": "attention", "gelu": "tanh"},
 }
 POSITIONS, POOLS = ("learned", "rotary"), ("class", "attention")
+DTYPES = ("float32", "bfloat16")
 
 # Rematerialisation: the backward pass recomputes everything, or everything but the outputs of the dense layers.
 REMAT = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
@@ -77,8 +78,8 @@ class ViT(nn.Module):
       drop_path: stochastic-depth rate of the last block, in [0, 1); the rates rise linearly from 0 over the blocks.
       mean, std: normalisation of the image, one number or one per channel. ViT and augreg use 0.5; DeiT checkpoints
         were trained with ImageNet's (0.485, 0.456, 0.406), (0.229, 0.224, 0.225).
-      lora: {rank, alpha, targets}: adapters of dense layers of the blocks, with which only adapters, norms and head are
-        trained (`vit_block.Lora`, `fine_tuning`).
+      lora: {rank, alpha, targets, base_dtype}: adapters of dense layers of the blocks, with which only adapters, norms
+        and head are trained (`vit_block.Lora`, `fine_tuning`).
       dtype: 'float32' or 'bfloat16', of the computation; parameters, logits and class tokens stay fp32.
       unroll: compile the blocks one by one instead of a loop.
       remat: what the backward pass recomputes instead of storing: 'none', 'full' or 'dots' (`REMAT`).
@@ -236,20 +237,22 @@ def create(variant="S/16", **overrides):
 
 
 def lora_of(options):
-    """`Lora` of a mapping {rank, alpha, targets}, or of None; ValueError for an unknown option or layer."""
+    """`Lora` of a mapping {rank, alpha, targets, base_dtype}, or of None; ValueError for an unknown option or value."""
     options = dict(options.items()) if hasattr(options, "items") else Lora(*(options or ()))._asdict()
     if unknown := sorted(set(options) - set(Lora._fields)):
         raise ValueError(f"unknown options {', '.join(unknown)} of lora; known: {', '.join(Lora._fields)}")
     lora = Lora(**{**options, "targets": tuple(options.get("targets", Lora().targets))})
     if not lora.targets or set(lora.targets) - set(ADAPTED):
         raise ValueError(f"ViT lora.targets={lora.targets}: expected one or more of {', '.join(ADAPTED)}")
+    if lora.base_dtype not in DTYPES:
+        raise ValueError(f"ViT lora.base_dtype={lora.base_dtype!r}: expected one of {', '.join(DTYPES)}")
     return lora
 
 
 def _check(model):
     """ValueError for a choice that is none, or fields that do not fit each other."""
     choices = {"gelu": list(GELU), "mlp": MLPS, "position": POSITIONS, "pool": POOLS}
-    choices |= {"dtype": ["float32", "bfloat16"], "remat": ["none", *REMAT]}
+    choices |= {"dtype": DTYPES, "remat": ["none", *REMAT]}
     for name, allowed in choices.items():
         if getattr(model, name) not in allowed:
             raise ValueError(f"ViT {name}={getattr(model, name)!r}; expected one of {', '.join(allowed)}")
