@@ -115,7 +115,8 @@ class ViT(nn.Module):
         """Maps images [b, h, w, 3] in [0, 1] to logits [b, k] and the named outputs.
 
         Returns `(logits, out)`, all fp32: out['logits'] the same logits; out['class_tokens'] [depth, b, d] the
-        class token after each block, before the final norm; out['pre_logits'] [b, d] the input of the head.
+        class token after each block, before the final norm; out['patch_tokens'] [b, h / patch, w / patch, d] the
+        other tokens after the last block, in their places; out['pre_logits'] [b, d] the input of the head.
         Where attention pools, the pooled token stands for the class token: out['class_tokens'] is [1, b, d].
         `train=True` needs an rng named 'dropout' where `dropout` or `drop_path` is positive.
         Raises ValueError for an image that is not square or not a whole number of patches.
@@ -127,7 +128,9 @@ class ViT(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
 
         rates = jnp.linspace(0, self.drop_path, self.depth)
-        x, class_tokens = self.blocks(train, images.shape[1] // self.patch)(x, rates)
+        grid = images.shape[1] // self.patch
+        x, class_tokens = self.blocks(train, grid)(x, rates)
+        out = {"patch_tokens": x[:, self.prefix :].reshape(-1, grid, grid, self.width).astype(jnp.float32)}
 
         norm = nn.LayerNorm(epsilon=self.norm_eps, name="norm")
         if self.pool == "attention":
@@ -139,7 +142,7 @@ class ViT(nn.Module):
         if self.projection:
             x = nn.Dense(self.projection, use_bias=False, kernel_init=INIT, name="projection")(x)
         logits = nn.Dense(self.classes, kernel_init=INIT, name="head")(x)
-        return logits, {"logits": logits, "class_tokens": class_tokens.astype(jnp.float32), "pre_logits": x}
+        return logits, {**out, "logits": logits, "class_tokens": class_tokens.astype(jnp.float32), "pre_logits": x}
 
     def embed(self, images):
         """Tokens [b, n, d] of images [b, h, w, 3] in [0, 1]: class token, registers and patches, with positions."""
