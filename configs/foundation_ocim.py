@@ -33,6 +33,8 @@ def get_config(argument: str = ""):
     student.model.update({"variant": "S/16", "dtype": "bfloat16"})
     common.distilled(student, tower)
     student.terms.covariance.stages = _stages(tower.model)
+    for of in ("patches", "features"):  # off: `--config.terms.patches.weight=0.5` with light=False
+        student.terms[of] = {"kind": "align", "weight": 0.0, "teacher": "spoof", "of": of}
     if not args.light:
         student.name = "foundation_ocim"
         return student

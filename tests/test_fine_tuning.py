@@ -1,6 +1,8 @@
 """LoRA, frozen blocks and layer-wise learning rates: what is trained, what is kept of it, and what it costs."""
 
 import dataclasses
+import hashlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +10,13 @@ import ml_collections
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
 from flax import traverse_util
 
 from configs import common
 from kdfas_jax import models
 from kdfas_jax.models import fine_tuning, vit
+from kdfas_jax.models.published import weights
 from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import sharding
 from kdfas_jax.training import checkpoint, initial, optim, step, validate
@@ -50,24 +54,33 @@ def flat(tree):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def folder(tmp_path_factory):
+    """The folder of `trained`, with the checkpoint of step 17."""
+    return tmp_path_factory.mktemp("lora")
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
     """(before, after 20 steps, and after 20 steps of which the last ones are resumed) with adapters and an average."""
     of, mesh = made(ema=0.9), sharding.make_mesh({"data": -1})
     state = jax.jit(lambda: step.init(of))()
     before, run = jax.device_get(state), step.compiled(of, mesh, state)
     resumed = None
-    with checkpoint.Checkpoints(str(tmp_path_factory.mktemp("lora"))) as checkpoints:
+    with checkpoint.Checkpoints(str(folder)) as checkpoints:
         for number in range(20):
             if number == 17:
                 checkpoints.save(state, None, {"step": number})
                 checkpoints.wait()
-                abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), state)
-                resumed = checkpoints.restore(17, abstract)
+                resumed = checkpoints.restore(17, abstract(state))
             rows = sharding.place_batch(mesh, batch(number))
             state, _ = run(state, {}, rows, np.uint32(0))
             if resumed is not None:
                 resumed, _ = run(resumed, {}, rows, np.uint32(0))
     return before, jax.device_get(state), jax.device_get(resumed)
+
+
+def abstract(tree):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree)
 
 
 def test_new_adapters_change_no_bit():
@@ -115,6 +128,69 @@ def test_a_resumed_run_is_bit_identical(trained):
     _, after, resumed = trained
     assert int(after.step) == 20
     jax.tree.map(np.testing.assert_array_equal, resumed, after)
+
+
+def test_a_checkpoint_holds_what_is_trained_and_the_rest_is_written_once(trained, folder):
+    """The file's bytes are those of the frozen parameters alone, whichever run writes them."""
+    before, _, _ = trained
+    directory, names = folder / "checkpoints", set(flat(before.params))
+    with checkpoint.open_finished(str(folder)) as checkpoints:
+        items, note = checkpoints._manager.item_metadata(17), checkpoints.meta(17)
+    assert set(flat(items["params"].tree)) == set(flat(items["ema"].tree["params"])) == names - set(before.frozen)
+    frozen = {name: flat(before.params)[name] for name in before.frozen}
+    found = safetensors.numpy.load_file(directory / checkpoint.BASE)
+    assert found.keys() == frozen.keys()
+    jax.tree.map(np.testing.assert_array_equal, found, frozen)
+    content = (directory / checkpoint.BASE).read_bytes()
+    assert note == {"step": 17, "base": hashlib.sha256(content).hexdigest()}
+    assert content == safetensors.numpy.save(dict(sorted(frozen.items())))
+
+
+def test_every_reader_gets_all_parameters_of_a_moved_run(trained, folder, tmp_path):
+    before, _, _ = trained
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    shapes = jax.eval_shape(lambda: step.init(made(ema=0.9)))
+    chosen, last, variables = checkpoint.deployed(str(moved), shapes.variables)
+    assert (chosen, last) == (17, 17)
+    found, start = flat(variables["params"]), flat(before.params)
+    assert {name for name in start if np.array_equal(found[name], start[name])} == set(before.frozen)
+
+
+@pytest.mark.parametrize("harm", ["damaged", "another", "missing"])
+def test_another_base_is_one_clear_error(trained, folder, tmp_path, harm):
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    (moved / "config.json").write_text('{"config": {}, "command": ["main.py", "--config=tuned.py"]}')
+    path = moved / "checkpoints" / checkpoint.BASE
+    content = path.read_bytes()
+    path.unlink()
+    if harm == "damaged":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    if harm == "another":
+        safetensors.numpy.save_file({name: np.float32([0]) for name in trained[0].frozen}, path)
+    expected, shapes = hashlib.sha256(content).hexdigest(), jax.eval_shape(lambda: step.init(made(ema=0.9)))
+    mend = r"copy it from .* or remove .*/checkpoints and train again: python main\.py --config=tuned\.py"
+    message = rf"base\.safetensors is .*SHA-256.*{expected}, .* of step 17; {mend}$"
+    with checkpoint.open_finished(str(moved)) as checkpoints:
+        for read in (checkpoints.restore, lambda *of: checkpoints.restore_variables(of[0], of[1].variables)):
+            with pytest.raises(ValueError, match=message) as error:
+                read(17, shapes)
+            assert "\n" not in str(error.value)
+
+
+def test_a_run_whose_checkpoints_hold_all_parameters_is_restored_and_goes_on(tmp_path):
+    """As an older version saved it; the next save writes the base."""
+    state = jax.jit(lambda: step.init(made(ema=0.9)))()
+    with checkpoint.Checkpoints(str(tmp_path)) as checkpoints:
+        checkpoints.save(state.replace(frozen=()), None, {"step": 0})
+    assert not (tmp_path / "checkpoints" / checkpoint.BASE).exists()
+    with checkpoint.Checkpoints(str(tmp_path)) as checkpoints:
+        found = checkpoints.restore(0, abstract(state))
+        jax.tree.map(np.testing.assert_array_equal, found, state)
+        checkpoints.save(found.replace(step=jnp.int32(1)), None, {"step": 1})
+        checkpoints.wait()
+        for number in (0, 1):
+            again = checkpoints.restore(number, abstract(state))
+            jax.tree.map(np.testing.assert_array_equal, again.replace(step=state.step), state)
 
 
 def test_adapters_are_counted_and_save_flops():
@@ -191,7 +267,8 @@ def test_a_start_from_a_run_with_adapters_takes_them_merged(tmp_path, monkeypatc
     ("key", "value", "message"),
     [
         ("model.lora", {"rank": 2, "targets": ("value",)}, r"lora\.targets=\('value',\): expected one or more of qkv"),
-        ("model.lora", {"ranks": 2}, "unknown options ranks of lora; known: rank, alpha, targets"),
+        ("model.lora", {"ranks": 2}, "unknown options ranks of lora; known: rank, alpha, targets, base_dtype"),
+        ("model.lora", {"base_dtype": "int8"}, r"lora\.base_dtype='int8': expected one of float32, bfloat16"),
         ("model.lora", {"rank": -1}, r"config\.model\.lora\.rank=-1: expected a whole number, 0 or more"),
         ("optim.freeze_blocks", 13, r"freeze_blocks=13: expected at most the model's 12"),
         ("optim.layer_decay", 1.5, r"layer_decay=1\.5: expected a number in \(0, 1\]"),
@@ -210,6 +287,35 @@ def test_a_model_without_blocks_has_none_to_freeze():
     config.model, config.optim.freeze_blocks = {"name": "resnet", "variant": "18"}, 1
     with pytest.raises(ValueError, match="a ResNet has no blocks"):
         validate.check(config)
+
+
+def test_the_frozen_kernels_may_be_bf16(tmp_path, monkeypatch):
+    """A model that computes in bf16 gives the same bits; imports, checkpoints and the merge know the type."""
+    fields = {**TOWER, "dtype": "bfloat16", "lora": {**LORA, "base_dtype": "bfloat16"}}
+    model, whole = models.create(fields), models.create({**fields, "lora": LORA})
+    state = jax.jit(lambda: step.init(made(model)))()
+    kept = {name.split("/", 1)[1] for name, leaf in flat(state.params).items() if leaf.dtype == jnp.bfloat16}
+    assert kept == {f"{layer}/{of}" for layer in ("qkv", "out", "fc1", "fc2") for of in ("kernel", "bias")}
+    variables = random(TUNED)
+    rounded = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), variables, state.variables)
+    logits = [jax.jit(of.apply)(has, IMAGES)[0] for of, has in ((whole, variables), (model, rounded))]
+    np.testing.assert_array_equal(*logits)
+
+    found, merged = fine_tuning.merge(fields, rounded)
+    assert {leaf.dtype for leaf in flat(merged["params"]).values()} == {np.dtype(np.float32)}
+    assert models.create(found).lora.rank == 0
+    with checkpoint.Checkpoints(str(tmp_path)) as checkpoints:
+        checkpoints.save(state.replace(params=rounded["params"]), None, {"step": 0})
+        checkpoints.wait()
+        restored = checkpoints.restore(0, abstract(state))
+    for name, leaf in flat(restored.params).items():
+        assert leaf.dtype == flat(rounded["params"])[name].dtype
+        np.testing.assert_array_equal(leaf, flat(rounded["params"])[name])
+    published = {name: np.asarray(leaf) for name, leaf in flat(variables["params"]).items()}
+    monkeypatch.setitem(weights.CONVERTERS, vit.ViT, lambda *_: (published, {}))
+    monkeypatch.setattr(weights, "read", lambda _: {})
+    imported, _ = weights.load("tower.safetensors", model, state.variables)
+    jax.tree.map(np.testing.assert_array_equal, imported, rounded)
 
 
 def test_lora_of_a_config_is_read_back():

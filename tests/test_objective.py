@@ -196,6 +196,29 @@ def test_alignment_takes_no_gradient_to_masked_examples():
     assert [bool(np.any(of_example)) for of_example in grads["stages"][0]] == mask.astype(bool).tolist()
 
 
+def test_patches_and_features_are_aligned():
+    """Patch tokens with a finer map, by area; features of two widths by their cosine."""
+    rng = np.random.default_rng(0)
+    features = [rng.standard_normal((6, width)).astype(np.float32) for width in (3, 4)]
+    tokens = np.zeros((1, 6, 3), np.float32)
+    student = {"class_tokens": tokens, "patch_tokens": maps(0, (3,), side=2)[0], "pre_logits": features[0]}
+    teacher = {"stages": maps(1, (4,), side=4), "pre_logits": features[1]}
+    terms = {of: {**ALIGN, "of": of} for of in ("patches", "features")}
+    terms["patches"]["stages"] = ((1, 1),)
+    objective = Objective(terms, {"face": None})
+    params = objective.init(jax.random.key(0), student, {"face": teacher})
+    _, values = objective(student, {"face": teacher}, {}, params)
+    kernels = {name: of["stage1_1"]["kernel"] for name, of in params.items()}
+    coarse = teacher["stages"][0].reshape(6, 2, 2, 2, 2, 4).mean((2, 4))
+    patches = losses.align(student["patch_tokens"] @ kernels["patches"], coarse).mean()
+    cosine = losses.cosine_distance(features[0] @ kernels["features"], features[1]).mean()
+    np.testing.assert_allclose([values["patches"], values["features"]], [patches, 2 * cosine], rtol=1e-5)
+    with pytest.raises(ValueError, match="of='tokens' of an 'align' term; expected one of stages, patches, features"):
+        Objective({"align": {**ALIGN, "of": "tokens"}}, {"face": None}).init(
+            jax.random.key(0), student, {"face": teacher}
+        )
+
+
 def test_a_vit_is_aligned_by_its_class_tokens():
     """With a teacher of feature maps: their mean over the positions is what one position can match."""
     student, teacher = outputs(0, 8, depth=2), {"stages": maps(1, (4, 8))}

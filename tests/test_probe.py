@@ -47,6 +47,13 @@ def test_a_probe_is_a_run_with_the_same_results(tiny, without_pages, tmp_path):
     assert np.abs(kernel[:, 1]).max() > 0
 
 
+def test_a_file_that_does_not_exist_is_named_before_the_data_are_prepared(tiny, tmp_path, monkeypatch):
+    tiny.init = str(tmp_path / "absent.safetensors")
+    monkeypatch.setattr(probe.pipeline, "open_data", lambda *_: pytest.fail("the data were opened"))
+    with pytest.raises(FileNotFoundError, match=r"config\.init=.*absent\.safetensors does not exist; download it"):
+        probe.probe(tiny, str(tmp_path / "run"))
+
+
 def test_another_target_is_refused(tiny, tmp_path):
     tiny.data.target = "domain"
     with pytest.raises(ValueError, match="--mode=probe expected 'label'"):

@@ -77,6 +77,7 @@ def test_outputs_are_named_fp32_and_consistent():
     assert {key: value.shape for key, value in out.items()} == {
         "logits": (4, 2),
         "class_tokens": (3, 4, 32),
+        "patch_tokens": (4, 4, 4, 32),
         "pre_logits": (4, 32),
     }
     np.testing.assert_array_equal(logits, out["logits"])
@@ -84,6 +85,19 @@ def test_outputs_are_named_fp32_and_consistent():
     normed = (last - last.mean(-1, keepdims=True)) / np.sqrt(last.var(-1, keepdims=True) + 1e-6)
     np.testing.assert_allclose(out["pre_logits"], normed, atol=1e-4)  # the final norm's scale is 1, its bias 0
     np.testing.assert_allclose(logits, out["pre_logits"] @ params["head"]["kernel"], atol=1e-5)
+
+
+def test_patch_tokens_are_in_their_places():
+    """Without attention between tokens only the token of a changed patch changes, behind class token and registers."""
+    model = vit.create(**{**TINY, "depth": 1}, registers=2)
+    params = jax.tree.map(lambda x: np.full(x.shape, 0.1, np.float32), shapes(model, 32))
+    params["blocks"]["out"]["kernel"] *= 0
+    images = np.stack([IMAGES[0], IMAGES[0]])
+    images[1, 8:16, 16:24] = np.random.default_rng(1).random((8, 8, 3))  # row 1, column 2
+    params["patch"]["kernel"] = np.random.default_rng(2).standard_normal(params["patch"]["kernel"].shape, np.float32)
+    _, out = run(model, params, images)
+    changed = np.any(out["patch_tokens"][0] != out["patch_tokens"][1], axis=-1)
+    assert np.argwhere(changed).tolist() == [[1, 2]]
 
 
 def test_initialisation_is_deits():

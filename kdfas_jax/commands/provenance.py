@@ -89,13 +89,16 @@ def start(config, folder: str) -> dict[str, Any]:
     """The facts of `config.init`, as `check` gives those of a teacher; {} for a run that starts from random numbers.
 
     A run in `folder` that has a checkpoint keeps the facts that it noted. ValueError where the run that `config.init`
-    names has seen what this one is judged on, unless `config.init_allow_overlap` is set, or is not finished.
+    names has seen what this one is judged on, unless `config.init_allow_overlap` is set, or is not finished;
+    FileNotFoundError where it names a file that does not exist.
     """
     if not config.init:
         return {}
     if workdir.has_checkpoint(folder) and _read(folder):
         return started_from(folder)
     if initial.published(config.init):
+        if not files.is_file(config.init):  # before the data are prepared, which may take hours
+            raise FileNotFoundError(f"config.init={config.init} does not exist; download it, or correct the path")
         return _published(config.init)
     key, allowed = "config.init", config.get("init_allow_overlap", False)
     given = _Given(key, key, released.home(config.init), "be the start", "config.init_allow_overlap", allowed)

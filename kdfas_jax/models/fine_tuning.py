@@ -99,7 +99,7 @@ def merge(fields, variables: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
     """Returns (config.model without adapters, the variables of that model): W + alpha / rank A B takes W's place.
 
     `fields` is config.model and `variables` are {'params', 'batch_stats'}; without adapters both are returned as they
-    are.
+    are, and with adapters all parameters are fp32.
     """
     lora = vit.lora_of(fields.get("lora"))
     if not lora.rank:
@@ -111,5 +111,6 @@ def merge(fields, variables: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
         kernel = f"{adapter.removesuffix(ADAPTER)}/kernel"
         product = jnp.einsum("ldr,lr...->ld...", a, b, precision="highest")
         flat[kernel] = jax.device_get(flat[kernel] + lora.scale * product)
+    flat = {name: leaf.astype(jnp.float32) for name, leaf in flat.items()}
     without = {**fields, "lora": {**Lora()._asdict()}}
     return without, {**variables, "params": traverse_util.unflatten_dict(flat, sep="/")}

@@ -30,14 +30,16 @@ class Batch(TypedDict, total=False):
 class Outputs(TypedDict, total=False):
     """A model's named outputs, fp32; a model has those that its kind computes, and a teacher's are its targets.
 
-    logits: [b, k]. pre_logits: [b, d], what the head reads. class_tokens: [stages, b, d], of a ViT. stages: feature
-    maps [b, h, w, c] by stage, of a convolutional network. embedding: [b, d], of a face recogniser. centres: [people,
-    d], its class centres. source: [b, h, w], a critic's values. The others are `objective.adversarial.training_pass`'s.
+    logits: [b, k]. pre_logits: [b, d], what the head reads. class_tokens: [stages, b, d], and patch_tokens: [b, h, w,
+    d], of a ViT. stages: feature maps [b, h, w, c] by stage, of a convolutional network. embedding: [b, d], of a face
+    recogniser. centres: [people, d], its class centres. source: [b, h, w], a critic's values. The others are
+    `objective.adversarial.training_pass`'s.
     """
 
     logits: jax.Array
     pre_logits: jax.Array
     class_tokens: jax.Array
+    patch_tokens: jax.Array
     stages: tuple[jax.Array, ...]
     embedding: jax.Array
     centres: jax.Array

@@ -44,6 +44,7 @@ FAMILIES = {
     "siglip": {"pool": "attention", "gelu": "tanh"},
 }
 POSITIONS, POOLS = ("learned", "rotary"), ("class", "attention")
+DTYPES = ("float32", "bfloat16")
 
 # Rematerialisation: the backward pass recomputes everything, or everything but the outputs of the dense layers.
 REMAT = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
@@ -77,8 +78,8 @@ class ViT(nn.Module):
       drop_path: stochastic-depth rate of the last block, in [0, 1); the rates rise linearly from 0 over the blocks.
       mean, std: normalisation of the image, one number or one per channel. ViT and augreg use 0.5; DeiT checkpoints
         were trained with ImageNet's (0.485, 0.456, 0.406), (0.229, 0.224, 0.225).
-      lora: {rank, alpha, targets}: adapters of dense layers of the blocks, with which only adapters, norms and head are
-        trained (`vit_block.Lora`, `fine_tuning`).
+      lora: {rank, alpha, targets, base_dtype}: adapters of dense layers of the blocks, with which only adapters, norms
+        and head are trained (`vit_block.Lora`, `fine_tuning`).
       dtype: 'float32' or 'bfloat16', of the computation; parameters, logits and class tokens stay fp32.
       unroll: compile the blocks one by one instead of a loop.
       remat: what the backward pass recomputes instead of storing: 'none', 'full' or 'dots' (`REMAT`).
@@ -114,7 +115,8 @@ class ViT(nn.Module):
         """Maps images [b, h, w, 3] in [0, 1] to logits [b, k] and the named outputs.
 
         Returns `(logits, out)`, all fp32: out['logits'] the same logits; out['class_tokens'] [depth, b, d] the
-        class token after each block, before the final norm; out['pre_logits'] [b, d] the input of the head.
+        class token after each block, before the final norm; out['patch_tokens'] [b, h / patch, w / patch, d] the
+        other tokens after the last block, in their places; out['pre_logits'] [b, d] the input of the head.
         Where attention pools, the pooled token stands for the class token: out['class_tokens'] is [1, b, d].
         `train=True` needs an rng named 'dropout' where `dropout` or `drop_path` is positive.
         Raises ValueError for an image that is not square or not a whole number of patches.
@@ -126,7 +128,9 @@ class ViT(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
 
         rates = jnp.linspace(0, self.drop_path, self.depth)
-        x, class_tokens = self.blocks(train, images.shape[1] // self.patch)(x, rates)
+        grid = images.shape[1] // self.patch
+        x, class_tokens = self.blocks(train, grid)(x, rates)
+        out = {"patch_tokens": x[:, self.prefix :].reshape(-1, grid, grid, self.width).astype(jnp.float32)}
 
         norm = nn.LayerNorm(epsilon=self.norm_eps, name="norm")
         if self.pool == "attention":
@@ -138,7 +142,7 @@ class ViT(nn.Module):
         if self.projection:
             x = nn.Dense(self.projection, use_bias=False, kernel_init=INIT, name="projection")(x)
         logits = nn.Dense(self.classes, kernel_init=INIT, name="head")(x)
-        return logits, {"logits": logits, "class_tokens": class_tokens.astype(jnp.float32), "pre_logits": x}
+        return logits, {**out, "logits": logits, "class_tokens": class_tokens.astype(jnp.float32), "pre_logits": x}
 
     def embed(self, images):
         """Tokens [b, n, d] of images [b, h, w, 3] in [0, 1]: class token, registers and patches, with positions."""
@@ -236,20 +240,22 @@ def create(variant="S/16", **overrides):
 
 
 def lora_of(options):
-    """`Lora` of a mapping {rank, alpha, targets}, or of None; ValueError for an unknown option or layer."""
+    """`Lora` of a mapping {rank, alpha, targets, base_dtype}, or of None; ValueError for an unknown option or value."""
     options = dict(options.items()) if hasattr(options, "items") else Lora(*(options or ()))._asdict()
     if unknown := sorted(set(options) - set(Lora._fields)):
         raise ValueError(f"unknown options {', '.join(unknown)} of lora; known: {', '.join(Lora._fields)}")
     lora = Lora(**{**options, "targets": tuple(options.get("targets", Lora().targets))})
     if not lora.targets or set(lora.targets) - set(ADAPTED):
         raise ValueError(f"ViT lora.targets={lora.targets}: expected one or more of {', '.join(ADAPTED)}")
+    if lora.base_dtype not in DTYPES:
+        raise ValueError(f"ViT lora.base_dtype={lora.base_dtype!r}: expected one of {', '.join(DTYPES)}")
     return lora
 
 
 def _check(model):
     """ValueError for a choice that is none, or fields that do not fit each other."""
     choices = {"gelu": list(GELU), "mlp": MLPS, "position": POSITIONS, "pool": POOLS}
-    choices |= {"dtype": ["float32", "bfloat16"], "remat": ["none", *REMAT]}
+    choices |= {"dtype": DTYPES, "remat": ["none", *REMAT]}
     for name, allowed in choices.items():
         if getattr(model, name) not in allowed:
             raise ValueError(f"ViT {name}={getattr(model, name)!r}; expected one of {', '.join(allowed)}")

@@ -36,12 +36,14 @@ class Lora(NamedTuple):
     """Low-rank adapters: `targets` (names of `ADAPTED`) compute x W + b + alpha / rank (x A) B; rank 0 is none.
 
     [S] A is drawn from a normal distribution, [C] of a variance of 1 / d, and B is zero, so that a new adapter changes
-    nothing.
+    nothing. `base_dtype`, 'float32' or 'bfloat16', is that of the blocks' frozen W and b in memory; a model that
+    computes in bf16 rounds them anyway and gives the same output with either.
     """
 
     rank: int = 0
     alpha: float = 16.0
     targets: tuple[str, ...] = ("qkv", "out")
+    base_dtype: str = "float32"
 
     @property
     def scale(self) -> float:
@@ -111,7 +113,8 @@ class Block(nn.Module):
 
     def dense(self, name, features, x):
         """The dense layer `name`, [b, n, d] -> [b, n, ...features], and its adapter where it has one."""
-        y = nn.DenseGeneral(features, dtype=self.dtype, kernel_init=INIT, name=name)(x)
+        kept = self.lora.base_dtype if self.lora.rank else "float32"
+        y = nn.DenseGeneral(features, dtype=self.dtype, param_dtype=kept, kernel_init=INIT, name=name)(x)
         if not self.lora.rank or name not in self.lora.targets:
             return y
         return y + Adapter(features, self.lora.rank, self.lora.scale, self.dtype, name=name + ADAPTER)(x)

@@ -17,6 +17,8 @@ from flax import linen as nn
 from kdfas_jax.models.records import Batch, Outputs, class_tokens
 from kdfas_jax.objective import losses
 
+FEATURES = ("stages", "patches", "features")  # what `Align` compares
+
 
 def cross_entropy(student: Outputs, batch: Batch, *, smoothing: float = 0.0) -> jax.Array:
     """Cross-entropy of the student's logits to the batch's labels [b, k]."""
@@ -85,24 +87,38 @@ def _pairs(kind: str, stages, mine, theirs) -> np.ndarray:
     return pairs
 
 
-def feature_maps(out: Outputs) -> tuple[jax.Array, ...]:
-    """A model's feature maps by stage, [b, h, w, c] each; a ViT's class tokens count as maps of one position [C]."""
-    return out["stages"] if "stages" in out else tuple(token[:, None, None] for token in out["class_tokens"])
+def feature_maps(out: Outputs, of: str = "stages") -> tuple[jax.Array, ...]:
+    """A model's feature maps, [b, h, w, c] each.
+
+    of: 'stages', of each stage, where a ViT's class tokens count as maps of one position [C]; 'patches', the same but
+    for a ViT, whose one map are its patch tokens after the last block; 'features', the input of the head as one map of
+    one position. ValueError for another name.
+    """
+    if of not in FEATURES:
+        raise ValueError(f"config.terms: of={of!r} of an 'align' term; expected one of {', '.join(FEATURES)}")
+    if of == "features":
+        return (out["pre_logits"][:, None, None],)
+    if "stages" in out:
+        return out["stages"]
+    tokens = tuple(token[:, None, None] for token in out["class_tokens"])
+    return (out["patch_tokens"],) if of == "patches" else tokens
 
 
 class Align(nn.Module):
     """Feature maps matched stage by stage through 1x1 projectors, averaged over the stages (`losses.align`) [C].
 
     The projectors carry the student's channels into the teacher's; they are trained with the student and never
-    exported. `stages` as in `covariance`.
+    exported. `stages` as in `covariance`, and `of` as in `feature_maps`: with 'features' the term is twice one minus
+    the cosine of the projected features and the teacher's.
     """
 
     stages: tuple[tuple[int, int], ...] = ()
+    of: str = "stages"
 
     @nn.compact
     def __call__(self, student, batch, teacher):
         """Returns the mean over examples and stages."""
-        mine, theirs = feature_maps(student), feature_maps(teacher)
+        mine, theirs = feature_maps(student, self.of), feature_maps(teacher, self.of)
         distances = [
             losses.align(nn.Dense(theirs[j].shape[-1], name=f"stage{i + 1}_{j + 1}")(mine[i]), theirs[j])
             for i, j in _pairs("align", self.stages, mine, theirs)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 _PLATFORM: contextvars.ContextVar[str] = contextvars.ContextVar("platform", default="")
@@ -102,6 +103,13 @@ def by_example(x: jax.Array) -> jax.Array:
 def tree(mesh: Mesh, shapes):
     """Returns a sharding for every leaf of `shapes` (parameters, optimiser state or a training state) by `RULES`."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(mesh, path, leaf)), shapes)
+
+
+def on_host(array: jax.Array) -> np.ndarray:
+    """Returns the whole `array` in every process, which all of them must ask for."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def _spec(mesh: Mesh, path, leaf) -> PartitionSpec:

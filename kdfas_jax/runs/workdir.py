@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -68,6 +69,11 @@ def read(workdir: str) -> dict[str, Any]:
     number = note.get("schema", 0)
     schema.check(number, path)
     return {**note, "config": schema.upgrade(note["config"], number)}
+
+
+def command(workdir: str) -> str:
+    """Returns the command that made the run in `workdir`, or completes it, for a shell; raises as `read`."""
+    return shlex.join(["python", *read(workdir)["command"]])
 
 
 def evaluated(workdir: str) -> dict[str, Any]:

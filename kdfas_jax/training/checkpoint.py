@@ -6,16 +6,19 @@ evaluation restores the average instead. Orbax does not write a tree without arr
 batch norm), so such an item is left out. The last two checkpoints and the best one on dev are kept. An interrupted
 save is never taken for a finished one.
 
+Parameters that are not trained (`TrainState.frozen`, the tower below LoRA's adapters) are the same in every step. They
+are written once, to checkpoints/base.safetensors, before the first save; the items of a step hold the other parameters,
+and its `meta` the file's SHA-256, which every reader compares. A step of an older version holds all parameters.
+
 When a save is finished, STEP/digests.sha256 records the SHA-256 of each of its files; every reader compares them first.
 Training moves a damaged newest step to STEP.damaged and resumes from the previous step; every other command stops with
 the name of the damaged file. A step without digests, written by an older version or by a process that was killed before
 it wrote them, is read with a warning.
 """
 
-import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent import futures
 from typing import Any
 
@@ -28,11 +31,13 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from kdfas_jax.models.published import match as weights_match
 from kdfas_jax.models.published import weights
-from kdfas_jax.runs import files, released, workdir
+from kdfas_jax.parallel import sharding
+from kdfas_jax.runs import arrays, files, released, workdir
 from kdfas_jax.training import digests
-from kdfas_jax.training.step import TrainState
+from kdfas_jax.training.step import TrainState, without
 
 TREES = ("params", "batch_stats", "term_params", "opt_state", "ema")  # items that are fields of `TrainState`
+BASE = "base.safetensors"  # the parameters that are not trained, once for all steps
 DELETED = "deleted"  # steps are moved here before they are removed: renaming is atomic, removing is not
 
 logger = logging.getLogger(__name__)
@@ -48,6 +53,7 @@ class Checkpoints:
         Raises ValueError, naming the damaged file, where no step is intact or a selection metric is damaged.
         """
         self.directory = os.path.join(files.absolute(folder), "checkpoints")
+        self._base: str | None = None  # SHA-256 of BASE, as soon as this object has written or compared it
         _raise(_on_first_process(lambda: _inspect(self.directory, writing)))
         best = policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
@@ -99,8 +105,11 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest():
             return
-        trees = {name: getattr(state, name) for name in TREES}
+        trees = _without({name: getattr(state, name) for name in TREES}, state.frozen)
         saved = {name: ocp.args.StandardSave(tree) for name, tree in trees.items() if jax.tree.leaves(tree)}
+        if state.frozen:
+            self._base = self._write_base(state) if self._base is None else self._base
+            meta = {**meta, "base": self._base}
         items = ocp.args.Composite(**saved, meta=ocp.args.JsonSave(meta))
         metrics = None if selection is None else {"selection": float(selection), "step": step}
         self._manager.save(step, args=items, metrics=metrics, force=True)
@@ -122,8 +131,8 @@ class Checkpoints:
 
         Raises ValueError for a damaged file or a checkpoint of another architecture.
         """
-        self._check(step, abstract.variables)
-        trees = self._restore(step, {name: getattr(abstract, name) for name in TREES})
+        base = self._check(step, abstract.variables)
+        trees = self._restore(step, {name: getattr(abstract, name) for name in TREES}, base)
         # A jitted identity returns new arrays, as those that Orbax creates cannot always be donated.
         number = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), abstract.step.sharding)
         return jax.jit(lambda tree: tree)(TrainState(number, **trees, frozen=abstract.frozen))
@@ -134,10 +143,10 @@ class Checkpoints:
         They take the shapes and shardings of `abstract`, and are the averaged variables where the run keeps an average.
         Raises ValueError for a damaged file or a checkpoint of another architecture.
         """
-        self._check(step, abstract)
+        base = self._check(step, abstract)
         if not self._manager.item_metadata(step).get("ema"):
-            return self._restore(step, abstract)
-        return self._restore(step, {"ema": abstract})["ema"]
+            return self._restore(step, abstract, base)
+        return self._restore(step, {"ema": abstract}, base)["ema"]
 
     def meta(self, step: int) -> dict:
         """Returns the metadata saved with `step`; ValueError where they cannot be read."""
@@ -147,25 +156,62 @@ class Checkpoints:
             path = os.path.join(self.directory, str(step))
             raise ValueError(f"{path}/meta is damaged ({error}); remove {path} to use another step") from error
 
-    def _restore(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        """Restores the items of `step` that `abstract` names, in its layout; ValueError for a non-finite number."""
-        saved = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items() if jax.tree.leaves(tree)}
-        restored = {**abstract, **self._manager.restore(step, args=ocp.args.Composite(**saved))}
-        weights.check_finite(restored, f"{self.directory}/{step}")
-        return restored
+    def _write_base(self, state: TrainState) -> str:
+        """Writes the parameters of `state` that are not trained to BASE; returns its SHA-256, '' but in process 0."""
+        flat = traverse_util.flatten_dict(state.params, sep="/")
+        found = {name: sharding.on_host(flat[name]) for name in state.frozen}
+        return arrays.write(os.path.join(self.directory, BASE), found) if jax.process_index() == 0 else ""
 
-    def _check(self, step: int, expected: dict[str, Any]) -> None:
-        """Raises ValueError for a damaged file, or with the first differing names and shapes of the architectures."""
+    def _read_base(self, step: int) -> dict[str, np.ndarray]:
+        """Returns the parameters {name: array} that `step` does not hold, as they are not trained; {} where it has all.
+
+        ValueError where BASE is missing, damaged or that of another run.
+        """
+        if not files.exists(os.path.join(self.directory, str(step), "meta")):
+            return {}
+        digest = self.meta(step).get("base")
+        if digest is None:
+            return {}
+        try:
+            found = arrays.read(os.path.join(self.directory, BASE), digest)
+        except ValueError as error:
+            again = f"remove {self.directory} and train again: {workdir.command(os.path.dirname(self.directory))}"
+            raise ValueError(
+                f"{error}, that of the frozen parameters of step {step}; copy it from where the run was trained, or "
+                f"{again}"
+            ) from error
+        self._base = digest
+        return found
+
+    def _restore(self, step: int, abstract: dict[str, Any], base: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Restores the items of `step` that `abstract` names, in its layout; ValueError for a non-finite number.
+
+        `base` are the parameters that the step does not hold.
+        """
+        trees = _without(abstract, base)
+        saved = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items() if jax.tree.leaves(tree)}
+        restored = {**trees, **self._manager.restore(step, args=ocp.args.Composite(**saved))}
+        weights.check_finite(restored, f"{self.directory}/{step}")
+        return _with(restored, base, abstract)
+
+    def _check(self, step: int, expected: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Returns the parameters that `step` does not hold, as `_read_base`.
+
+        Raises ValueError for a damaged file, or with the first differing names and shapes of the architectures.
+        """
         _raise(_on_first_process(lambda: _damage(os.path.join(self.directory, str(step)))))
         items = self._manager.item_metadata(step)
         found = {name: items[name].tree for name in expected if items.get(name)}
         if "params" not in found:
             raise FileNotFoundError(f"{self.directory}/{step} holds no params; is it a checkpoint of this project?")
+        base = self._read_base(step)
+        found["params"] = _joined(found["params"], base)
         if lines := weights_match.mismatch(expected, found):
             raise ValueError(
                 f"{self.directory}/{step} is a checkpoint of another architecture than config.model:\n  "
                 + "\n  ".join(lines[:8])
             )
+        return base
 
 
 def open_finished(folder: str) -> Checkpoints:
@@ -199,16 +245,35 @@ def deployed(folder: str, abstract: dict[str, Any]) -> tuple[int, int, dict[str,
 
 def _from_file(path: str, digest: str, abstract: dict[str, Any]) -> dict[str, Any]:
     """Returns the variables in the file `path`, named 'params/head/kernel'; ValueError where it is damaged."""
-    with open(path, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-            raise ValueError(
-                f"{path} is damaged: its SHA-256 differs from {released.BUNDLE}; install the package again"
-            )
-    found = traverse_util.unflatten_dict(weights.read(path), sep="/")
+    try:
+        found = traverse_util.unflatten_dict(arrays.read(path, digest), sep="/")
+    except ValueError as error:
+        raise ValueError(f"{error}, as in {released.BUNDLE}; install the package again") from error
     found = {name: found.get(name, {}) for name in abstract}
     if lines := weights_match.mismatch(abstract, found):
         raise ValueError(f"{path} is of another architecture than its config.json:\n  " + "\n  ".join(lines[:8]))
     return jax.device_put(found, jax.tree.map(lambda leaf: leaf.sharding, abstract))
+
+
+def _without(trees: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The items `trees` of a step without the parameters of these `names`, which the average does not hold either."""
+    found = {name: without(tree, names) if name == "params" else tree for name, tree in trees.items()}
+    return {**found, "ema": _without(found["ema"], names)} if found.get("ema") else found
+
+
+def _with(trees: dict[str, Any], base: dict[str, np.ndarray], layout: dict[str, Any]) -> dict[str, Any]:
+    """The items `trees` of a step with the parameters `base`, in the shapes and shardings of `layout`."""
+    found = dict(trees)
+    if "params" in layout:
+        places = traverse_util.flatten_dict(layout["params"], sep="/")
+        of = {name: (leaf.astype(places[name].dtype), places[name].sharding) for name, leaf in base.items()}
+        found["params"] = _joined(trees["params"], {name: jax.device_put(*leaf) for name, leaf in of.items()})
+    return {**found, "ema": _with(found["ema"], base, layout["ema"])} if layout.get("ema") else found
+
+
+def _joined(params: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """The nested `params` and the flat `base` as one nested tree."""
+    return traverse_util.unflatten_dict(traverse_util.flatten_dict(params, sep="/") | base, sep="/")
 
 
 def _rank(metrics) -> tuple[float, int]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 from flax import traverse_util
 
 from kdfas_jax import models
@@ -62,7 +63,8 @@ def _from_run(config, fresh, mesh) -> tuple[dict[str, Any], str]:
     ):  # other adapters than ours, which start afresh
         _, found = fine_tuning.merge(theirs.model, found)
     ours, found = (traverse_util.flatten_dict(tree, sep="/") for tree in (fresh, found))
-    taken = {name: found[name] for name, leaf in ours.items() if name in found and found[name].shape == leaf.shape}
+    fits = [name for name, leaf in ours.items() if name in found and found[name].shape == leaf.shape]
+    taken = {name: np.asarray(found[name], ours[name].dtype) for name in fits}
     described = (
         f"step {number}, {len(taken)} of {len(ours)} leaves taken; not in it or of another shape, therefore fresh: "
         f"{_names(ours, taken)}; of no use here: {_names(found, taken)}"

@@ -1,6 +1,6 @@
 """The training state and one pure training step; every method is this step with other terms and teachers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import flax
@@ -55,15 +55,15 @@ class TrainState:
     @property
     def trained(self) -> dict[str, Any]:
         """What the optimiser updates."""
-        return {"params": _without(self.params, self.frozen), "term_params": self.term_params}
+        return {"params": without(self.params, self.frozen), "term_params": self.term_params}
 
     def with_trained(self, trained: dict[str, Any]) -> "TrainState":
         """This state with other trained parameters, in the form of `trained`."""
-        params = _replaced(self.params, trained["params"]) if self.frozen else trained["params"]
+        params = replaced(self.params, trained["params"]) if self.frozen else trained["params"]
         return self.replace(params=params, term_params=trained["term_params"])
 
 
-def _without(params: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def without(params: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     """The nested `params` without the leaves of these `names`."""
     if not names:
         return params
@@ -71,7 +71,7 @@ def _without(params: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return traverse_util.unflatten_dict({name: leaf for name, leaf in flat.items() if name not in names}, sep="/")
 
 
-def _replaced(params: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+def replaced(params: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
     """The nested `params` with the leaves of `trained` in their places."""
     flat, own = (traverse_util.flatten_dict(tree, sep="/") for tree in (params, trained))
     return traverse_util.unflatten_dict({name: own.get(name, leaf) for name, leaf in flat.items()}, sep="/")
@@ -130,7 +130,7 @@ def make(experiment: Experiment) -> Callable:
         after = state.with_trained(trained).replace(step=state.step + 1, batch_stats=batch_stats, opt_state=opt_state)
         ema = optim.average(experiment.ema, state.ema, after.variables, state.step)
         if ema and state.frozen:  # not rounded by an average with itself
-            ema = {**ema, "params": _replaced(after.params, _without(ema["params"], state.frozen))}
+            ema = {**ema, "params": replaced(after.params, without(ema["params"], state.frozen))}
         return after.replace(ema=ema), metrics
 
     return train_step

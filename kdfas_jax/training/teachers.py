@@ -62,7 +62,7 @@ def check_finished(key: str, home: str) -> None:
     """
     if finished(home):
         return
-    evaluated, command = workdir.evaluated(home), ["python", *workdir.read(home)["command"]]
+    evaluated, command = workdir.evaluated(home), workdir.command(home)
     reason = "it has not been evaluated"
     if "finished" in evaluated:
         reason = "it stopped before its last step"
@@ -70,8 +70,8 @@ def check_finished(key: str, home: str) -> None:
             reason = f"it stopped at step {evaluated['steps']['trained']} of {evaluated['steps']['total']}"
     elif evaluated:
         reason = "its results.json does not say whether it was trained to its last step"
-        command = ["python", "main.py", "--mode=eval", f"--workdir={home}"]
-    raise ValueError(f"{key}={home} is not a finished run: {reason}; complete it with: {shlex.join(command)}")
+        command = shlex.join(["python", "main.py", "--mode=eval", f"--workdir={home}"])
+    raise ValueError(f"{key}={home} is not a finished run: {reason}; complete it with: {command}")
 
 
 def load(home: str, mesh, config=None) -> Teacher:

@@ -83,11 +83,11 @@ def prepare(config: ml_collections.ConfigDict, given: Mapping[str, str | None]) 
             if not isinstance(node, ml_collections.ConfigDict):
                 break  # an override within a value: an error of ml_collections
             if name not in node:
-                kinds = _optional(config, parts[:number]) if number == len(parts) - 1 else {}
-                if name not in kinds:
+                kinds, last = _optional(config, parts[:number]), number == len(parts) - 1
+                if name not in kinds or not (last or _group(kinds[name])):
                     known = ", ".join(dict.fromkeys((*node.keys(), *kinds)))
                     raise ValueError(f"--config.{key}: no key {name!r} there; known: {known or 'none'}")
-                node[name] = config_dict.placeholder(kinds[name])
+                node[name] = config_dict.placeholder(_kind(kinds[name])) if last else {}
             node = node.get(name)
 
 
@@ -110,7 +110,7 @@ def _reader_options(dataset: str) -> dict[str, type]:
     from input_pipeline import datasets
 
     readers = [datasets.get(name) for name in dataset.split("+") if name]
-    return {name: _kind(of) for reader in readers for name, of in datasets.option_types(reader).items()}
+    return {name: of for reader in readers for name, of in datasets.option_types(reader).items()}
 
 
 def _configs(config: ml_collections.ConfigDict, key: str = "") -> Iterator[tuple[str, ml_collections.ConfigDict]]:
@@ -131,10 +131,17 @@ def _optional(config: ml_collections.ConfigDict, above: list[str]) -> dict[str, 
     path = ".".join(above)
     for key, of in _configs(config):
         if path == f"{key}model":
-            return {name: _kind(kind) for name, kind in models.options(of.model).items()}
+            return models.options(of.model)
+        if above[:-1] and ".".join(above[:-1]) == f"{key}model":  # an option with keys of its own
+            return _group(models.options(of.model).get(above[-1]))
         if path == f"{key}data.options":
             return _reader_options(of.data.dataset)
     return {}
+
+
+def _group(annotation) -> dict[str, type]:
+    """The keys of an option that is a mapping, such as a ViT's `lora`, with their types; {} for other options."""
+    return annotation.__annotations__ if hasattr(annotation, "_fields") else {}
 
 
 def _kind(annotation) -> type:

@@ -44,14 +44,10 @@ def probe(config, folder: str) -> tuple[Results, dict]:
         raise ValueError(f"config.data.target={target.name!r}: --mode=probe expected 'label', bona fide or attack")
     probed.teachers, probed.terms = {}, {}
     probed.train.epochs = 0.0  # nothing is left to train: the run is finished as it is
-    data, mesh, model = (
-        pipeline.open_data(config.data, target),
-        sharding.make_mesh(config.mesh),
-        models.create(config.model),
-    )
+    mesh, model = sharding.make_mesh(config.mesh), models.create(config.model)
     sharding.check_batch(mesh, {"config.eval.batch_size": config.eval.batch_size})
     with lock.held(folder):
-        begun = provenance.start(probed, folder)
+        begun, data = provenance.start(probed, folder), pipeline.open_data(config.data, target)
         workdir.claim(probed, folder, data.fingerprint)
         provenance.record(folder, [provenance.examples(data)], {}, begun)
         variables = _variables(config, model, mesh)

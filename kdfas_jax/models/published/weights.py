@@ -53,9 +53,9 @@ def load(path, model, variables):
       model: the module for the weights, of a class in `CONVERTERS`.
       variables: the model's initialised variables, {'params', 'batch_stats'}; they give the shapes and a fresh head.
 
-    Returns `(variables, facts)`: the same tree as fp32 host arrays, and {'format': the file's format, 'head_replaced':
-    whether the fresh head stayed because the file has none or one with another number of classes, 'dropped': the names
-    in the file that were left out for it}; more facts for a ViT (`weights_vit.convert`).
+    Returns `(variables, facts)`: the same tree as host arrays of the same dtypes, and {'format': the file's format,
+    'head_replaced': whether the fresh head stayed because the file has none or one with another number of classes,
+    'dropped': the names in the file that were left out for it}; more facts for a ViT (`weights_vit.convert`).
 
     Raises FileNotFoundError, ImportError (a .pth without PyTorch 2.6) or ValueError (a model without published weights,
     an unreadable file, an unknown format, another architecture, a number that is not finite); the message names the
@@ -71,7 +71,9 @@ def load(path, model, variables):
     # As in the files, one mapping holds a norm's statistics (mean, var) and its parameters (scale, bias).
     every = expected["params"] | expected["batch_stats"]
     found, facts = CONVERTERS[type(model)](read(path), model, every, path)
-    trees = {name: {key: found[key] for key in tree} for name, tree in expected.items()}
+    trees = {
+        name: {key: np.asarray(found[key], leaf.dtype) for key, leaf in tree.items()} for name, tree in expected.items()
+    }
     loaded = {name: traverse_util.unflatten_dict(tree, sep="/") for name, tree in trees.items()}
     check_finite(loaded, path)
     return loaded, facts
