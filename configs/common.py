@@ -78,6 +78,7 @@ def base(name: str) -> ml_collections.ConfigDict:
     data.balance = ""  # columns such as domain+label, whose combinations get equal shares of every epoch
     data.augment = {
         "crop": 0.8,
+        "box": {"scale": 0.0, "shift": 0.0},
         "flip": True,
         "exposure": 0.0,
         "colour": 0.0,

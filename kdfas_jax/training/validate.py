@@ -101,6 +101,8 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ),
     ("data.unlabelled.share", _number(lambda x: 0 < x < 1, "a number in (0, 1)")),
     ("data.augment.crop", ABOVE_ZERO),
+    ("data.augment.box.scale", NOT_NEGATIVE),
+    ("data.augment.box.shift", BELOW_ONE),
     ("data.augment.exposure", NOT_NEGATIVE),
     ("data.augment.colour", NOT_NEGATIVE),
     ("data.augment.randaugment.ops", WHOLE),
