@@ -21,6 +21,8 @@ from configs import common
 
 OFF, ALONE = common.OFF, common.LABELS["ce"]  # ALONE: cross-entropy at full weight, without KL
 CROSS, GRAM = {"form": "cross"}, {"form": "gram"}
+# Face boxes of 1.0 to 1.7 times the face instead of crops, and light up to a stop more or less.
+BOXES = {"data": {"augment": {"box": {"scale": 0.3, "shift": 0.1}, "crop": 1.0, "exposure": 1.0}}}
 # Name -> changes of the base config, for base configs that define no VARIANTS.
 KDFAS = {
     "none": {"terms": common.LABELS},
@@ -30,6 +32,7 @@ KDFAS = {
     "kl_cross": {"terms": {"covariance": CROSS}},
     "kl_gram": {"terms": {"covariance": GRAM}},
     "kdfas": {},  # the unchanged base config
+    "none_box": {"terms": common.LABELS, **BOXES},
 }
 DEFAULT = ("none", "kl", "cross", "gram", "kl_cross", "kl_gram")
 

@@ -49,7 +49,8 @@ def base(name: str) -> ml_collections.ConfigDict:
     config.teachers = ml_collections.ConfigDict()
     config.terms = {"ce": {"kind": "cross_entropy", "weight": 1.0, "smoothing": 0.1}}
     config.mesh = {"data": -1, "fsdp": 1}
-    # The domain adversarial attack: `classifier` names the teacher that classifies domains; "" switches it off.
+    # The attack on the input: `classifier` names the teacher that classifies domains, or is student for adversarial
+    # training, with target confuse; "" switches it off.
     config.daa = {"classifier": "", "steps": 5, "eps": 8 / 255, "step_size": 6 / 255, "decay": 0.5}
     config.daa.target = "uniform"
 
@@ -78,6 +79,7 @@ def base(name: str) -> ml_collections.ConfigDict:
     data.balance = ""  # columns such as domain+label, whose combinations get equal shares of every epoch
     data.augment = {
         "crop": 0.8,
+        "box": {"scale": 0.0, "shift": 0.0},
         "flip": True,
         "exposure": 0.0,
         "colour": 0.0,

@@ -29,6 +29,7 @@ DAA = ("kdfas_daa_demo", "kdfas_daa")
 DUAL = ("dtda_demo", "dtda_ocim")
 BOTH = ("mtkd_demo", "mtkd_celeba_spoof")
 FOUNDATION = ("foundation_ocim",)
+ROBUST = ("robust_demo",)
 FACES = (
     "foundation",
     "recognition_demo",
@@ -39,7 +40,9 @@ FACES = (
     "editor_demo",
     "editor",
 )
-CONFIGS = (*STUDENTS, *DAA, *DUAL, *BOTH, *FOUNDATION, *RENDERED, *(f"teachers.{name}" for name in (*STUDENTS, *FACES)))
+ATTACKED = (*DAA, *DUAL, *ROBUST)
+_TEACHERS = tuple(f"teachers.{name}" for name in (*STUDENTS, *FACES))
+CONFIGS = (*STUDENTS, *ATTACKED, *BOTH, *FOUNDATION, *RENDERED, *_TEACHERS)
 
 
 def load(name, argument=""):
@@ -77,7 +80,7 @@ def test_every_name_in_a_config_resolves(name):
     params = jax.eval_shape(lambda: objective.init(jax.random.key(0), student, outs))
     loss, _ = jax.eval_shape(objective, student, outs, batch, params)
     assert loss.shape == ()
-    assert (perturb.of_config(config) is not None) == (name in (*DAA, *DUAL))
+    assert (perturb.of_config(config) is not None) == (name in ATTACKED)
     assert set(config.data.dataset.split("+")) <= set(datasets.READERS)
     assert protocols.folds(config.data.protocol)
     assert config.data.image_size % getattr(model, "patch", 1) == 0

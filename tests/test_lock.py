@@ -1,6 +1,7 @@
 """Two commands never write one run: the lock on its folder, overrides, and what a run's identity is."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -143,7 +144,9 @@ def test_evaluating_a_study_trains_nothing(tiny, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(train, "train", lambda *_: pytest.fail("it trains"))
     with pytest.raises(FileNotFoundError, match=r"no run of the study is finished, .*a-seed0"):
         ablation.ablate(study, str(tmp_path), missing=False)
-    figures = dict.fromkeys(ablation.FIGURES, 0.5)
+    stops = {"exposure_-1": {"apcer_max": 0.1}, "exposure_+1": {"apcer_max": 0.6}}
+    stable = {"any_box_or_exposure": 0.37, "as_is": {"apcer_max": 0.4}, "views": stops}
+    figures = dict.fromkeys(ablation.FIGURES, 0.5) | {"stability": stable}
     found = {
         "config": identity.plain(ablation.variant(tiny, {}, 0)),
         "finished": True,
@@ -158,4 +161,5 @@ def test_evaluating_a_study_trains_nothing(tiny, tmp_path, monkeypatch, caplog):
     assert evaluated == [str(tmp_path / "a-seed0")]
     assert "| a " in table
     assert "| b " not in table
+    assert re.search(r"\| flips +\| apcer_stop \|\n.*\n\| a .* \| 37\.00 \| 150\.00 +\|", table)
     assert "1 runs are not finished and not in the table" in caplog.text

@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from configs import common
 from input_pipeline.prepare import faces
-from input_pipeline.stream import ops
+from input_pipeline.stream import ops, views
 
 OFF = {"crop": 1.0, "flip": False, "degrade": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}  # tones are by default
 FULL = {"crop": 0.5, "flip": True, "exposure": 1.0, "colour": 0.3, "degrade": 0.5, "erasing": 1.0}
@@ -76,6 +76,27 @@ def test_a_cut_and_a_warp_show_the_same(image, mirrored):
     inner = np.s_[2:-2, 2:-2]  # a resize repeats the border of the box, a warp looks beyond it
     assert np.abs(ops._cut(image, box, mirrored).astype(int) - warped)[inner].max() <= 3
     np.testing.assert_array_equal(ops._cut(image, (0, 0, 48, 48), mirrored), image[:, ::-1] if mirrored else image)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_jittered_box_shows_what_a_box_moved_by_hand_shows(image, seed):
+    """The shift is a share of the crop's side, so the view by hand is that of a face box as large as the crop."""
+    rng = ops.generator(seed)
+    seen = image[:, ::-1] if rng.random() < 0.5 else image
+    size, (x, y) = 1.25 ** rng.uniform(-1, 1), 0.1 * rng.uniform(-1, 1, 2)
+    view = augmentation(flip=True, box={"scale": 0.25, "shift": 0.1}).view(image, ops.generator(seed)).astype(int)
+    expected = views.moved(np.ascontiguousarray(seen), 1.0, size=size, x=x, y=y)
+    assert np.abs(view - expected).max() <= 1  # a mirror image rounds the other way
+
+
+def test_a_jittered_box_repeats_the_edge_and_an_unmoved_one_draws_nothing(image):
+    """Grey, which a shear leaves beyond the border, would tell the network that the box was moved."""
+    white = np.full_like(image, 255)
+    for seed in range(20):
+        assert (augmentation(box={"scale": 0.5, "shift": 0.3}).view(white, ops.generator(seed)) == 255).all()
+    rng = ops.generator(0)
+    augmentation(box={"scale": 0.0, "shift": 0.0}).view(image, rng)
+    assert rng.bit_generator.state == ops.generator(0).bit_generator.state
 
 
 def test_colour_jitter_moves_the_mean_within_its_range(image):
@@ -212,7 +233,7 @@ def test_a_truth_map_is_seen_as_its_image_is():
     bump = np.exp(-((line - 0.2) ** 2 + (line[:, None] + 0.3) ** 2) / 0.3)
     image = np.repeat((255 * bump).astype(np.uint8)[..., None], 3, 2)
     truth = cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA)
-    moving = augmentation(crop=0.5, flip=True)
+    moving = augmentation(crop=0.5, flip=True, box={"scale": 0.25, "shift": 0.1})
     for seed in range(20):
         seen, moved = moving.views(image, truth, ops.generator(seed))
         expected = cv2.resize(seen, (16, 16), interpolation=cv2.INTER_AREA)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import common, kdfas_daa_demo
+from kdfas_jax import models
 from kdfas_jax.objective import perturb
 from kdfas_jax.parallel import sharding
 from kdfas_jax.performance import plan
@@ -245,6 +246,39 @@ def test_one_step_is_kdfas_on_what_the_attack_makes_of_the_batch():
         assert metrics["loss"] != pytest.approx(float(other), rel=1e-4)
 
 
+def test_adversarial_training_attacks_the_label_of_each_image_that_has_one():
+    """The loss of a step is the student's on images that were moved against its decision; no teacher is read."""
+    config = attacked_config(classifier="student", target="confuse", steps=1)
+    config.model.depth, config.teachers = 1, {}
+    validate.check(config)
+    made = dataclasses.replace(experiment.of_config(config), optimiser=optax.sgd(0.0))
+    assert made.teachers == {}
+    rng = np.random.default_rng(0)
+    batch = {"image": rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)}
+    batch["label"] = np.eye(2, dtype=np.float32)[rng.integers(0, 2, 8)] * (np.arange(8) < 6)[:, None]
+
+    @jax.jit
+    def losses():
+        """-> (metrics of a step, loss on what the attack makes of the first six images, loss on all as they are)."""
+        state = step.init(made)
+        waves = jax.tree.map(lambda leaf: jnp.sin(jnp.arange(float(leaf.size))).reshape(leaf.shape), state.params)
+        state = state.replace(params=jax.tree.map(lambda leaf, wave: leaf + 0.3 * wave, state.params, waves))
+
+        def classify(images):
+            return made.model.apply(state.variables, images)[0]
+
+        clean = step.images_of(batch)
+        moved = perturb.daa(classify, clean[:6], batch["label"][:6].argmax(-1), steps=1, target="confuse")
+        seen = (jnp.concatenate([moved, clean[6:]]), clean)
+        found = [made.objective(made.model.apply(state.variables, images)[1], {}, batch)[0] for images in seen]
+        return step.make(made)(state, {}, batch)[1], *found
+
+    metrics, attacked, clean = losses()
+    assert metrics["loss"] == pytest.approx(float(attacked), rel=1e-4)
+    assert attacked > 1.02 * clean
+    assert made.flops() == dataclasses.replace(made, attack=None).flops() + 2 * models.flops(made.model, 32)
+
+
 def test_the_plan_counts_the_attack():
     """All its steps: a loop counted once would give 0.6. Norms and the resizing weigh much at this width."""
     with_it, without = (plan.plan(attacked_config(steps=steps), f"cpu:{len(jax.devices())}") for steps in (3, 0))
@@ -268,7 +302,14 @@ def test_a_step_of_kdfas_daa_is_within_two_hundredths_of_its_parts():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classifier": "nobody"}, "config.daa.classifier='nobody': expected a name of config.teachers (domains)"),
+        (
+            {"classifier": "nobody"},
+            "config.daa.classifier='nobody': expected 'student' or a name of config.teachers (domains)",
+        ),
+        (
+            {"classifier": "student"},
+            "config.daa.target='uniform': expected 'confuse', as config.daa.classifier='student'",
+        ),
         ({"steps": -1}, "config.daa.steps=-1: expected a whole number"),
         ({"eps": -0.1}, "config.daa.eps=-0.1: expected a finite number, 0 or more"),
         ({"step_size": 0.0}, "config.daa.step_size=0.0: expected a finite number above 0"),

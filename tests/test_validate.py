@@ -44,6 +44,8 @@ WRONG = (
     ("data.scale", 0.0, "a finite number above 0"),
     ("data.dev_share", 1.0, "a number in [0, 1)"),
     ("data.augment.crop", 0.0, "a number in (0, 1]"),
+    ("data.augment.box.scale", -0.1, "a finite number, 0 or more"),
+    ("data.augment.box.shift", 1.0, "a number in [0, 1)"),
     ("data.augment.erasing", 1.5, "a number in [0, 1]"),
     ("data.augment.degrade", -0.1, "a number in [0, 1]"),
     ("data.augment.mixup", -0.8, "a finite number, 0 or more"),

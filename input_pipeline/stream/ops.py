@@ -29,6 +29,9 @@ class Augmentation:
     """The random view of a training example, as `config` (data.augment) says.
 
     - `crop` a in (0, 1]: a random crop of area a..1 and aspect 3/4..4/3, resized back; 1 switches it off.
+    - `box` {scale, shift}: another face box, as detectors err: its side times 1 / (1 + scale) to 1 + scale, drawn from
+      a log-uniform distribution, and moved by up to `shift` sides of the crop along each axis. Pixels at the edge are
+      repeated where it leaves the crop.
     - `flip`: a mirror image half of the time.
     - `exposure` s: the light that a camera took in, up to s stops more or less; highlights burn out.
     - `colour` s: brightness moved by up to s / 2, contrast and saturation by up to s.
@@ -41,6 +44,7 @@ class Augmentation:
 
     def __init__(self, config):
         self._crop, self._flip = config.crop, config.flip
+        self._scale, self._shift = config.box.scale, config.box.shift
         self._exposure, self._colour = config.exposure, config.colour
         self._operations, self._magnitude = config.randaugment.ops, config.randaugment.magnitude
         self._degrade, self._erasing = config.degrade, config.erasing
@@ -59,7 +63,8 @@ class Augmentation:
         mirrored = self._flip and rng.random() < 0.5
         tones = [expose(rng.uniform(-self._exposure, self._exposure))] if self._exposure else []
         tones += [_colour_jitter(self._colour, rng)] if self._colour else []
-        moved = None
+        moved = self._other_box(size, rng) if self._scale or self._shift else None
+        repeated = moved is not None
         for _ in range(self._operations):
             if rng.random() < 0.5:
                 continue
@@ -69,15 +74,21 @@ class Augmentation:
                 tones.append(drawn)
             else:
                 moved = drawn if moved is None else moved @ drawn
+        to_box = _to_box(box, mirrored, size)
         if truth is not None:
-            truth = _moved_map(truth, _to_box(box, mirrored, size) @ (KEEP if moved is None else moved), size)
-        image = _cut(image, box, mirrored) if moved is None else _warp(image, _to_box(box, mirrored, size) @ moved)
+            truth = _moved_map(truth, to_box @ (KEEP if moved is None else moved), size)
+        image = _cut(image, box, mirrored) if moved is None else _warp(image, to_box @ moved, repeated)
         for tone in tones:
             image = tone(image)
         for degrade in DEGRADATIONS if self._degrade else ():
             image = degrade(image, rng) if rng.random() < self._degrade else image
         erased = self._erasing and rng.random() < self._erasing
         return _erase(image, rng) if erased else image, truth
+
+    def _other_box(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """The affine map [3, 3] from the pixels of a box that is drawn to the pixels of the crop."""
+        side = (1 + self._scale) ** rng.uniform(-1, 1)
+        return _about_centre(side * np.eye(2), size, self._shift * size * rng.uniform(-1, 1, 2))
 
     def mix(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Mixes neighbours by mixup or cutmix, in place, and returns the labels; a fair coin where both are on (DeiT).
@@ -119,11 +130,15 @@ def _to_box(box: Box, mirrored: bool, size: int) -> np.ndarray:
     return matrix @ np.array([[-1, 0, size - 1], [0, 1, 0], [0, 0, 1]]) if mirrored else matrix
 
 
-def _warp(image: np.ndarray, to_source: np.ndarray) -> np.ndarray:
-    """The image whose pixel (x, y) shows `to_source` (x, y, 1) [3, 3] of `image`; linear, grey beyond the border."""
+def _warp(image: np.ndarray, to_source: np.ndarray, repeated: bool = False) -> np.ndarray:
+    """The image whose pixel (x, y) shows `to_source` (x, y, 1) [3, 3] of `image`, linear.
+
+    Beyond the border of `image` it is grey; with `repeated` it shows the pixels at the edge.
+    """
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    border = cv2.BORDER_REPLICATE if repeated else cv2.BORDER_CONSTANT
     return cv2.warpAffine(
-        image, to_source[:2], image.shape[1::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=(FILL,) * 3
+        image, to_source[:2], image.shape[1::-1], flags=flags, borderMode=border, borderValue=(FILL,) * 3
     )
 
 

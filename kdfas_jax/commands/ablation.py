@@ -16,9 +16,10 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
+from input_pipeline.stream import views
 from kdfas_jax import targets
 from kdfas_jax.commands import evaluate, train
-from kdfas_jax.metrics import paired
+from kdfas_jax.metrics import paired, stability
 from kdfas_jax.report import runs as report_runs
 from kdfas_jax.report import summary
 from kdfas_jax.runs import files, workdir
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 ENSEMBLE = "teachers together"  # the row of an ensemble's mean logits
 FIGURES = ("auc", "eer", "acer", "apcer_max", "bpcer", "hter")
+STABLE = ("flips", "apcer_stop")  # of decisions in other views, where these are measured
 
 
 def ablate(config, folder: str, *, missing: bool = True) -> str:
@@ -109,7 +111,7 @@ def _write(folder: str, results: dict[str, dict[int, dict | None]], controls: Ma
             {
                 "variant": name,
                 "seed": seed,
-                **{figure: summary.headline(test or {}).get(figure, np.nan) for figure in shown},
+                **{figure: _headline(test or {}).get(figure, np.nan) for figure in shown},
             }
             for name, by_seed in figures.items()
             for seed, test in by_seed.items()
@@ -127,14 +129,30 @@ def _write(folder: str, results: dict[str, dict[int, dict | None]], controls: Ma
 
 
 def _figures(figures: dict[str, dict[int, dict | None]]) -> tuple[str, ...]:
-    """Those that the table has: of detection, and of the second task where some run has one."""
+    """The table's figures: of detection, and of stability and of the second task where some run has them."""
     tests = [test for by_seed in figures.values() for test in by_seed.values() if test]
-    return FIGURES + tuple(name for name in summary.TWO_TASKS if any(name in summary.headline(test) for test in tests))
+    more = (*STABLE, *summary.TWO_TASKS)
+    return FIGURES + tuple(name for name in more if any(name in _headline(test) for test in tests))
+
+
+def _headline(test: dict) -> dict[str, float]:
+    """The headline figures of a run's test split, and two of the stability of its decisions.
+
+    flips: the share of decisions that flip with any face box or exposure. apcer_stop: the largest APCER with the light
+    one stop up or down, divided by that of the same images as they are; left out where the latter is 0.
+    """
+    found, stable = summary.headline(test), test.get("stability", {})
+    if stable:
+        found["flips"] = stable["any_box_or_exposure"]
+        before = stable[stability.AS_IS]["apcer_max"]
+        after = max(stable["views"][name]["apcer_max"] for name in views.EXPOSURE)
+        found |= {"apcer_stop": after / before} if before else {}
+    return found
 
 
 def _summary(tests: list[dict | None], shown: tuple[str, ...]) -> dict[str, str]:
     """A row's cells: how many runs there are, how many diverged, and mean and deviation of each figure `shown`."""
-    finished = [summary.headline(test) for test in tests if test]
+    finished = [_headline(test) for test in tests if test]
     cells = {"seeds": str(len(tests)), "diverged": str(len(tests) - len(finished))}
     for figure in shown:
         values = np.array([test[figure] for test in finished if figure in test])

@@ -193,9 +193,9 @@ def _judge(config, data: Data, made: Experiment, mesh) -> Callable[[step.TrainSt
 
 def _check_domains(config, data: Data, made: Experiment) -> None:
     """ValueError where E_d or a domain adversary tells apart another number of domains than are trained on."""
-    if made.attack:
-        key = f"config.teachers.{made.attack.classifier}.config.model.classes"
-        targets.DOMAIN.check_classes(data, made.teachers[made.attack.classifier].module.classes, key)
+    for name in made.attack.teachers if made.attack else ():
+        key = f"config.teachers.{name}.config.model.classes"
+        targets.DOMAIN.check_classes(data, made.teachers[name].module.classes, key)
     for name, term in config.terms.items():
         if term.weight and "domains" in term:
             if config.data.target != "label":

@@ -1,8 +1,9 @@
-"""The domain adversarial attack (DAA): a perturbation of the input that makes images of all domains look alike.
+"""Attacks on the images of a batch, in training: on their domains (DAA) or on the student (adversarial training).
 
-DAA replaces domain-adversarial training [S: a source states it]; its equation is our own choice [C], the projected
-gradient method of Madry et al., ICLR 2018 (arXiv 1706.06083), against a frozen domain classifier. See DTDA in
-docs/methods.md.
+The domain adversarial attack is a perturbation of the input that makes images of all domains look alike. It replaces
+domain-adversarial training [S: a source states it]; its equation is our own choice [C], the projected gradient method
+of Madry et al., ICLR 2018 (arXiv 1706.06083), against a frozen domain classifier. See DTDA in docs/methods.md. The same
+method against the labels of the student itself is adversarial training, as in that paper.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,11 +23,19 @@ TARGETS = {
 }
 
 
+STUDENT = "student"  # the classifier that adversarial training attacks; other names are those of teachers
+
+
 class Attack(NamedTuple):
-    """The attack that `config.daa` asks for: the name of the `classifier` in config.teachers, and `daa`'s options."""
+    """The attack that `config.daa` asks for: its `classifier`, a teacher's name or `STUDENT`, and `daa`'s options."""
 
     classifier: str
     options: Mapping[str, Any]
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The names of the teachers that the attack reads."""
+        return () if self.classifier == STUDENT else (self.classifier,)
 
     def __call__(self, classify: Callable[[jax.Array], jax.Array], images: jax.Array, domains: jax.Array) -> jax.Array:
         """Returns the attacked images, see `daa`."""
@@ -59,7 +68,7 @@ def daa(
     steps: int = 5,
     target: str = "uniform",
 ) -> jax.Array:
-    """Perturbs `images` until the domain classifier cannot tell their domains. Returns x_adv, fp32, of their shape.
+    """Perturbs `images` until the classifier cannot tell their domains. Returns x_adv, fp32, of their shape.
 
     x_0 = x, and x_{t+1} = clip_[0,1](clip_[x-eps,x+eps](x_t + step_size decay^t sign(g))), g the gradient of an
     example's goal with respect to its pixels; where g is zero, the pixel stays. Steps that halve [C] search as
@@ -72,7 +81,8 @@ def daa(
       classify: maps images [b, h, w, c] to domain logits [b, k], each example independently; a closure over frozen
         parameters.
       images: [b, h, w, c] in [0, 1].
-      domains: [b], integers in [0, k).
+      domains: [b], integers in [0, k): the domains, or the classes of another classifier. A target 'confuse' leaves an
+        image with -1, whose class is not known, as it is.
       eps, step_size: largest change of a pixel, and its change in the first step, in units of the image.
       decay: ratio of each step to the previous one, in (0, 1].
       steps: number of steps; 0 returns the images.

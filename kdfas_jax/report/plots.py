@@ -147,18 +147,25 @@ def flips(shares: Mapping[str, float]) -> str:
     return _svg(figure, "share of decisions that flip by view")
 
 
-def moves(changes: Mapping[str, tuple[float, float]]) -> str:
-    """Dots of mean changes with their standard deviations, {name: (mean, deviation)}, in the order given."""
+def moves(changes: Mapping[str, tuple[float, float, float]]) -> str:
+    """Dots of mean changes with their standard deviations, and bars of the decisions that flip, in the order given.
+
+    changes: {name: (mean, deviation, flips)}; flips is a fraction.
+    """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 0.7 + 0.22 * len(changes)), layout="constrained")
-        axes = figure.subplots()
-        means, spreads = zip(*changes.values(), strict=True)
-        axes.errorbar(means, list(changes), xerr=spreads, fmt="o", markersize=4, color=COLOURS[0], elinewidth=1)
-        axes.axvline(0, color=INK, linewidth=1)
-        axes.invert_yaxis()
-        axes.set(xlabel="change of the logit of P(live)")
-        axes.grid(axis="x")
-        axes.tick_params(axis="y", length=0)
+        figure = Figure(figsize=(7.2, 0.7 + 0.22 * len(changes)), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
+        means, spreads, flips = zip(*changes.values(), strict=True)
+        left.errorbar(means, list(changes), xerr=spreads, fmt="o", markersize=4, color=COLOURS[0], elinewidth=1)
+        left.axvline(0, color=INK, linewidth=1)
+        left.invert_yaxis()
+        left.set(xlabel="change of the logit of P(live)")
+        right.barh(list(changes), 100 * np.array(flips), height=0.6, color=WRONG)
+        right.set(xlabel="decisions that flip, %")
+        for axes in (left, right):
+            axes.grid(axis="x")
+            axes.set_axisbelow(True)
+            axes.tick_params(axis="y", length=0)
     return _svg(figure, "change of the score by factor")
 
 

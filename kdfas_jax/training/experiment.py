@@ -109,6 +109,8 @@ class Experiment:
         What is not trained needs less (`fine_tuning.untrained_flops`).
         """
         forward = {name: models.flops(of.module, of.image_size) for name, of in self.teachers.items()}
+        if self.attack and not self.attack.teachers:
+            forward[self.attack.classifier] = models.flops(self.model, self.image_size)
         attacked = self.attack.flops(forward[self.attack.classifier]) if self.attack else 0.0
         taught = self.taught()
         own = self.objective.flops(self.outputs(), taught)
@@ -161,9 +163,9 @@ def of_config(config, examples: int | None = None) -> Experiment:
 
 
 def used(config) -> tuple[str, ...]:
-    """Returns the names of the teachers that a step of `config` reads: the attack's classifier and the terms'."""
+    """Returns the names of the teachers that a step of `config` reads: the attack's and the terms'."""
     attack = perturb.of_config(config)
-    own = (attack.classifier,) if attack else ()
+    own = attack.teachers if attack else ()
     return tuple(dict.fromkeys((*own, *Objective(config.terms, config.teachers).teachers)))
 
 

@@ -11,6 +11,7 @@ from flax import traverse_util
 
 from kdfas_jax.models import fine_tuning
 from kdfas_jax.models.records import Batch, nested
+from kdfas_jax.objective import perturb
 from kdfas_jax.objective.passes import training_pass
 from kdfas_jax.parallel import sharding
 from kdfas_jax.training import optim
@@ -140,14 +141,17 @@ def _gradients(experiment: Experiment) -> Callable:
     """Returns gradients(state, teacher_variables, batch, key) -> ((loss, terms), batch statistics, gradients)."""
     teachers, attack, objective = experiment.teachers, experiment.attack, experiment.objective
 
-    def attacked(images: jax.Array, teacher_variables, batch: Batch) -> jax.Array:
+    def attacked(images: jax.Array, state: TrainState, teacher_variables, batch: Batch) -> jax.Array:
         if not attack:
             return images
+        if attack.classifier == perturb.STUDENT:
+            classes = jnp.where(batch["label"].any(-1), batch["label"].argmax(-1), -1)  # -1: not known
+            return attack(lambda x: experiment.model.apply(state.variables, x)[0], images, classes)
         classifier, variables = teachers[attack.classifier], teacher_variables[attack.classifier]
         return attack(lambda x: classifier.read(variables, x)[0], images, batch["domain"])
 
     def gradients(state: TrainState, teacher_variables, batch: Batch, key: jax.Array):
-        images = attacked(images_of(batch), teacher_variables, batch)
+        images = attacked(images_of(batch), state, teacher_variables, batch)
         stored = batch.get("taught", {})
         targets = {
             name: nested(stored[name]) if name in stored else teachers[name].read(teacher_variables[name], images)[1]

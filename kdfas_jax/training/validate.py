@@ -101,6 +101,8 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ),
     ("data.unlabelled.share", _number(lambda x: 0 < x < 1, "a number in (0, 1)")),
     ("data.augment.crop", ABOVE_ZERO),
+    ("data.augment.box.scale", NOT_NEGATIVE),
+    ("data.augment.box.shift", BELOW_ONE),
     ("data.augment.exposure", NOT_NEGATIVE),
     ("data.augment.colour", NOT_NEGATIVE),
     ("data.augment.randaugment.ops", WHOLE),
@@ -178,17 +180,21 @@ def _plain(value):
 
 
 def _check_attack(config, key: str) -> None:
-    """ValueError where the domain adversarial attack is on, and the classifier or a target does not fit it."""
+    """ValueError where an attack on the input is on, and the classifier or a target does not fit it."""
     attack = perturb.of_config(config)
     if not attack:
         return
     name = attack.classifier
-    if name not in config.teachers:
+    expected = [(f"{key}.data.target", config.data.target, "label")]
+    if name == perturb.STUDENT:
+        expected.append((f"{key}.daa.target", config.daa.target, "confuse"))
+    elif name in config.teachers:
+        target = config.teachers[name].config.data.target
+        expected.append((f"{key}.teachers.{name}.config.data.target", target, "domain"))
+    else:
         known = ", ".join(config.teachers) or "empty"
-        raise ValueError(f"{key}.daa.classifier={name!r}: expected a name of {key}.teachers ({known})")
-    for target, found, wanted in (
-        (f"{key}.data.target", config.data.target, "label"),
-        (f"{key}.teachers.{name}.config.data.target", config.teachers[name].config.data.target, "domain"),
-    ):
+        words = f"expected {perturb.STUDENT!r} or a name of {key}.teachers ({known})"
+        raise ValueError(f"{key}.daa.classifier={name!r}: {words}")
+    for target, found, wanted in expected:
         if found != wanted:
             raise ValueError(f"{target}={found!r}: expected {wanted!r}, as {key}.daa.classifier={name!r} attacks")

@@ -20,6 +20,7 @@ from kdfas_jax.targets import label
 from kdfas_jax.training import step, teachers
 
 PEOPLE = 40
+Change = tuple[str, str]  # (factor, value)
 
 
 def card(folder: str, output: str = "", people: int = PEOPLE) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def card(folder: str, output: str = "", people: int = PEOPLE) -> dict[str, Any]:
     if not own:
         raise FileNotFoundError(f"{folder} is not evaluated; run: python main.py --mode=eval --workdir={folder}")
     threshold = own["threshold"]["value"]
-    scores = _scores(folder, config, people)
+    scores, pictures = _scores(folder, config, people)
     base = (renderer.AS_IS, renderer.AS_IS)
     content = {
         "run": folder,
@@ -48,24 +49,30 @@ def card(folder: str, output: str = "", people: int = PEOPLE) -> dict[str, Any]:
     }
     drawn = section.plot(content["rows"])
     title = f"Counterfactual card of {config.name}"
-    page = html.document(title, [section.moved(content, drawn)])
+    shown = {_name(*key): (picture, float(scores[key][0])) for key, picture in pictures.items()}
+    page = html.document(title, [section.moved(content, drawn, shown)])
     files.write_atomically(os.path.join(output, "card.svg"), drawn)
     files.write_atomically(os.path.join(output, "index.html"), page)
     files.write_atomically(os.path.join(output, "results.json"), json.dumps(content, indent=2))
     return content
 
 
-def _scores(folder: str, config, people: int) -> dict[tuple[str, str], np.ndarray]:
-    """P(live) [people] of the run for each (factor, value)."""
+def _name(factor: str, value: str) -> str:
+    return value if factor == value else f"{factor}: {value}"
+
+
+def _scores(folder: str, config, people: int) -> tuple[dict[Change, np.ndarray], dict[Change, np.ndarray]]:
+    """P(live) [people] of the run for each (factor, value), and the first person's pictures uint8 [s, s, 3]."""
     mesh = sharding.make_mesh(config.mesh)
     loaded = teachers.load(folder, mesh)
     score = step.make_score(loaded.module, mesh, label.live_probability)
-    found, size = {}, config.data.image_size
+    found, first, size = {}, {}, config.data.image_size
     for factor, value, images in renderer.rendered(people, size=config.data.record_size, scale=config.data.scale):
         stored = np.stack([faces.decode(faces.encode(image), size) for image in images])
         batches = _batches(stored, config.eval.batch_size)
+        first[factor, value] = images[0]
         found[factor, value] = evaluate.score_examples(score, loaded.variables, batches, mesh)[0].to_numpy()
-    return found
+    return found, first
 
 
 def _batches(images: np.ndarray, size: int):

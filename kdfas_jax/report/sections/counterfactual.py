@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from kdfas_jax.report import plots, summary
-from kdfas_jax.report.render.content import Figure, Plots, Section, Table
+from kdfas_jax.report.render import html
+from kdfas_jax.report.render.content import Face, Figure, Gallery, Plots, Section, Table
 
 WORDS = (
     "The same {people} rendered people, none of whom was in training, with one factor changed and all else as it was, "
@@ -15,8 +18,11 @@ WORDS = (
 HEAD = ("factor", "value", "moves", "BPCER", "flips")
 
 
-def moved(content: Mapping[str, Any], drawn: str) -> Section:
-    """Returns the section of a card's content (`commands.robustness.counterfactual.card`); drawn: its `plot`."""
+def moved(content: Mapping[str, Any], drawn: str, shown: Mapping[str, tuple[np.ndarray, float]]) -> Section:
+    """Returns the section of a card's content (`commands.robustness.counterfactual.card`).
+
+    drawn: its `plot`. shown: {factor and value: (picture uint8 [s, s, 3], P(live))} of one person.
+    """
     rows = [
         (
             of["factor"],
@@ -28,13 +34,18 @@ def moved(content: Mapping[str, Any], drawn: str) -> Section:
         for of in content["rows"]
     ]
     words = WORDS.format(people=content["people"], bpcer=100 * content["bpcer"])
-    plot = Plots([("Change of the logit of P(live): mean, and standard deviation over people.", drawn)])
-    return Section("What moves the score of a live face?", words, [plot, Table(HEAD, rows)])
+    plot = Plots([("Change of the logit of P(live): mean, and standard deviation over people. Bars: flips.", drawn)])
+    faces = [
+        Face(html.picture(image), name, [f"score {score:.2f}"], score < content["threshold"])
+        for name, (image, score) in shown.items()
+    ]
+    gallery = Gallery("One of these people, as the model is shown them", faces)
+    return Section("What moves the score of a live face?", words, [plot, gallery, Table(HEAD, rows)])
 
 
 def plot(rows: list[Mapping[str, Any]]) -> str:
     """Returns the plot of the rows as SVG."""
-    named = {f"{of['factor']}: {of['value']}": (of["mean"], of["deviation"]) for of in rows}
+    named = {f"{of['factor']}: {of['value']}": (of["mean"], of["deviation"], of["flips"]) for of in rows}
     return plots.moves(named)
 
 
