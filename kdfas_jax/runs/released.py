@@ -54,6 +54,7 @@ def statement(results: Mapping[str, Any], people: int | None) -> str:
     size = f"{results['params']['student'] / 1e6:.2f} M parameters"
     return (
         f"the released model ({model}, {size}) was trained on {trained}; it tells live faces from the attacks of its "
-        f"test set ({', '.join(test['apcer'])}) with an AUC of {test['auc']:.3f}, lets {passing} pass, knows no make-up "
-        "and no injected video, and is not certified: measure it on your own camera before it decides about anyone"
+        f"test set ({', '.join(test['apcer'])}) with an AUC of {test['auc']:.3f}, lets {passing} pass, knows no "
+        "make-up and no injected video, and is not certified: measure it on your own camera before it decides "
+        "about anyone"
     )
