@@ -28,7 +28,8 @@ from tests.conftest import ROOT
 VIT = {"name": "vit", "patch": 8, "width": 16, "depth": 2, "heads": 2, "stem": (8,)}
 RESNET = {"name": "resnet", "width": 8, "blocks": (1, 1, 1, 1)}
 MOBILE = {"name": "mobilefacenet", "variant": "original", "image_size": 32, "live_head": True}
-SIZES = {"vit": 16, "resnet": 32, "mobilefacenet": 32}
+CROPS = {"name": "crops", "network": RESNET, "size": 24, "zooms": (1.0, 0.75), "mirrored": False}
+SIZES = {"vit": 16, "resnet": 32, "mobilefacenet": 32, "crops": 32}
 
 
 def fresh(config, size):
@@ -280,7 +281,7 @@ def test_crops_are_spread_over_the_role_and_keep_their_labels(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [VIT, RESNET, MOBILE], ids=lambda config: config["name"])
+@pytest.mark.parametrize("config", [VIT, RESNET, MOBILE, CROPS], ids=lambda config: config["name"])
 @pytest.mark.parametrize(("name", "atol"), [("tflite", 1e-5), ("onnx", 1e-5), ("onnx_int8", 0.03)])
 def test_files_of_other_runtimes(config, name, atol, tmp_path):
     for package in export_formats.FORMATS[name].packages:
@@ -288,6 +289,16 @@ def test_files_of_other_runtimes(config, name, atol, tmp_path):
     load, reference, images = written(config, name, str(tmp_path / "model"))
     for image, expected in zip(images, reference, strict=True):
         agree(load(image[None]), expected[None], atol)
+
+
+@pytest.mark.slow
+def test_an_onnx_file_holds_no_constant_twice(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("jax2onnx")
+    written(CROPS, "onnx", str(tmp_path / "model.onnx"))
+    held = onnx.load(tmp_path / "model.onnx").graph.initializer
+    contents = [(tensor.data_type, tuple(tensor.dims), tensor.raw_data) for tensor in held if tensor.raw_data]
+    assert len(contents) == len(set(contents)) > 10
 
 
 @pytest.mark.slow

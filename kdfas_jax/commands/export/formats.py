@@ -250,7 +250,21 @@ def _write_onnx(network: Network, path: str, crops: np.ndarray) -> None:
             zeros.add(node.input.pop())  # a bias of 0, without a dimension: quantisation stops at it
     for unused in [tensor for tensor in model.graph.initializer if tensor.name in zeros]:
         model.graph.initializer.remove(unused)
+    _share_equal(model.graph)
     onnx.save(model, path)
+
+
+def _share_equal(graph) -> None:
+    """Keeps one of equal constants, of which a network that reads several crops has many."""
+    first: dict[bytes, str] = {}
+    named = {}
+    for tensor in list(graph.initializer):
+        content = b"%d %r %b" % (tensor.data_type, list(tensor.dims), tensor.raw_data)
+        if tensor.raw_data and first.setdefault(content, tensor.name) != tensor.name:
+            named[tensor.name] = first[content]
+            graph.initializer.remove(tensor)
+    for node in graph.node:
+        node.input[:] = [named.get(name, name) for name in node.input]
 
 
 @contextlib.contextmanager
