@@ -245,6 +245,7 @@ def test_one_step_is_kdfas_on_what_the_attack_makes_of_the_batch():
         assert metrics["loss"] != pytest.approx(float(other), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_attack():
     """All its steps: a loop counted once would give 0.6. Norms and the resizing weigh much at this width."""
     with_it, without = (plan.plan(attacked_config(steps=steps), f"cpu:{len(jax.devices())}") for steps in (3, 0))
