@@ -1,6 +1,7 @@
 """Shared by the tests: a tiny data set of real files, and a tiny config that trains on it in seconds."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -78,6 +79,13 @@ def tiny_config(faces_dir, tmp_path_factory):
     return f"tests/tiny.py:raw_dir={faces_dir},data_dir={data_dir}"
 
 
+@pytest.fixture(scope="session")
+def rendered_dir(tmp_path_factory):
+    """A data_dir that all workers share: what one test renders, the others find; `prepare` lets them wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "rendered"
+
+
 @pytest.fixture
 def tiny(tiny_config):
     """The tiny config itself."""
@@ -87,13 +95,21 @@ def tiny(tiny_config):
     return module.get_config(tiny_config.partition(":")[2])
 
 
-@pytest.fixture
-def without_pages(monkeypatch):
+@contextlib.contextmanager
+def leaving_pages_out():
     """Runs with an empty page: its plots take seconds, and other tests look at them."""
     from kdfas_jax import targets
 
-    for name, target in targets.TARGETS.items():
-        monkeypatch.setitem(targets.TARGETS, name, dataclasses.replace(target, page=lambda results, shown: ""))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, target in targets.TARGETS.items():
+            patch.setitem(targets.TARGETS, name, dataclasses.replace(target, page=lambda results, shown: ""))
+        yield
+
+
+@pytest.fixture
+def without_pages():
+    with leaving_pages_out():
+        yield
 
 
 @pytest.fixture

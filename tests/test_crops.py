@@ -1,5 +1,7 @@
 """A network that judges several crops of an image."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -19,23 +21,24 @@ def model():
 
 @pytest.fixture(scope="module")
 def variables(model):
-    return step.init_variables(model, 40, 0)
+    return jax.jit(lambda: step.init_variables(model, 40, 0))()
 
 
 def test_the_answer_is_the_mean_over_the_crops_and_their_mirror_images(model, variables):
-    logits, out = model.apply(variables, IMAGES)
+    logits, out = jax.jit(model.apply)(variables, IMAGES)
     inner = {name: of["network"] for name, of in variables.items()}
-    alone = models.create(NETWORK)
+    alone = jax.jit(models.create(NETWORK).apply)
     half = IMAGES[:, 10:30, 10:30]
     views = [jax.image.resize(view, (3, 32, 32, 3), "linear") for view in (IMAGES, half)]
-    each = [alone.apply(inner, view)[0] for of in views for view in (of, of[:, :, ::-1])]
+    each = [alone(inner, view)[0] for of in views for view in (of, of[:, :, ::-1])]
     np.testing.assert_allclose(logits, np.mean(each, axis=0), atol=1e-5)
     np.testing.assert_array_equal(logits, out["logits"])
-    np.testing.assert_allclose(out["stages"][3], alone.apply(inner, views[0])[1]["stages"][3], atol=1e-5)
+    np.testing.assert_allclose(out["stages"][3], alone(inner, views[0])[1]["stages"][3], atol=1e-5)
 
 
 def test_training_sees_the_whole_image_once(model, variables):
-    out, _ = model.apply(variables, IMAGES, train=True, mutable=["batch_stats"])
+    trained = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+    out, _ = jax.jit(trained)(variables, IMAGES)
     assert out[1]["stages"][0].shape == (3, 8, 8, 4)
     assert models.flops(model, 40) == pytest.approx(4 * models.flops(model, 40, train=True))
     assert models.flops(model, 40, train=True) == models.flops(models.create(NETWORK), 32)

@@ -124,7 +124,7 @@ def losses(folder):
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_others_and_the_job_goes_on(tmp_path, tiny_config, tiny):
+def test_a_process_that_dies_ends_the_others_and_the_job_goes_on(tmp_path, tiny_config, tiny, without_pages):
     """Killed after the first checkpoint and started again, it follows the loss of an undisturbed single process."""
     student, teacher = "train", "teachers.spoof.config.train"
     changes = {f"{student}.epochs": 20.0, f"{teacher}.epochs": 10.0, "optim.lr": 4e-3}

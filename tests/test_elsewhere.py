@@ -19,6 +19,7 @@ from kdfas_jax.runs import workdir
 from kdfas_jax.training import step
 from kdfas_jax.training.checkpoint import Checkpoints
 from tests import tiny as module
+from tests.conftest import leaving_pages_out
 
 FIGURES = ("test", "literature", "threshold", "dev")
 
@@ -38,7 +39,8 @@ def run(tiny_config, tmp_path_factory):
     provenance.record(folder, [provenance.examples(data)], {})
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(step.TrainState(jnp.int32(3), **variables, term_params={}, opt_state={}), None, {"step": 3})
-    return folder, config, evaluate.evaluate_run(folder)
+    with leaving_pages_out():
+        return folder, config, evaluate.evaluate_run(folder)
 
 
 @pytest.fixture

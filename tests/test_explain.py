@@ -1,5 +1,7 @@
 """Attention rollout and Grad-CAM against their definitions, on models small enough to compute by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,8 +39,9 @@ def test_attention_is_that_of_the_forward(tiny_vit):
     np.testing.assert_allclose([w.sum(-1) for w in weights], 1, rtol=1e-5)
     assert max(float(w.max()) for w in weights) > 0.2  # 1 / 17 were it uniform
 
-    _, kept = model.apply(variables, IMAGES, capture_intermediates=explain._enters, mutable=["intermediates"])
-    class_tokens = model.apply(variables, IMAGES)[1]["class_tokens"]
+    captured = functools.partial(model.apply, capture_intermediates=explain._enters, mutable=["intermediates"])
+    (_, out), kept = jax.jit(captured)(variables, IMAGES)
+    class_tokens = out["class_tokens"]
     tokens = kept["intermediates"]["Dropout_0"]["__call__"][0]
     for layer, attention in enumerate(weights):
         p = jax.tree.map(lambda leaf, layer=layer: leaf[layer], variables["params"]["blocks"])
@@ -97,8 +100,9 @@ def test_the_map_of_a_resnet_follows_what_the_class_asks_for(resnet):
     """Its head reads the mean of the last stage: d logit_k / d stage = head[:, k] / places."""
     model, variables = resnet
     images = jnp.tile(IMAGES, (1, 4, 4, 1))
-    live, attack = (explain.grad_cam(model, variables, images, jnp.array([k, k])) for k in (1, 0))
-    stage = model.apply(variables, images)[1]["stages"][-1]
+    grad_cam = jax.jit(lambda towards: explain.grad_cam(model, variables, images, towards))
+    live, attack = (grad_cam(jnp.array([k, k])) for k in (1, 0))
+    stage = jax.jit(model.apply)(variables, images)[1]["stages"][-1]
     head = variables["params"]["fc"]["kernel"]
     np.testing.assert_allclose(live, nn.relu(stage @ head[:, 1]) / 4, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(attack, nn.relu(stage @ head[:, 0]) / 4, rtol=1e-4, atol=1e-6)

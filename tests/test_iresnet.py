@@ -27,7 +27,7 @@ def golden_file(name, folder):
     return path, spec, theirs
 
 
-@pytest.mark.parametrize("variant", ["18", "50"])
+@pytest.mark.parametrize("variant", ["18", pytest.param("50", marks=pytest.mark.slow)])
 def test_parity_with_insightface(variant, tmp_path):
     path, spec, theirs = golden_file(variant, tmp_path)
     model = iresnet.create(variant)

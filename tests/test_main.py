@@ -76,6 +76,7 @@ def test_default_workdirs():
     assert "/" not in long.removeprefix("runs/")
 
 
+@pytest.mark.slow
 def test_plan_writes_the_contract(run_main, tmp_path, tiny_config):
     """The tiny step for 8 devices: its keys, and FLOPs near the analytic count."""
     output = tmp_path / "plan.json"

@@ -61,7 +61,7 @@ def test_two_networks_side_by_side_give_what_each_gives():
     variables = jax.jit(lambda: step.init_variables(model, 16, 0))()
     logits, out = jax.jit(model.apply)(variables, IMAGES)
     of = [{name: tree.get(part, {}) for name, tree in variables.items()} for part in ("spoof", "recognition")]
-    np.testing.assert_allclose(logits, parts[0].apply(of[0], IMAGES)[0], rtol=1e-6)
+    np.testing.assert_allclose(logits, jax.jit(parts[0].apply)(of[0], IMAGES)[0], rtol=1e-6)
     larger = jax.image.resize(IMAGES, (3, 32, 32, 3), "linear")
     np.testing.assert_allclose(out["embedding"], jax.jit(parts[1].apply)(of[1], larger)[0], rtol=1e-4, atol=1e-5)
     assert models.flops(model, 16) == models.flops(parts[0], 16) + models.flops(parts[1], 32)
@@ -82,7 +82,7 @@ def test_one_student_learns_both_tasks_and_is_judged_by_both(run):
 
 
 @pytest.mark.slow
-def test_a_run_of_both_tasks_goes_on_to_the_same_bits(run, tmp_path):
+def test_a_run_of_both_tasks_goes_on_to_the_same_bits(run, without_pages, tmp_path):
     """Half of it, then the rest from its checkpoint: parameters, adapters and optimiser as of one go."""
     config, folder, _ = run
     half = tmp_path / "run"

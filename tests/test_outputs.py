@@ -55,7 +55,8 @@ def test_a_view_batch_shows_what_training_shows(repeating):
     assert all((alone[row] == image).all() for row, image in seen.items())
 
 
-def test_stored_outputs_teach_what_the_teacher_does(repeating, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_stored_outputs_teach_what_the_teacher_does(repeating, without_pages, tmp_path, monkeypatch):
     """Logits and class tokens; a later run reads the files and does not run the teacher."""
     config, taught = repeating, repeating.teachers.spoof
     for of in (config, taught.config):

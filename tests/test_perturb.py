@@ -279,6 +279,7 @@ def test_adversarial_training_attacks_the_label_of_each_image_that_has_one():
     assert made.flops() == dataclasses.replace(made, attack=None).flops() + 2 * models.flops(made.model, 32)
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_attack():
     """All its steps: a loop counted once would give 0.6. Norms and the resizing weigh much at this width."""
     with_it, without = (plan.plan(attacked_config(steps=steps), f"cpu:{len(jax.devices())}") for steps in (3, 0))

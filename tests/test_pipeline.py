@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from input_pipeline.datasets import simulated
 from input_pipeline.prepare import records
 from input_pipeline.select import protocols
 from input_pipeline.select.examples import Data, attributes, domain_classes, identity_classes
+from input_pipeline.simulate import scene
 from input_pipeline.stream import pieces as stream
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
@@ -341,11 +343,17 @@ def test_missing_files_are_counted_by_the_role_that_they_would_have(tiny, data, 
     assert pipeline.open_data(tiny.data, targets.get(tiny.data.target)).missing_files("test") == {}
 
 
-def test_several_sets_are_one_table(tiny, data, tmp_path):
+def test_several_sets_are_one_table(tiny, data, monkeypatch):
+    def black(*numbers, size, **_):  # in place of a renderer that takes half a minute to compile
+        return np.zeros((np.broadcast(*numbers).size, size, size, 3), np.uint8)
+
+    monkeypatch.setattr(scene, "render", black)
+    simulated._chunk.cache_clear()
     tiny.data.dataset = "folder+simulated"
     tiny.data.options = {"subject_level": 1, "users": (1, 2), "phones": (1,), "sessions": (1,), "size": 32}
     tiny.data.raw_dir = ""
     both = pipeline.open_data(tiny.data, targets.get(tiny.data.target))
+    simulated._chunk.cache_clear()
     assert both.table["dataset"].value_counts().to_dict() == {"folder": 144, "simulated": 10}
     assert len(both.files) == len(data.files) + 1
     assert both.table["file"].max() == len(both.files) - 1

@@ -211,7 +211,8 @@ def test_a_student_goes_on_from_a_checkpoint_bit_identically(tmp_path):
 def test_statistics_are_a_moving_average_of_the_batchs_own():
     model = resnet.create(**TINY)
     start, _, batch = student()
-    _, updated = model.apply(start.variables, step.images_of(batch), train=True, mutable=["batch_stats"])
+    trained = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+    _, updated = jax.jit(trained)(start.variables, step.images_of(batch))
     x = (step.images_of(batch) - np.float32(model.mean)) / np.float32(model.std)
     kernel = start.params["conv1"]["kernel"]
     dimensions = ("NHWC", "HWIO", "NHWC")

@@ -1,6 +1,5 @@
 """A student's teachers: how large they are, which runs may be used, and what is recorded of them."""
 
-import dataclasses
 import json
 
 import jax
@@ -19,6 +18,7 @@ from kdfas_jax.report import summary
 from kdfas_jax.runs import files, identity, workdir
 from kdfas_jax.training import checkpoint, step, teachers
 from tests import tiny as tiny_configs
+from tests.conftest import leaving_pages_out
 
 
 @pytest.fixture
@@ -68,10 +68,7 @@ def interrupted(tiny_config, tmp_path_factory):
     provenance.record(folder, [], TAUGHT)
     with checkpoint.Checkpoints(folder) as checkpoints:
         checkpoints.save(step.TrainState(jax.numpy.int32(41), **variables, term_params={}, opt_state={}), 1.0, {})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(
-            targets.TARGETS, "label", dataclasses.replace(targets.LABEL, page=lambda *_: "")
-        )  # whose plots take seconds
+    with leaving_pages_out():
         return config, folder, evaluate.evaluate(config, folder)
 
 

@@ -111,7 +111,13 @@ def save(state, path):
     return path
 
 
-@pytest.mark.parametrize(("variant", "golden"), [("S/16", "vit_small_patch16_224"), ("B/16", "vit_base_patch16_224")])
+@pytest.mark.parametrize(
+    ("variant", "golden"),
+    [
+        ("S/16", "vit_small_patch16_224"),
+        pytest.param("B/16", "vit_base_patch16_224", marks=pytest.mark.slow),
+    ],
+)
 def test_timm_parity(variant, golden, tmp_path):
     spec, theirs = golden_files.load(f"timm_{golden}")
     path = save(golden_files.golden_parameters(spec), tmp_path / "model.safetensors")
@@ -124,7 +130,7 @@ def test_timm_parity(variant, golden, tmp_path):
         assert distance(ours, block) <= 1e-4
 
 
-@pytest.mark.parametrize(("variant", "golden"), [("S/16", "S16"), ("B/16", "B16")])
+@pytest.mark.parametrize(("variant", "golden"), [("S/16", "S16"), pytest.param("B/16", "B16", marks=pytest.mark.slow)])
 def test_augreg_parity(variant, golden, tmp_path):
     spec, theirs = golden_files.load(f"augreg_{golden}")
     path = save(golden_files.golden_parameters(spec), tmp_path / "model.npz")
