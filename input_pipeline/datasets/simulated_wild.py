@@ -50,9 +50,8 @@ def read(
       margin: range of the crop's side, in boxes of the face, before the error of the detector's box; within 1 to 2.7.
 
     The column `session` holds the place, `sensor` the camera, `medium` the instrument, and `attributes` those of the
-    person (`stage.attributes`). Eight people are
-    rendered at once when loaded, and cached; the bytes depend only on person, scene, picture, `size`, `margin` and
-    `seed`. Raises ValueError for an option out of range.
+    person (`stage.attributes`). Eight people are rendered at once when loaded, and cached; the bytes depend only on
+    person, scene, picture, `size`, `margin` and `seed`. Raises ValueError for an option out of range.
     """
     low, high = _margin(tuple(margin))
     _check(size, people, first, shots=shots, live=live, attacks=attacks, seed=seed)
