@@ -1,6 +1,6 @@
 """One step of a tiny KDFAS under the attack, of a ResNet with all of DTDA's parts, of MTAKD's student, and of LoRA.
 
-`python sharded_step.py OUT PROCESSES PROCESS PORT MESH...`, each MESH data x fsdp, as 8x1. Writes
+`python sharded_step.py OUT PROCESSES PROCESS PORT MESH:CASE,...`, each MESH data x fsdp, as 8x1:resnet. Writes
 OUT.<mesh>.<case>.npz with the metrics, the batch statistics and, because the optimiser is plain gradient descent at
 rate one, every gradient. Run by test_sharding.py: device counts are fixed when a process starts.
 """
@@ -11,7 +11,7 @@ import sys
 
 import jax
 
-out, processes, process, port, *meshes = sys.argv[1:]
+out, processes, process, port, *wanted = sys.argv[1:]
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8 // int(processes))
 if int(processes) > 1:
@@ -77,11 +77,6 @@ CASES = {
         False,
     ),
 }
-LEFT_OUT = {
-    "resnet": ("2x4",),
-    "mobilefacenet": ("8x1",),
-    "lora": ("8x1",),
-}  # of the meshes of one process: two show it
 BATCH, SIZE = 16, 16
 # What student and teacher see: images attacked in two steps by a classifier of three domains, at half their side.
 DOMAINS = vit.create(width=16, depth=1, heads=2, patch=8, classes=3)
@@ -149,12 +144,10 @@ def gather(tree, mesh):
     return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), whole)
 
 
-for name in meshes:
+for name, _, cases in (one.partition(":") for one in wanted):
     axes = dict(zip(sharding.AXES, map(int, name.split("x")), strict=True))
     mesh = sharding.make_mesh(axes, jax.devices()[: math.prod(axes.values())])
-    for case, parts in CASES.items():
-        if name in LEFT_OUT.get(case, ()):
-            continue
-        result = run(mesh, *parts)
+    for case in cases.split(","):
+        result = run(mesh, *CASES[case])
         if jax.process_index() == 0:
             np.savez(f"{out}.{name}.{case}.npz", **result)

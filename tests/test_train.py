@@ -97,7 +97,7 @@ def test_what_a_run_leaves(reference, tiny):
 
 
 @pytest.mark.slow
-def test_two_runs_of_one_seed_are_bit_identical(reference, tmp_path, tiny):
+def test_two_runs_of_one_seed_are_bit_identical(reference, tmp_path, tiny, without_pages):
     """One of `main.py`, and one of this process."""
     folder, _ = reference
     train.train(tiny, str(tmp_path / "run"))
@@ -106,7 +106,9 @@ def test_two_runs_of_one_seed_are_bit_identical(reference, tmp_path, tiny):
 
 
 @pytest.mark.parametrize("signals", [KILLED[0], pytest.param(KILLED[1], marks=pytest.mark.slow)], ids=["two", "three"])
-def test_killed_and_terminated_runs_go_on_to_the_same_parameters(reference, tmp_path, tiny_config, tiny, signals):
+def test_killed_and_terminated_runs_go_on_to_the_same_parameters(
+    reference, tmp_path, tiny_config, tiny, signals, without_pages
+):
     """kill -9 and SIGTERM at moments that differ from machine to machine, each followed by the same command."""
     folder, _ = reference
     run = tmp_path / "run"
@@ -169,7 +171,7 @@ def test_a_file_of_published_weights_is_a_teacher(tmp_path, tiny):
     loaded = teachers.load(teachers.home(teacher, str(tmp_path / "run")), mesh, teacher.config)
     images = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
     logits, _ = loaded.frozen.read(loaded.variables, images)
-    np.testing.assert_allclose(logits, module.apply({"params": params}, images)[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits, jax.jit(module.apply)({"params": params}, images)[0], rtol=1e-5, atol=1e-6)
 
 
 def written(folder):

@@ -1,10 +1,14 @@
-"""People in real light: the environment maps, and scenes that are made with them."""
+"""People in real light: the environment maps, and scenes that are made with them.
+
+The slow ones render: 90 s, of which two compilations take 50; test_released.py may have made one of them.
+"""
 
 import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from input_pipeline.datasets.simulated_wild import SCENE
 from input_pipeline.prepare import faces
 from input_pipeline.simulate.capture import light
 from input_pipeline.simulate.devices import masks
@@ -89,14 +93,15 @@ def test_front_and_back_light_are_as_frequent():
 
 @pytest.fixture(scope="module")
 def shots():
-    return stage.shoot(list(range(1, 17)), list(range(16)), size=192)
+    """At the size of simulated_wild, so that one compilation serves the tests of both."""
+    return stage.shoot(list(range(1, 33)), list(range(32)), size=SCENE)
 
 
 @pytest.mark.slow
 def test_scenes_are_those_of_their_user_and_key_in_any_batch(shots):
-    (again,) = stage.shoot([4], [3], size=192)
+    again, other = stage.shoot([4, 4], [3, 5], size=SCENE)
     np.testing.assert_array_equal(again.light, shots[3].light)
-    assert not np.array_equal(stage.shoot([4], [5], size=192)[0].light, again.light)
+    assert not np.array_equal(other.light, again.light)
 
 
 @pytest.mark.slow
@@ -115,34 +120,26 @@ def test_scenes_have_people_light_and_depth(shots):
 
 
 @pytest.mark.slow
-def test_the_detector_finds_the_faces_where_the_scene_says_they_are():
-    """At least 97 % of 64 scenes."""
+def test_the_detector_finds_the_faces_where_the_scene_says_they_are(shots):
+    """At least 31 of 32."""
+    pictures = []
+    for shot in shots:
+        x, y, w, h = (int(value) for value in shot.box)
+        level = np.median(shot.light[y : y + h, x : x + w].mean(-1))
+        pictures.append((255 * np.clip(0.25 * shot.light / level, 0, 1) ** (1 / 2.2)).astype(np.uint8))
     found = 0
-    for start in range(0, 64, 16):
-        shots = stage.shoot(list(range(start, start + 16)), list(range(start, start + 16)), size=256)
-        pictures = []
-        for shot in shots:
-            x, y, w, h = (int(value) for value in shot.box)
-            level = np.median(shot.light[y : y + h, x : x + w].mean(-1))
-            pictures.append((255 * np.clip(0.25 * shot.light / level, 0, 1) ** (1 / 2.2)).astype(np.uint8))
-        for shot, face in zip(shots, faces.detect(pictures), strict=True):
-            if face is not None:
-                centre = np.array(face.box[:2]) + np.array(face.box[2:]) / 2
-                found += (
-                    np.abs(centre - (np.array(shot.box[:2]) + np.array(shot.box[2:]) / 2)).max() < 0.25 * shot.box[3]
-                )
-    assert found >= 0.97 * 64
+    for shot, face in zip(shots, faces.detect(pictures), strict=True):
+        if face is not None:
+            centre = np.array(face.box[:2]) + np.array(face.box[2:]) / 2
+            found += np.abs(centre - (np.array(shot.box[:2]) + np.array(shot.box[2:]) / 2)).max() < 0.25 * shot.box[3]
+    assert found >= 31
 
 
+@pytest.mark.slow
 def test_a_mask_covers_the_face_but_not_the_eyes_and_changes_nothing_else():
     values = masks.mask(0).values | {"mouth": 0.0}
-    bare, other, covered = (
-        stage.shoot([5], [9], size=96, masks=[values | {"light": light}])[0]
-        if light
-        else stage.shoot([5], [9], size=96)[0]
-        for light in (0.0, 0.9, 1.3)
-    )
-    assert bare.instrument.max() == 0
+    lit = [values | {"light": light} for light in (0.9, 1.3)]
+    other, covered = stage.shoot([5, 5], [9, 9], size=96, masks=lit)
     x, y, w, h = (round(a) for a in covered.box)
     assert covered.instrument[y + h // 3 : y + 2 * h // 3, x + w // 4 : x + 3 * w // 4].mean() > 0.6
     at = covered.landmarks.round().astype(int)
