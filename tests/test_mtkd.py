@@ -114,7 +114,7 @@ def state_of(folder):
         items = checkpoints._manager.item_metadata(latest)
         trees = {name: items[name].tree for name in checkpoint.TREES if items.get(name)}
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), trees)
-        return checkpoints._restore(latest, abstract)
+        return checkpoints._restore(latest, abstract, {})
 
 
 @pytest.mark.slow
