@@ -251,6 +251,7 @@ def _write_onnx(network: Network, path: str, crops: np.ndarray) -> None:
     for unused in [tensor for tensor in model.graph.initializer if tensor.name in zeros]:
         model.graph.initializer.remove(unused)
     _share_equal(model.graph)
+    del model.graph.value_info[:]  # shapes that a runtime infers itself; some of jax2onnx's are wrong
     onnx.save(model, path)
 
 
