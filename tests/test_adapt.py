@@ -127,13 +127,14 @@ def test_the_protocol_judges_the_camera_alone():
         protocols.folds("camera:x")
 
 
-def test_a_run_is_adapted_without_forgetting_and_its_page_shows_both(run, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_is_adapted_without_forgetting_and_its_page_shows_both(run, tmp_path, monkeypatch, caplog):  # noqa: F811
     """Twelve steps of a tiny model; the camera's pictures are darker than the old data's."""
     pages = []
     page = dataclasses.replace(targets.LABEL, page=lambda results, shown: pages.append(results) or "")
     monkeypatch.setitem(targets.TARGETS, "label", page)
     folder, output = taken(tmp_path / "mine", 24, 60), str(tmp_path / "new")
     results = adapt.adapt(run, folder, output, steps=12)
+    assert "has the live pictures of 1 people, a folder each; expected 4 or more" in caplog.text
     assert results["finished"]
     assert results["steps"] == {"trained": 12, "total": 12}
     assert results["config"]["data"]["dataset"] == "camera+folder"

@@ -64,6 +64,14 @@ def adapt(
         raise ValueError(f"{folder} has config.data.target={old.data.target!r}; expected a run of 'label'")
     teachers.check_finished("--workdir", folder)
     found = pictures.find(path, crops.Recipe.of_config(old.data), frames)
+    if (people := len({of.person for of in found.live})) < pictures.PEOPLE:
+        logger.warning(
+            "warning: --input=%s has the live pictures of %d people, a folder each; expected %d or more: the new "
+            "threshold may turn other people away, and the figures do not show it",
+            path,
+            people,
+            pictures.PEOPLE,
+        )
     with lock.held(output):
         raw = os.path.join(output, "raw", CAMERA)
         os.makedirs(os.path.dirname(raw), exist_ok=True)

@@ -20,6 +20,7 @@ from input_pipeline.simulate.capture import attack
 from input_pipeline.sources import inputs, screen
 
 LEAST = 10  # faces below which a threshold says nothing [C]
+PEOPLE = 4  # from which splits are made by people [C]
 HELD_OUT = 0.25  # share of the people, or of the pictures, that are dev; as many are test [C]
 ATTACKS = 8  # simulated from each live picture, half of them prints [C]
 RECAPTURES = 3  # of each live training picture, by cameras like those of the attacks, without an instrument [C]
@@ -129,7 +130,7 @@ def _divided(
     They are divided by people where there are four or more, else by pictures, in the order of the names. Neighbours
     stay together, as neighbouring frames of a video are nearly equal.
     """
-    by_person = len({of.person for of in pictures}) >= 4 or any(of.person in known for of in pictures)
+    by_person = len({of.person for of in pictures}) >= PEOPLE or any(of.person in known for of in pictures)
     named = [of if by_person and of.person else of._replace(person=of.digest) for of in pictures]
     people = [of for of in dict.fromkeys(of.person for of in named) if of not in known]
     held = max(1, round(HELD_OUT * len(people))) if train else len(people) // 2
