@@ -26,9 +26,11 @@ VARIANTS = {
 
 
 def get_config(argument: str = ""):
-    """Arguments: those of the teacher; teachers (their number), teacher_steps, free (unlabelled people), views, resnet.
+    """Arguments: data, raw_dir, protocol, size, people (configs/teachers/light.py), and
 
-    resnet: width of a ResNet-18 that is the student in place of the ViT; 6 has 0.10 M parameters.
+    steps, teacher_steps: of the student and of each teacher. teachers: how many teach. free: how many unlabelled people
+    are rendered. views: how many views of an image are stored. resnet: the width of a ResNet-18 that is the student, 0
+    for the ViT; a width of 6 has 0.10 M parameters.
     """
     known = {"data": "simulated", "raw_dir": "", "protocol": "1", "size": 96, "people": 80}
     args = common.parse(argument, **known, teachers=3, free=160, views=4, resnet=0, steps=1200, teacher_steps=1200)

@@ -4,7 +4,7 @@
     python main.py --config=configs/released.py                  # teachers and student
     python main.py --config=configs/ablation.py:base=released,seeds=5
 
-The student is a ResNet-18 of width 12 (0.39 M parameters, 1.6 MB as ONNX) that averages three crops of a face. Its
+The student is a ResNet-18 of width 12 (0.40 M parameters, 1.8 MB as ONNX) that averages three crops of a face. Its
 teachers are configs/zero_real.py (0.70 M) of three seeds, who teach the mean of their logits; the class tokens are the
 first one's. Their outputs are stored once for each of eight views of an image. The student learns from labels and truth
 maps as well. Cost on two idle cores: three times half an hour for the teachers, half an hour for the student.
@@ -23,7 +23,7 @@ VARIANTS = {
 
 
 def get_config(argument: str = ""):
-    """Arguments: those of zero_real, for teachers and student."""
+    """Arguments: people, size and steps (configs/zero_real.py), which hold for the student and its teachers."""
     config = zero_real.get_config(argument)
     config.name = "released"
     config.model.network.width = WIDTH

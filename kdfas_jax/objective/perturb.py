@@ -23,7 +23,7 @@ TARGETS = {
 }
 
 
-STUDENT = "student"  # the classifier that adversarial training attacks; other names are those of teachers
+STUDENT = "student"  # as `classifier`: the model in training is attacked; any other name is a teacher's
 
 
 class Attack(NamedTuple):

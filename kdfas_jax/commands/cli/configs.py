@@ -132,7 +132,7 @@ def _optional(config: ml_collections.ConfigDict, above: list[str]) -> dict[str, 
     for key, of in _configs(config):
         if path == f"{key}model":
             return models.options(of.model)
-        if above[:-1] and ".".join(above[:-1]) == f"{key}model":  # an option with keys of its own
+        if above[:-1] and ".".join(above[:-1]) == f"{key}model":  # a key of a mapping, as model.lora.rank
             return _group(models.options(of.model).get(above[-1]))
         if path == f"{key}data.options":
             return _reader_options(of.data.dataset)
