@@ -4,6 +4,7 @@ import itertools
 import types
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from input_pipeline import datasets
@@ -170,6 +171,14 @@ def test_the_splits_share_no_person_camera_or_instrument(plain_scenes):
     assert 0.2 < table["attributes"].str.contains("Male=1").mean() < 0.8
 
 
+def test_more_masks_to_train_on_leave_dev_and_test_as_they_are():
+    few, many = (listed_table(list(simulated_wild.read(people=160, shots=1, masked=share))) for share in (0.4, 1.0))
+    for split in ("dev", "test"):
+        pd.testing.assert_frame_equal(few[few["split"] == split], many[many["split"] == split])
+    few, many = ((of["split"].eq("train") & of["species"].eq("mask")).sum() for of in (few, many))
+    assert many > 2 * few > 0
+
+
 def test_bytes_depend_on_neither_order_nor_neighbours(plain_scenes):
     options = {"size": 48, "people": 8, "shots": 1}
     rows = list(simulated_wild.read(**options))
@@ -190,6 +199,7 @@ def test_bytes_depend_on_neither_order_nor_neighbours(plain_scenes):
         ({"size": 16}, "size >= 32"),
         ({"live": 0, "attacks": 0}, "not both 0"),
         ({"margin": (0.5, 1.3)}, "within 1 to 2.7"),
+        ({"masked": 1.5}, "masked=1.5; expected a share"),
     ],
 )
 def test_options_out_of_range(options, said):

@@ -20,7 +20,7 @@ GROUP = 8  # people who are rendered at once; the rooms of attacks are those of 
 SCENE = 224  # pixels along a side of a scene
 SPLITS = ("train",) * 8 + ("dev", "test")  # of group n, by n % 10: 80/10/10 by people [C]
 SPECIES = {"print": 0.42, "replay": 0.42, "cut": 0.16}  # shares of the attacks [C]
-MASKED = 0.4  # share of the groups with masks, so that few have to be rendered [C]
+MASKED = 0.4  # share of the groups of dev and test with masks [C]
 SPECIES_MASKED = {"print": 0.33, "replay": 0.33, "cut": 0.14, "mask": 0.2}
 SMALLEST = 32
 
@@ -36,6 +36,7 @@ def read(
     attacks: int = 5,
     seed: int = 0,
     margin: Sequence[float] = (1.2, 1.5),
+    masked: float = MASKED,
 ) -> Iterator[Presentation]:
     """Lists the pictures of the people `first` to `first + people - 1`, single images each.
 
@@ -48,20 +49,22 @@ def read(
       attacks: attacks per scene: photographs of it in another scene's room, or its person's features as a mask.
       seed: selects another population.
       margin: range of the crop's side, in boxes of the face, before the error of the detector's box; within 1 to 2.7.
+      masked: share of the groups of eight people who train with masks, one in five of their attacks, in [0, 1]. Each
+        masked person is rendered once more. Dev and test do not depend on it.
 
     The column `session` holds the place, `sensor` the camera, `medium` the instrument, and `attributes` those of the
     person (`stage.attributes`). Eight people are rendered at once when loaded, and cached; the bytes depend only on
     person, scene, picture, `size`, `margin` and `seed`. Raises ValueError for an option out of range.
     """
     low, high = _margin(tuple(margin))
-    _check(size, people, first, shots=shots, live=live, attacks=attacks, seed=seed)
+    _check(size, people, first, shots=shots, live=live, attacks=attacks, seed=seed, masked=masked)
     for group in range(first // GROUP, (first + people) // GROUP):
         for number in range(shots):
             members = range(group * GROUP, (group + 1) * GROUP)
             traits = stage.attributes([p + 1 for p in members], [_key(p, number) for p in members], seed=seed)
             for person, known in zip(members, traits, strict=True):
                 for picture in range(live + attacks):
-                    what = _drawn(person, number, picture, picture < live, seed)
+                    what = _drawn(person, number, picture, picture < live, seed, masked)
                     load = functools.partial(rendered, what, size=size, seed=seed, margin=(low, high))
                     yield _presentation(what, load, seed, known)
 
@@ -103,15 +106,16 @@ def _mask_of(person: int, number: int, seed: int) -> int:
     return int(optics.generator(seed, 3, person, number).choice(masks.PER_SPLIT[split_of(person)]))
 
 
-def _shares(person: int, seed: int) -> dict[str, float]:
+def _shares(person: int, seed: int, masked: float) -> dict[str, float]:
     """Returns the shares of the species among the attacks of a person's group."""
-    return SPECIES_MASKED if optics.generator(seed, 4, person // GROUP).random() < MASKED else SPECIES
+    limit = masked if split_of(person) == "train" else MASKED
+    return SPECIES_MASKED if optics.generator(seed, 4, person // GROUP).random() < limit else SPECIES
 
 
-def _drawn(person: int, number: int, picture: int, is_live: bool, seed: int) -> tuple:
+def _drawn(person: int, number: int, picture: int, is_live: bool, seed: int, masked: float) -> tuple:
     """Draws what is in a picture: person, scene, picture, species, camera, instrument, source camera, room."""
     rng, split = optics.generator(seed, 1, person, number, picture), split_of(person)
-    shares = _shares(person, seed)
+    shares = _shares(person, seed, masked)
     species = LIVE if is_live else str(rng.choice(list(shares), p=list(shares.values())))
     camera, source = (int(a) for a in rng.choice(cameras.PER_SPLIT[split], 2))
     room = (person + int(rng.integers(1, GROUP))) % GROUP
@@ -123,7 +127,9 @@ def _drawn(person: int, number: int, picture: int, is_live: bool, seed: int) -> 
     return person, number, picture, species, camera, tool, source, room
 
 
-def _check(size, people, first, *, shots, live, attacks, seed) -> None:
+def _check(size, people, first, *, shots, live, attacks, seed, masked) -> None:
+    if not 0 <= masked <= 1:
+        raise ValueError(f"simulated_wild: masked={masked}; expected a share of the groups, 0 to 1")
     if people < 1 or people % GROUP or first < 0 or first % GROUP:
         raise ValueError(f"simulated_wild: people and first must be multiples of {GROUP}, got {people} and {first}")
     if size < SMALLEST or not 1 <= shots <= 500 or live < 0 or attacks < 0 or live + attacks < 1 or seed < 0:
