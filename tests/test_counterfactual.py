@@ -58,7 +58,7 @@ def test_the_card_is_written_and_shown(tiny, tmp_path, monkeypatch):
     (run / "eval" / "results.json").write_text(json.dumps({"config": {}, "threshold": {"value": 0.5}}))
     base = (renderer.AS_IS, renderer.AS_IS)
     scores = {base: np.array([0.9, 0.8, 0.4]), ("glasses", "worn"): np.array([0.6, 0.3, 0.2])}
-    pictures = {key: np.full((16, 16, 3), 90, np.uint8) for key in scores}
+    pictures = {key: np.full((3, 16, 16, 3), 90, np.uint8) for key in scores}
     monkeypatch.setattr(command, "_scores", lambda *_: (scores, pictures))
     content = command.card(str(run), str(output), people=3)
     assert content["bpcer"] == pytest.approx(1 / 3)
@@ -66,8 +66,8 @@ def test_the_card_is_written_and_shown(tiny, tmp_path, monkeypatch):
     assert json.loads((output / "results.json").read_text()) == content
     page = (output / "index.html").read_text()
     assert "What moves the score of a live face?" in page
-    assert page.count("data:image/jpeg") == 2  # one person, as drawn and with glasses
-    assert all(words in page for words in ("as drawn", "glasses: worn", "score 0.90", "score 0.60"))
+    assert page.count("data:image/jpeg") == 2  # the third person, as drawn and with glasses
+    assert all(words in page for words in ("as drawn", "glasses: worn", "score 0.40", "score 0.20"))
     assert "decisions that flip" in (output / "card.svg").read_text()
     assert "glasses: worn" in section.text(content)
 

@@ -49,7 +49,8 @@ def card(folder: str, output: str = "", people: int = PEOPLE) -> dict[str, Any]:
     }
     drawn = section.plot(content["rows"])
     title = f"Counterfactual card of {config.name}"
-    shown = {_name(*key): (picture, float(scores[key][0])) for key, picture in pictures.items()}
+    nearest = int(np.abs(scores[base] - threshold).argmin())  # whose decision a change is most likely to flip
+    shown = {_name(*key): (seen[nearest], float(scores[key][nearest])) for key, seen in pictures.items()}
     page = html.document(title, [section.moved(content, drawn, shown)])
     files.write_atomically(os.path.join(output, "card.svg"), drawn)
     files.write_atomically(os.path.join(output, "index.html"), page)
@@ -62,17 +63,17 @@ def _name(factor: str, value: str) -> str:
 
 
 def _scores(folder: str, config, people: int) -> tuple[dict[Change, np.ndarray], dict[Change, np.ndarray]]:
-    """P(live) [people] of the run for each (factor, value), and the first person's pictures uint8 [s, s, 3]."""
+    """P(live) [people] of the run for each (factor, value), and the pictures uint8 [people, s, s, 3]."""
     mesh = sharding.make_mesh(config.mesh)
     loaded = teachers.load(folder, mesh)
     score = step.make_score(loaded.module, mesh, label.live_probability)
-    found, first, size = {}, {}, config.data.image_size
+    found, pictures, size = {}, {}, config.data.image_size
     for factor, value, images in renderer.rendered(people, size=config.data.record_size, scale=config.data.scale):
         stored = np.stack([faces.decode(faces.encode(image), size) for image in images])
         batches = _batches(stored, config.eval.batch_size)
-        first[factor, value] = images[0]
+        pictures[factor, value] = images
         found[factor, value] = evaluate.score_examples(score, loaded.variables, batches, mesh)[0].to_numpy()
-    return found, first
+    return found, pictures
 
 
 def _batches(images: np.ndarray, size: int):

@@ -39,7 +39,7 @@ def moved(content: Mapping[str, Any], drawn: str, shown: Mapping[str, tuple[np.n
         Face(html.picture(image), name, [f"score {score:.2f}"], score < content["threshold"])
         for name, (image, score) in shown.items()
     ]
-    gallery = Gallery("One of these people, as the model is shown them", faces)
+    gallery = Gallery("The person whose score is nearest to the threshold, as the model is shown them", faces)
     return Section("What moves the score of a live face?", words, [plot, gallery, Table(HEAD, rows)])
 
 
