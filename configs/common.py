@@ -114,7 +114,8 @@ def base(name: str) -> ml_collections.ConfigDict:
     config.control = ""  # a finished run of the same student on labels alone, beside which the teacher's figures stand
     # Test images on which each evaluation measures how many decisions flip in other views of them (stability) and under
     # a white-box attack (whitebox); 0 for none.
-    config.eval = {"batch_size": 128, "stability": 192, "whitebox": 0}
+    # threshold: the operating point of dev (`metrics.OPERATING_POINTS`) that the run decides by.
+    config.eval = {"batch_size": 128, "threshold": "eer", "stability": 192, "whitebox": 0}
     config.report = {"faces": False}  # also show real people's faces on the page, and heat maps
     return config
 

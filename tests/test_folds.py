@@ -23,7 +23,7 @@ ZEROS = dict.fromkeys(
 
 def config(protocol="siw:3"):
     data = {"dataset": "siw", "target": "label", "protocol": protocol, "image_size": 32}
-    alone = {"data": data, "model": {"name": "vit", "variant": "Ti/16", "depth": 1}}
+    alone = {"data": data, "model": {"name": "vit", "variant": "Ti/16", "depth": 1}, "eval": {"threshold": "eer"}}
     teacher = {"name": "teacher", "teachers": {}, **alone}
     return ml_collections.ConfigDict(
         {"name": "run", "teachers": {"spoof": {"config": teacher, "checkpoint": ""}}, **alone}

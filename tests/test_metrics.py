@@ -227,7 +227,10 @@ def test_operating_points_are_what_dev_allows():
         assert metrics.at_threshold(dev, points[name] - 1e-6)["apcer_max"] > apcer
     test = random_videos(9)
     found = metrics.at_points(test, points)
-    assert list(found) == ["eer", "apcer10", "apcer5", "apcer1"]
+    assert list(found) == list(metrics.OPERATING_POINTS)
+    for name, bpcer in (("accept90", 0.10), ("accept95", 0.05)):
+        assert metrics.at_threshold(dev, points[name])["bpcer"] <= bpcer
+        assert metrics.at_threshold(dev, points[name] + 1e-6)["bpcer"] > bpcer
     assert found["apcer5"] == {
         name: metrics.at_threshold(test, points["apcer5"])[name] for name in ("apcer_max", "bpcer", "acer")
     }

@@ -45,7 +45,7 @@ def run():
     return evaluated("student", 0)
 
 
-def evaluated(name, seed, protocol="1", shift=0.3):
+def evaluated(name, seed, protocol="1", shift=0.3, point="eer"):
     videos = {"dev": scored(seed), "test": scored(seed + 1, shift)}
     table = pd.concat([rows.assign(role=role, video=role + rows["video"]) for role, rows in videos.items()])
     blank = {"domain": "simulated", "sensor": "", "medium": "", "light": "", "environment": "", "support": ""}
@@ -58,7 +58,7 @@ def evaluated(name, seed, protocol="1", shift=0.3):
         "config": {"name": name, "model": MODEL, "data": {"image_size": 32, "dataset": "simulated"}},
         "step": 160,
         "protocol": protocol,
-        **targets.LABEL.results(videos, data),
+        **targets.LABEL.results(videos, data, point),
         "sources": data.sources,
         "params": {"student": models.count(MODEL, 32), "teachers": {}},
         "folds": [],
@@ -84,6 +84,13 @@ def test_all_that_is_fixed_comes_from_dev_alone(run):
     assert set(run.results["test"]["breakdown"]) == {"domain", "session"}
     sessions = run.results["test"]["breakdown"]["session"]
     assert {name: of["counts"]["videos"] for name, of in sessions.items()} == {"1": 80, "2": 80}
+
+
+def test_a_run_decides_by_the_operating_point_of_its_config(run):
+    threshold, points = evaluated("student", 0, point="accept90").results["threshold"], run.results["threshold"]
+    assert threshold["operating_points"] == points["operating_points"]
+    assert threshold["value"] == points["operating_points"]["accept90"] != points["value"]
+    assert threshold["source"] == "BPCER 10 % of dev of simulated"
 
 
 class Page(HTMLParser):

@@ -97,7 +97,7 @@ def evaluate(config, folder: str) -> Results:
         finished=loaded.trained == total,
         steps={"trained": loaded.trained, "total": total},
         protocol=config.data.protocol,
-        **target.results(scored, data),
+        **target.results(scored, data, config.eval.threshold),
         sources=data.sources,
         params=counted,
         teachers=taught,

@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from kdfas_jax import targets
+from kdfas_jax.metrics.detection import OPERATING_POINTS
 from kdfas_jax.report import runs as report_runs
 from kdfas_jax.report.parts import Shown
 from kdfas_jax.runs import files, identity
@@ -52,13 +53,16 @@ def combine(config, results: Sequence[Mapping]) -> Results:
     `deviation` beside them has the population standard deviations; counts and non-responses are sums, so that a
     subject counts once a fold. `folds` has each fold's own.
     """
-    role = "dev" if results[0]["dev"] else "train"
+    role, point = "dev" if results[0]["dev"] else "train", OPERATING_POINTS[config.eval.threshold]
     return {
         "config": identity.plain(config),
         "step": None,
         "finished": all(result["finished"] for result in results),
         "protocol": config.data.protocol,
-        "threshold": {"value": None, "source": f"EER of {role}, each fold its own"},
+        "threshold": {
+            "value": None,
+            "source": f"{point} of {role}, each fold its own",
+        },
         **{part: _over_folds([result[part] for result in results]) for part in FIGURES},
         "sources": {
             role: sorted({domain for result in results for domain in result["sources"][role]})

@@ -20,7 +20,13 @@ LIVE = "live"
 BOOTSTRAP = 1000
 DIFFERENCES = ("acer", "apcer_max", "bpcer", "auc", "eer")  # figures by which runs are compared
 BPCER_AT = {"bpcer10": 0.10, "bpcer20": 0.05, "bpcer100": 0.01}  # metric -> APCER at which BPCER is measured
-OPERATING_POINTS = {"apcer10": 0.10, "apcer5": 0.05, "apcer1": 0.01}  # name -> largest APCER on dev
+AT_APCER = {"apcer10": 0.10, "apcer5": 0.05, "apcer1": 0.01}  # name -> largest APCER on dev
+AT_BPCER = {"accept90": 0.10, "accept95": 0.05}  # name -> largest BPCER on dev
+OPERATING_POINTS = {  # name -> words
+    "eer": "EER",
+    **{name: f"APCER {100 * apcer:.0f} %" for name, apcer in AT_APCER.items()},
+    **{name: f"BPCER {100 * bpcer:.0f} %" for name, bpcer in AT_BPCER.items()},
+}
 
 
 def check(videos: pd.DataFrame, what: str) -> None:
@@ -95,6 +101,13 @@ def threshold_at_apcer(videos: pd.DataFrame, apcer: float) -> float:
     return max(lowest_threshold(group["score"].to_numpy(), apcer) for _, group in attacks.groupby("species"))
 
 
+def threshold_at_bpcer(videos: pd.DataFrame, bpcer: float) -> float:
+    """Returns the highest threshold at which BPCER does not exceed `bpcer`: the score of a bona fide video."""
+    check(videos, f"threshold at BPCER {bpcer:g}")
+    live = np.sort(videos.loc[videos["label"] == 1, "score"].to_numpy())
+    return float(live[int(np.floor(bpcer * len(live) + 1e-9))])
+
+
 def lowest_threshold(scores: np.ndarray, share: float) -> float:
     """Returns the lowest threshold that at most a `share` of `scores` [n] reaches; -inf where all of them may."""
     allowed = int(np.floor(share * len(scores) + 1e-9))  # 0.1 x 30 is 3, not 2.9999
@@ -133,9 +146,14 @@ def figures(videos: pd.DataFrame, threshold: float) -> dict:
 
 
 def operating_points(dev: pd.DataFrame) -> dict[str, float]:
-    """Returns thresholds chosen on `dev` alone: {'eer', 'apcer10', 'apcer5', 'apcer1'}, APCER at most 10, 5 and 1 %."""
-    points = {name: threshold_at_apcer(dev, apcer) for name, apcer in OPERATING_POINTS.items()}
-    return {"eer": eer_threshold(dev)[0], **points}
+    """Returns thresholds chosen on `dev` alone: {name of `OPERATING_POINTS`: threshold}.
+
+    'eer': both errors alike. 'apcer10', 'apcer5', 'apcer1': the lowest at which no species' APCER exceeds 10, 5 or
+    1 %. 'accept90', 'accept95': the highest at which BPCER does not exceed 10 or 5 %.
+    """
+    at_apcer = {name: threshold_at_apcer(dev, apcer) for name, apcer in AT_APCER.items()}
+    at_bpcer = {name: threshold_at_bpcer(dev, bpcer) for name, bpcer in AT_BPCER.items()}
+    return {"eer": eer_threshold(dev)[0], **at_apcer, **at_bpcer}
 
 
 def at_points(videos: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, dict[str, float]]:

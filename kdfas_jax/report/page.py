@@ -35,6 +35,8 @@ POINTS = {
     "apcer10": "At most 10 % of any species pass",
     "apcer5": "At most 5 % of any species pass",
     "apcer1": "At most 1 % of any species pass",
+    "accept90": "At most 10 % of live faces turned away",
+    "accept95": "At most 5 % of live faces turned away",
 }
 COSTS = {"parameters": "that are deployed", "FLOPs": "of one image, two a multiply-accumulate"}
 LITERATURE = {

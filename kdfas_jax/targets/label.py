@@ -62,11 +62,11 @@ def detection_selection(videos: pd.DataFrame) -> dict[str, float]:
     return {"eer": eer, "auc": auc, "selection": auc - eer}
 
 
-def detection_results(videos: dict[str, pd.DataFrame], data: Data) -> dict[str, Any]:
+def detection_results(videos: dict[str, pd.DataFrame], data: Data, point: str = "eer") -> dict[str, Any]:
     """Returns the figures of detection in results.json; `videos` is {role: rows of `score_videos`}.
 
-    The threshold is that of dev's EER, applied unchanged to test; a protocol without dev takes it from train. The
-    thresholds of the operating points and the temperature are set likewise.
+    The threshold is that of the operating point `point` on dev, by default of the EER, applied unchanged to test; a
+    protocol without dev takes it from train. The other operating points and the temperature are set likewise.
     """
     source = threshold_role(data)
     for role, rows in videos.items():
@@ -74,8 +74,8 @@ def detection_results(videos: dict[str, pd.DataFrame], data: Data) -> dict[str, 
     points = metrics.operating_points(videos[source])
     attacks = videos[source].query("label == 0")["species"].value_counts().sort_index()
     threshold = {
-        "value": points["eer"],
-        "source": f"EER of {source} of {', '.join(data.sources[source])}",
+        "value": points[point],
+        "source": f"{metrics.OPERATING_POINTS[point]} of {source} of {', '.join(data.sources[source])}",
         "operating_points": points,
         "temperature": calibration.fit(videos[source]),
         "apcer_bound": {name: exact.interval(0, int(number))[1] for name, number in attacks.items()},

@@ -71,14 +71,15 @@ def selection_of_both(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def results_of_both(scored: dict[str, pd.DataFrame], data: Data) -> dict[str, Any]:
+def results_of_both(scored: dict[str, pd.DataFrame], data: Data, point: str = "eer") -> dict[str, Any]:
     """Returns the results of detection; dev and test add `verification`, of pairs, and `system`, of attempts.
 
     The threshold of the match is set for a false match rate of 1 % on the role that sets the threshold of the score:
     on attempts (`authentication`) or, where too few people appear there for any, on pairs [C].
     """
     source = label.threshold_role(data)
-    results = label.detection_results({role: _kind(rows, "presentation") for role, rows in scored.items()}, data)
+    presented = {role: _kind(rows, "presentation") for role, rows in scored.items()}
+    results = label.detection_results(presented, data, point)
     tried = {role: _kind(rows, "mated", "nonmated", "attack") for role, rows in scored.items()}
     paired = _kind(scored[source], "pair")
     at_door = len(tried[source]) > 0

@@ -33,7 +33,8 @@ class Target:
         P(live) comes first; where `recognises`, the embedding comes last.
     scored: (kept, one row an example, indexed by its row of `data.table`; data) -> the rows of scores.csv.
     selection: the scored rows of dev -> figures, of which 'selection' ranks checkpoints, higher is better.
-    results: ({role: scored rows}, data) -> the figures in results.json: threshold, dev, test, literature.
+    results: ({role: scored rows}, data, operating point) -> the figures in results.json: threshold, dev, test,
+      literature.
     roles: (table, function from rows to their roles under the protocol) -> the role of each row of `table`.
     check: (data, config.data) -> nothing; ValueError where the data cannot train the target.
     scored_roles: data -> the roles that `results` needs; the first one sets the threshold, if there is one.
@@ -50,7 +51,7 @@ class Target:
     read: Callable[[jax.Array, Mapping[str, Any]], jax.Array]
     scored: Callable[[pd.DataFrame, Data], pd.DataFrame]
     selection: Callable[[pd.DataFrame], dict[str, float]]
-    results: Callable[[dict[str, pd.DataFrame], Data], dict[str, Any]]
+    results: Callable[[dict[str, pd.DataFrame], Data, str], dict[str, Any]]
     columns: Callable[[Data], dict[str, np.ndarray]] = lambda data: {}
     roles: Callable[[pd.DataFrame, Callable], pd.Series] = lambda table, by_protocol: by_protocol(table)
     check: Callable[[Data, Any], None] = lambda data, config: None
@@ -71,10 +72,10 @@ class Target:
             )
 
 
-def plain_results(figures: Callable[[pd.DataFrame], dict]) -> Callable[[dict[str, pd.DataFrame], Data], dict[str, Any]]:
+def plain_results(figures: Callable[[pd.DataFrame], dict]) -> Callable[..., dict[str, Any]]:
     """Returns a `Target.results` without a threshold: `figures` of the scored rows of each role."""
 
-    def results(scored: dict[str, pd.DataFrame], data: Data) -> dict[str, Any]:
+    def results(scored: dict[str, pd.DataFrame], data: Data, point: str = "eer") -> dict[str, Any]:
         judged = {
             role: figures(rows)
             | {"counts": {"scores": len(rows)}}

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from kdfas_jax import models, targets
+from kdfas_jax.metrics.detection import OPERATING_POINTS
 from kdfas_jax.models import fine_tuning
 from kdfas_jax.objective import perturb
 from kdfas_jax.objective.weighted_sum import Objective
@@ -38,6 +39,7 @@ NOT_NEGATIVE = _number(lambda x: x >= 0, "a finite number, 0 or more")
 PROBABILITY = _number(lambda x: 0 <= x <= 1, "a number in [0, 1]")
 BELOW_ONE = _number(lambda x: 0 <= x < 1, "a number in [0, 1)")
 ABOVE_ZERO = _number(lambda x: 0 < x <= 1, "a number in (0, 1]")
+POINT = Expected(OPERATING_POINTS.__contains__, f"one of {', '.join(OPERATING_POINTS)}")
 COUNT = _whole(lambda x: x >= 1, "a whole number, 1 or more")
 WHOLE = _whole(lambda x: x >= 0, "a whole number, 0 or more")
 
@@ -62,6 +64,7 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ("train.epochs", POSITIVE),
     ("train.eval_epochs", POSITIVE),
     ("eval.batch_size", COUNT),
+    ("eval.threshold", POINT),
     ("eval.stability", WHOLE),
     ("eval.whitebox", WHOLE),
     ("optim.lr", POSITIVE),

@@ -65,7 +65,8 @@ def probe(config, folder: str) -> tuple[Results, dict]:
             checkpoints.save(state, None, {"step": 0})
         results = evaluate.evaluate(probed, folder)
         scores = {role: nearest(*known, rows) for role, rows in features.items() if role in target.scored_roles(data)}
-        knn = target.results({role: target.scored(rows, data) for role, rows in scores.items()}, data)
+        judged = {role: target.scored(rows, data) for role, rows in scores.items()}
+        knn = target.results(judged, data, config.eval.threshold)
         if jax.process_index() == 0:
             files.write_atomically(os.path.join(folder, "eval", "knn.json"), json.dumps(knn, indent=2))
     return results, knn
