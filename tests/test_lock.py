@@ -84,6 +84,7 @@ def test_one_of_many_threads_holds_the_lock_at_a_time(tmp_path, monkeypatch):
         ("data.data_dir", "/new"),
         ("report.faces", True),
         ("eval.batch_size", 5),
+        ("eval.threshold", "accept95"),
         ("eval.stability", 5),
         ("mesh.fsdp", 2),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 from kdfas_jax.runs import schema
 
 # Keys of a config.
-_EVALUATION = ("eval.batch_size", "eval.stability", "eval.whitebox")
+_EVALUATION = ("eval.batch_size", "eval.threshold", "eval.stability", "eval.whitebox")
 PLACE_AND_RUNTIME = ("data.raw_dir", "data.data_dir", *_EVALUATION, "mesh", "report", "control")
 
 
