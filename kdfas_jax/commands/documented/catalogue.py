@@ -52,30 +52,14 @@ CATALOGUE = (
             ),
             _study(
                 "kdfas_light",
-                "seeds=5,variants=none+kl+kl_cka",
+                "seeds=5,variants=none+kl+kl_cka+kl_regression+kl_cross+kl_gram",
                 "teachers.spoof.checkpoint=RUNS/light-0",
                 "teachers.spoof2.checkpoint=RUNS/light-1",
                 "teachers.spoof3.checkpoint=RUNS/light-2",
             ),
         ),
         seeds="0 to 4 of the students",
-        hours=1.5,
-    ),
-    Table(
-        "terms",
-        "docs/results.md",
-        (
-            _study(
-                "kdfas_demo",
-                "seeds=5,variants=none+kl+cross+gram+kl_cross+kl_gram",
-                "terms.covariance.form=cross",
-                "data.augment.colour=0.2",
-                "train.epochs=6.0",
-                "teachers.spoof.config.train.epochs=6.0",
-            ),
-        ),
-        seeds="0 to 4",
-        hours=3.0,
+        hours=2.5,
     ),
     Table(
         "dtda",
