@@ -142,6 +142,7 @@ def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigD
         "centre": False,
         "scale": "none",
         "stages": (),
+        "lift": 0,  # channels of a dense layer that the student's tokens pass in training alone; 0 for none
     }
     return config
 

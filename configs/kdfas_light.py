@@ -18,6 +18,7 @@ VARIANTS = {
     "none": {"terms": common.LABELS, "data": {"views": 0}},
     "kl": {"terms": {"covariance": common.OFF}},
     "kl_cka": {"terms": {"covariance": {"form": "cka"}}},
+    "kl_cka_lift": {"terms": {"covariance": {"form": "cka", "lift": 96}}},
     "kl_regression": {"terms": {"covariance": {"form": "regression"}}},
     "kl_cross": {"terms": {"covariance": {"form": "cross"}}},
     "kl_gram": {"terms": {"covariance": {"form": "gram"}}},

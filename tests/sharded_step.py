@@ -35,6 +35,7 @@ TERMS = {
     "cross": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "cross", "centre": True},
     "gram": {"kind": "covariance", "weight": 5.0, "teacher": "spoof", "form": "gram"},
     "cka": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "cka"},
+    "lifted": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "cka", "lift": 12},
     "align": {"kind": "align", "weight": 1.0, "teacher": "spoof", "stages": ((1, 2), (4, 4))},
     "adversary": {"kind": "domain_adversary", "weight": 1.0, "domains": 3, "hidden": 16},
     "arcface": {"kind": "arcface", "weight": 1.0, "where": "identity", "s": 8.0},
@@ -54,7 +55,7 @@ CASES = {
     "resnet": (
         resnet.create(width=8, blocks=(1, 1, 1, 1)),
         resnet.create(width=4, blocks=(1, 1, 1, 1)),
-        ("ce", "kl", "align", "adversary"),
+        ("ce", "kl", "lifted", "align", "adversary"),
         True,
     ),
     "mobilefacenet": (

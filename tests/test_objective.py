@@ -196,6 +196,49 @@ def test_alignment_takes_no_gradient_to_masked_examples():
     assert [bool(np.any(of_example)) for of_example in grads["stages"][0]] == mask.astype(bool).tolist()
 
 
+@pytest.mark.parametrize("form", losses.FORMS)
+def test_the_covariance_term_reads_lifted_tokens(form):
+    """A convolutional student of two widths: each stage, used twice or not at all, has at most one layer."""
+    student, teacher = {"stages": maps(0, (3, 6, 5))}, outputs(1, 12, depth=2)
+    term = {"kind": "covariance", "weight": 2.0, "teacher": "spoof", "form": form, "lift": 8}
+    objective = Objective({"lifted": {**term, "stages": ((1, 1), (2, 1), (2, 2))}}, TEACHERS)
+    params = objective.init(jax.random.key(0), student, {"spoof": teacher})
+    assert jax.tree.map(jnp.shape, params) == {
+        "lifted": {"stage1": {"kernel": (3, 8), "bias": (8,)}, "stage2": {"kernel": (6, 8), "bias": (8,)}}
+    }
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # so that the biases count
+
+    def loss(params, student):
+        return objective(student, {"spoof": teacher}, {}, params)[0]
+
+    found, grads = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, student)
+    layers, expected = params["lifted"], []
+    for i, j in ((0, 0), (1, 0), (1, 1)):
+        layer = layers[f"stage{i + 1}"]
+        tokens = student["stages"][i].mean((1, 2)) @ layer["kernel"] + layer["bias"]
+        expected.append(losses.covariance(tokens[None], teacher["class_tokens"][j][None], form=form))
+    np.testing.assert_allclose(found, 2 * np.mean(expected), rtol=1e-4)
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves((grads[0], grads[1]["stages"][:2])))
+    shapes = jax.eval_shape(lambda: ({"stages": maps(0, (3, 6, 5), b=1)}, {"spoof": outputs(1, 12, depth=2, b=1)}))
+    assert objective.flops(*shapes) == 3 * 2 * (3 * 8 + 6 * 8)
+
+
+def test_cka_follows_the_lift_of_a_vit_and_regression_hardly():
+    """An invertible map of tokens of many rows, of which the teacher's are a linear function."""
+    student = outputs(0, 8, b=400)
+    matrix = np.random.default_rng(1).standard_normal((8, 12)).astype(np.float32)
+    teacher = {"class_tokens": student["class_tokens"] @ matrix}
+    kernel = np.diag(np.geomspace(1, 4, 8)).astype(np.float32)
+    params = {"lifted": {f"stage{i}": {"kernel": kernel, "bias": np.zeros(8, np.float32)} for i in range(1, 5)}}
+    changes = {}
+    for form in ("cka", "regression"):
+        term = {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": form}
+        plain = Objective({"lifted": term}, TEACHERS)(student, {"spoof": teacher}, {})[0]
+        lifted = Objective({"lifted": {**term, "lift": 8}}, TEACHERS)(student, {"spoof": teacher}, {}, params)[0]
+        changes[form] = abs(float(lifted - plain))
+    assert changes["cka"] > 3 * changes["regression"]
+
+
 def test_patches_and_features_are_aligned():
     """Patch tokens with a finer map, by area; features of two widths by their cosine."""
     rng = np.random.default_rng(0)

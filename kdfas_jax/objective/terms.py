@@ -51,29 +51,43 @@ def embedding(student: Outputs, batch: Batch, teacher: Outputs) -> jax.Array:
     return losses.masked_mean(values, batch.get("mask"))
 
 
-def covariance(
-    student: Outputs,
-    teacher: Outputs,
-    *,
-    form: str = "cross",
-    centre: bool = False,
-    scale: str = "none",
-    stages: tuple[tuple[int, int], ...] = (),
-) -> jax.Array:
-    """Class tokens matched through a covariance matrix, averaged over the stages.
+class Covariance(nn.Module):
+    """Class tokens matched through a covariance matrix, averaged over the stages (`losses.covariance`).
 
     The stage maps of a convolutional network, averaged over their positions, count as class tokens [C]. `stages` lists
     (student stage, teacher stage) pairs, counted from 1. Empty [C] means all stages, one to one, which needs equal
-    depths.
+    depths. `form`, `centre` and `scale` as in `losses.covariance`.
+
+    With `lift` > 0 the tokens of each student stage first pass a dense layer with `lift` channels, which is trained
+    with the student and never exported [C]; 0 switches it off. The layer is linear, so that only its bias and the
+    normalisation of the rows after it can raise the rank of the tokens. `cka` depends on the scalar products of the
+    tokens and therefore changes with the layer, which frees the student's metric. `regression` is invariant under an
+    invertible linear map of the tokens, up to the normalisation of the rows and the ridge, and changes little.
     """
-    mine, theirs = class_tokens(student), class_tokens(teacher)
-    pairs, options = _pairs("covariance", stages, mine, theirs), {"form": form, "centre": centre, "scale": scale}
-    if isinstance(mine, tuple) or isinstance(theirs, tuple):  # stages of different widths
-        each = [losses.covariance(mine[i][None], theirs[j][None], **options) for i, j in pairs]
-        return jnp.concatenate(each).mean()
-    if stages:  # without a list all stages are used, and no gather is needed
-        mine, theirs = mine[pairs[:, 0]], theirs[pairs[:, 1]]
-    return losses.covariance(mine, theirs, **options).mean()
+
+    form: str = "cross"
+    centre: bool = False
+    scale: str = "none"
+    stages: tuple[tuple[int, int], ...] = ()
+    lift: int = 0
+
+    @nn.compact
+    def __call__(self, student, teacher):
+        """Returns the mean over the stages."""
+        mine, theirs = class_tokens(student), class_tokens(teacher)
+        pairs = _pairs("covariance", self.stages, mine, theirs)
+        options = {"form": self.form, "centre": self.centre, "scale": self.scale}
+        if self.lift:
+            mine = tuple(
+                nn.Dense(self.lift, name=f"stage{i + 1}")(tokens) if i in pairs[:, 0] else tokens
+                for i, tokens in enumerate(mine)
+            )
+        if isinstance(mine, tuple) or isinstance(theirs, tuple):  # stages of different widths
+            each = [losses.covariance(mine[i][None], theirs[j][None], **options) for i, j in pairs]
+            return jnp.concatenate(each).mean()
+        if self.stages:  # without a list all stages are used, and no gather is needed
+            mine, theirs = mine[pairs[:, 0]], theirs[pairs[:, 1]]
+        return losses.covariance(mine, theirs, **options).mean()
 
 
 def _pairs(kind: str, stages, mine, theirs) -> np.ndarray:

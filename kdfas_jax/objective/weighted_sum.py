@@ -31,7 +31,7 @@ KINDS: dict[str, Callable] = {
     "arcface": terms.arcface,
     "kl": terms.kl,
     "embedding": terms.embedding,
-    "covariance": terms.covariance,
+    "covariance": terms.Covariance,
     "align": terms.Align,
     "domain_adversary": terms.DomainAdversary,
     "truth": terms.Truth,
@@ -53,7 +53,7 @@ class Term(NamedTuple):
     where: str
     inputs: tuple[str, ...]
     call: Callable
-    module: nn.Module | None  # the Flax module of a term with parameters
+    module: nn.Module | None  # the Flax module of a term that may have parameters
 
 
 class Objective:
@@ -75,7 +75,7 @@ class Objective:
         total, values = 0.0, {}
         for name, term in self._terms.items():
             inputs = _inputs(term, student, teachers, batch, progress)
-            values[name] = term.call((params or {}).get(name), **inputs)
+            values[name] = term.call((params or {}).get(name, {}), **inputs)
             total += term.weight * values[name]
         return total, values
 
@@ -84,13 +84,14 @@ class Objective:
 
         A term's parameters depend on the key and the term's name, and not on the other terms.
         """
-        return {
+        made = {
             name: term.module.lazy_init(
                 jax.random.fold_in(key, zlib.crc32(name.encode())), **_shaped(term, student, teachers)
-            )["params"]
+            )
             for name, term in self._terms.items()
             if term.module
         }
+        return {name: variables["params"] for name, variables in made.items() if variables.get("params")}
 
     def flops(self, student: Outputs, teachers: Mapping[str, Outputs]) -> float:
         """Returns the FLOPs of training the terms' layers, for outputs (shapes) of one image."""

@@ -84,6 +84,7 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ("terms.*.gamma", NOT_NEGATIVE),
     ("terms.*.domains", COUNT),
     ("terms.*.hidden", COUNT),
+    ("terms.*.lift", WHOLE),
     ("daa.steps", WHOLE),
     ("daa.eps", NOT_NEGATIVE),
     ("daa.step_size", POSITIVE),
