@@ -20,6 +20,7 @@ VARIANTS = {
     "kl_cka": {"terms": {"covariance": {"form": "cka"}}},
     "kl_cka_lift": {"terms": {"covariance": {"form": "cka", "lift": 96}}},
     "kl_regression": {"terms": {"covariance": {"form": "regression"}}},
+    "kl_running": {"terms": {"covariance": {"form": "regression", "momentum": 0.9}}},
     "kl_cross": {"terms": {"covariance": {"form": "cross"}}},
     "kl_gram": {"terms": {"covariance": {"form": "gram"}}},
     "kl_labelled": {"terms": {"covariance": common.OFF}, "data": {"unlabelled": {"dataset": ""}}},

@@ -239,6 +239,49 @@ def test_cka_follows_the_lift_of_a_vit_and_regression_hardly():
     assert changes["cka"] > 3 * changes["regression"]
 
 
+@pytest.mark.parametrize("convolutional", [False, True])
+def test_the_map_of_cross_is_a_running_mean_over_batches(convolutional):
+    """In float64 numpy: the plain mean of two batches, then half of the third."""
+    rng = np.random.default_rng(2)
+    batches = [rng.standard_normal((3, 1, 6, width)) for width in (4, 5)]
+    term = {"kind": "covariance", "weight": 2.0, "teacher": "spoof", "scale": "batch", "momentum": 0.5}
+    objective = Objective({"running": term}, TEACHERS)
+
+    def named(tokens):
+        tokens = tokens.astype(np.float32)
+        return {"stages": (tokens[0][:, None, None],)} if convolutional else {"class_tokens": tokens}
+
+    first, other = (named(of[0]) for of in batches)
+    assert objective.init(jax.random.key(0), first, {"spoof": other}) == {}
+    kept = objective.init_statistics(first, {"spoof": other})
+    update = jax.jit(objective.update)
+    mean, rates = 0.0, (1, 1 / 2, 1 / 2)
+    for s, t, rate in zip(*batches, rates, strict=True):
+        loss, values, kept = update(named(s), {"spoof": named(t)}, {}, {"statistics": kept})
+        a, b = (x[0] / np.linalg.norm(x[0], axis=-1, keepdims=True) for x in (s, t))
+        mean = mean + rate * (a.T @ b / 6 - mean)
+        np.testing.assert_allclose(loss, 2 * ((b - a @ mean) ** 2).mean(), rtol=1e-5)
+        np.testing.assert_allclose(values["running"], loss / 2, rtol=1e-6)
+    assert sorted(leaf.shape for leaf in jax.tree.leaves(kept)) == [(), (1, 4, 5)]
+    assert [int(leaf) for leaf in jax.tree.leaves(kept) if leaf.ndim == 0] == [3]
+
+
+def test_a_map_that_never_moves_is_that_of_one_batch():
+    """Of `regression`, for the same batch again and again; a form without a map is refused."""
+    student, teacher = outputs(0, 4, b=12), outputs(1, 5, b=12)
+    term = {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "regression"}
+    objective = Objective({"running": {**term, "momentum": 0.9}}, TEACHERS)
+    kept = objective.init_statistics(student, {"spoof": teacher})
+    expected = losses.covariance(student["class_tokens"], teacher["class_tokens"], form="regression").mean()
+    for _ in range(3):
+        loss, _, kept = objective.update(student, {"spoof": teacher}, {}, {"statistics": kept})
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    with pytest.raises(
+        ValueError, match=r"momentum=0\.9 of a 'covariance' term of form 'cka', .*expected form cross or"
+    ):
+        Objective({"running": {**term, "form": "cka", "momentum": 0.9}}, TEACHERS)
+
+
 def test_patches_and_features_are_aligned():
     """Patch tokens with a finer map, by area; features of two widths by their cosine."""
     rng = np.random.default_rng(0)

@@ -38,6 +38,7 @@ WRONG = (
     ("terms.kl.temperature", -3.0, "a finite number above 0"),
     ("terms.ce.smoothing", 2.0, "a number in [0, 1)"),
     ("terms.covariance.lift", -1, "a whole number, 0 or more"),
+    ("terms.covariance.momentum", 1.0, "a number in [0, 1)"),
     ("daa.target", "all", "one of uniform, confuse"),
     ("data.target", "colour", "one of label, identity"),
     ("data.image_size", 0, "a whole number, 1 or more"),

@@ -85,6 +85,7 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ("terms.*.domains", COUNT),
     ("terms.*.hidden", COUNT),
     ("terms.*.lift", WHOLE),
+    ("terms.*.momentum", BELOW_ONE),
     ("daa.steps", WHOLE),
     ("daa.eps", NOT_NEGATIVE),
     ("daa.step_size", POSITIVE),
