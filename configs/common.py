@@ -143,6 +143,8 @@ def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigD
         "centre": False,
         "scale": "none",
         "stages": (),
+        "lift": 0,  # channels of a dense layer that the student's tokens pass in training alone; 0 for none
+        "momentum": 0.0,  # of a running mean, over batches, of the map C of `cross` and `regression`; 0 for none
     }
     return config
 

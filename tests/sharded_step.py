@@ -35,6 +35,15 @@ TERMS = {
     "cross": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "cross", "centre": True},
     "gram": {"kind": "covariance", "weight": 5.0, "teacher": "spoof", "form": "gram"},
     "cka": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "cka"},
+    "lifted": {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "cka", "lift": 12},
+    "running": {
+        "kind": "covariance",
+        "weight": 1.0,
+        "teacher": "spoof",
+        "form": "regression",
+        "momentum": 0.9,
+        "stages": ((1, 1),),
+    },
     "align": {"kind": "align", "weight": 1.0, "teacher": "spoof", "stages": ((1, 2), (4, 4))},
     "adversary": {"kind": "domain_adversary", "weight": 1.0, "domains": 3, "hidden": 16},
     "arcface": {"kind": "arcface", "weight": 1.0, "where": "identity", "s": 8.0},
@@ -54,7 +63,7 @@ CASES = {
     "resnet": (
         resnet.create(width=8, blocks=(1, 1, 1, 1)),
         resnet.create(width=4, blocks=(1, 1, 1, 1)),
-        ("ce", "kl", "align", "adversary"),
+        ("ce", "kl", "lifted", "running", "align", "adversary"),
         True,
     ),
     "mobilefacenet": (
@@ -122,6 +131,7 @@ def run(mesh, student, teacher, terms, attacked):
     state, metrics = train_step(state, {"spoof": frozen, "domains": domains}, local, np.uint32(0))
     after = gather(state.trained, mesh)
     result = {"grads": jax.tree.map(lambda a, b: a - b, before, after), "stats": gather(state.batch_stats, mesh)}
+    result["term_stats"] = gather(state.term_statistics, mesh)
     named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(result)}
     named |= {f"metric/{name}": np.asarray(jax.device_get(value)) for name, value in metrics.items()}
     facts = {"sharded_leaves": sharded, "flops": train_step.cost_analysis()["flops"]}

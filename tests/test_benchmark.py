@@ -153,6 +153,7 @@ def test_the_baseline_is_told_the_configs_own_step():
     ("path", "value"),
     [
         ("terms.covariance.form", "gram"),
+        ("terms.covariance.lift", 8),
         ("terms.kl.weight", 0.0),
         ("model.gelu", "tanh"),
         ("optim.clip_norm", 1.0),

@@ -196,6 +196,92 @@ def test_alignment_takes_no_gradient_to_masked_examples():
     assert [bool(np.any(of_example)) for of_example in grads["stages"][0]] == mask.astype(bool).tolist()
 
 
+@pytest.mark.parametrize("form", losses.FORMS)
+def test_the_covariance_term_reads_lifted_tokens(form):
+    """A convolutional student of two widths: each stage, used twice or not at all, has at most one layer."""
+    student, teacher = {"stages": maps(0, (3, 6, 5))}, outputs(1, 12, depth=2)
+    term = {"kind": "covariance", "weight": 2.0, "teacher": "spoof", "form": form, "lift": 8}
+    objective = Objective({"lifted": {**term, "stages": ((1, 1), (2, 1), (2, 2))}}, TEACHERS)
+    params = objective.init(jax.random.key(0), student, {"spoof": teacher})
+    assert jax.tree.map(jnp.shape, params) == {
+        "lifted": {"stage1": {"kernel": (3, 8), "bias": (8,)}, "stage2": {"kernel": (6, 8), "bias": (8,)}}
+    }
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # so that the biases count
+
+    def loss(params, student):
+        return objective(student, {"spoof": teacher}, {}, params)[0]
+
+    found, grads = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, student)
+    layers, expected = params["lifted"], []
+    for i, j in ((0, 0), (1, 0), (1, 1)):
+        layer = layers[f"stage{i + 1}"]
+        tokens = student["stages"][i].mean((1, 2)) @ layer["kernel"] + layer["bias"]
+        expected.append(losses.covariance(tokens[None], teacher["class_tokens"][j][None], form=form))
+    np.testing.assert_allclose(found, 2 * np.mean(expected), rtol=1e-4)
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves((grads[0], grads[1]["stages"][:2])))
+    shapes = jax.eval_shape(lambda: ({"stages": maps(0, (3, 6, 5), b=1)}, {"spoof": outputs(1, 12, depth=2, b=1)}))
+    assert objective.flops(*shapes) == 3 * 2 * (3 * 8 + 6 * 8)
+
+
+def test_cka_follows_the_lift_of_a_vit_and_regression_hardly():
+    """An invertible map of tokens of many rows, of which the teacher's are a linear function."""
+    student = outputs(0, 8, b=400)
+    matrix = np.random.default_rng(1).standard_normal((8, 12)).astype(np.float32)
+    teacher = {"class_tokens": student["class_tokens"] @ matrix}
+    kernel = np.diag(np.geomspace(1, 4, 8)).astype(np.float32)
+    params = {"lifted": {f"stage{i}": {"kernel": kernel, "bias": np.zeros(8, np.float32)} for i in range(1, 5)}}
+    changes = {}
+    for form in ("cka", "regression"):
+        term = {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": form}
+        plain = Objective({"lifted": term}, TEACHERS)(student, {"spoof": teacher}, {})[0]
+        lifted = Objective({"lifted": {**term, "lift": 8}}, TEACHERS)(student, {"spoof": teacher}, {}, params)[0]
+        changes[form] = abs(float(lifted - plain))
+    assert changes["cka"] > 3 * changes["regression"]
+
+
+@pytest.mark.parametrize("convolutional", [False, True])
+def test_the_map_of_cross_is_a_running_mean_over_batches(convolutional):
+    """In float64 numpy: the plain mean of two batches, then half of the third."""
+    rng = np.random.default_rng(2)
+    batches = [rng.standard_normal((3, 1, 6, width)) for width in (4, 5)]
+    term = {"kind": "covariance", "weight": 2.0, "teacher": "spoof", "scale": "batch", "momentum": 0.5}
+    objective = Objective({"running": term}, TEACHERS)
+
+    def named(tokens):
+        tokens = tokens.astype(np.float32)
+        return {"stages": (tokens[0][:, None, None],)} if convolutional else {"class_tokens": tokens}
+
+    first, other = (named(of[0]) for of in batches)
+    assert objective.init(jax.random.key(0), first, {"spoof": other}) == {}
+    kept = objective.init_statistics(first, {"spoof": other})
+    update = jax.jit(objective.update)
+    mean, rates = 0.0, (1, 1 / 2, 1 / 2)
+    for s, t, rate in zip(*batches, rates, strict=True):
+        loss, values, kept = update(named(s), {"spoof": named(t)}, {}, {"statistics": kept})
+        a, b = (x[0] / np.linalg.norm(x[0], axis=-1, keepdims=True) for x in (s, t))
+        mean = mean + rate * (a.T @ b / 6 - mean)
+        np.testing.assert_allclose(loss, 2 * ((b - a @ mean) ** 2).mean(), rtol=1e-5)
+        np.testing.assert_allclose(values["running"], loss / 2, rtol=1e-6)
+    assert sorted(leaf.shape for leaf in jax.tree.leaves(kept)) == [(), (1, 4, 5)]
+    assert [int(leaf) for leaf in jax.tree.leaves(kept) if leaf.ndim == 0] == [3]
+
+
+def test_a_map_that_never_moves_is_that_of_one_batch():
+    """Of `regression`, for the same batch again and again; a form without a map is refused."""
+    student, teacher = outputs(0, 4, b=12), outputs(1, 5, b=12)
+    term = {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "regression"}
+    objective = Objective({"running": {**term, "momentum": 0.9}}, TEACHERS)
+    kept = objective.init_statistics(student, {"spoof": teacher})
+    expected = losses.covariance(student["class_tokens"], teacher["class_tokens"], form="regression").mean()
+    for _ in range(3):
+        loss, _, kept = objective.update(student, {"spoof": teacher}, {}, {"statistics": kept})
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    with pytest.raises(
+        ValueError, match=r"momentum=0\.9 of a 'covariance' term of form 'cka', .*expected form cross or"
+    ):
+        Objective({"running": {**term, "form": "cka", "momentum": 0.9}}, TEACHERS)
+
+
 def test_patches_and_features_are_aligned():
     """Patch tokens with a finer map, by area; features of two widths by their cosine."""
     rng = np.random.default_rng(0)

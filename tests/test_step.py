@@ -112,3 +112,39 @@ def test_the_memory_is_that_of_a_part():
         return jax.jit(step.make(made)).lower(state, {}, batch(1024)).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(8) < temporary(1) / 3
+
+
+class Staged(nn.Module):
+    """Mean colours of halves of an image as a stage map, and a dense layer."""
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        stage = nn.Dense(4, name="stage")(images.reshape(len(images), 2, -1, 3).mean(2, keepdims=True))
+        logits = nn.Dense(2, name="head")(stage.mean((1, 2)))
+        return logits, {"logits": logits, "stages": (stage,)}
+
+
+def test_what_a_term_trains_and_keeps_is_saved_and_resumed_but_not_deployed(tmp_path):
+    """A lifted covariance term with a running mean, in two parts a batch: a resumed run continues to the same bits."""
+    mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
+    running = {"kind": "covariance", "weight": 1.0, "teacher": "spoof", "form": "regression"}
+    terms = {"ce": TERMS["ce"], "running": {**running, "lift": 6, "momentum": 0.9}}
+    made = experiment(terms, Staged(), rate=0.1, accumulate=2)
+    state = jax.jit(lambda: step.init(made))()
+    frozen = {"spoof": jax.jit(lambda: step.init_variables(TEACHER, SIZE, 1))()}
+    train_step, rows = step.compiled(made, mesh, state), sharding.place_batch(mesh, batch(16))
+    fresh = jax.device_get(state.term_params)
+    with checkpoint.Checkpoints(str(tmp_path)) as checkpoints:
+        state, _ = train_step(state, frozen, rows, np.uint32(0))
+        checkpoints.save(state, None, {})
+        checkpoints.wait()
+        resumed = checkpoints.restore(1, jax.tree.map(shape_of, state))
+        deployed = checkpoints.restore_variables(1, jax.tree.map(shape_of, state.variables))
+    assert set(deployed["params"]) == {"stage", "head"}
+    state, _ = train_step(state, frozen, rows, np.uint32(0))
+    resumed, _ = train_step(resumed, frozen, rows, np.uint32(0))
+    jax.tree.map(np.testing.assert_array_equal, resumed, state)
+    assert {leaf.shape for leaf in jax.tree.leaves(state.term_statistics)} == {(), (1, 6, 24)}
+    assert [int(leaf) for leaf in jax.tree.leaves(state.term_statistics) if leaf.ndim == 0] == [4]
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), fresh, jax.device_get(state.term_params))
+    assert min(jax.tree.leaves(moved)) > 1e-6

@@ -37,6 +37,8 @@ WRONG = (
     ("terms.kl.weight", -1.0, "a finite number, 0 (off) or more"),
     ("terms.kl.temperature", -3.0, "a finite number above 0"),
     ("terms.ce.smoothing", 2.0, "a number in [0, 1)"),
+    ("terms.covariance.lift", -1, "a whole number, 0 or more"),
+    ("terms.covariance.momentum", 1.0, "a number in [0, 1)"),
     ("daa.target", "all", "one of uniform, confuse"),
     ("data.target", "colour", "one of label, identity"),
     ("data.image_size", 0, "a whole number, 1 or more"),
@@ -67,7 +69,7 @@ def test_every_shipped_config_is_valid(name):
     validate.check(load(name))
 
 
-@pytest.mark.parametrize("base", ["kdfas_demo", "kdfas_daa_demo", "dtda_demo", "mtkd_demo"])
+@pytest.mark.parametrize("base", ["kdfas_demo", "kdfas_light", "kdfas_daa_demo", "dtda_demo", "mtkd_demo"])
 def test_every_variant_of_an_ablation_is_valid(base):
     study = load("ablation", f"base={base},seeds=1")
     validate.check(study)

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 FORMS = ("cross", "gram", "cka", "regression")  # readings of the covariance term
+MAPS = ("cross", "regression")  # those with a map C from the student's space into the teacher's
 RIDGE = 1e-2  # of the least-squares map, relative to the mean variance of the student's tokens [C]
 
 
@@ -50,7 +51,13 @@ def distillation_kl(student_logits: jax.Array, teacher_logits: jax.Array, temper
 
 
 def covariance(
-    student: jax.Array, teacher: jax.Array, *, form: str = "cross", centre: bool = False, scale: str = "none"
+    student: jax.Array,
+    teacher: jax.Array,
+    *,
+    form: str = "cross",
+    centre: bool = False,
+    scale: str = "none",
+    average: Callable[[jax.Array], jax.Array] = lambda c: c,
 ) -> jax.Array:
     """Matches class tokens through a covariance matrix (KDFAS in docs/methods.md) -> [n], one value per stage pair.
 
@@ -69,6 +76,9 @@ def covariance(
       mean variance of S', and S' and T' centred: the share of the teacher's variance that no linear map of the
       student's tokens explains [C]. It lies in [0, 1]. It says little where the batch has fewer rows than S columns.
 
+    `average` [C] maps C [n, d_s, d_t] of `cross` or `regression` to the C that is used, such as a running mean over
+    batches. With a C of other batches the value of `regression` may exceed 1.
+
     Raises ValueError for an unknown form or scale.
     """
     if form not in FORMS or scale not in (("none", "batch") if form == "cross" else ("none",)):
@@ -84,9 +94,10 @@ def covariance(
         norms = jnp.sqrt(_square(_covariance(s, s)) * _square(_covariance(t, t)) + 1e-30)  # equal tokens have no slope
         return 1 - _square(_covariance(s, t)) / norms
     if form == "regression":
-        return _unexplained(s, t)
+        left = t - jnp.einsum("nbs,nst->nbt", s, average(_least_squares(s, t)), precision=jax.lax.Precision.HIGHEST)
+        return _square(left) / (_square(t) + 1e-12)
     covariance_matrix = _covariance(s, t) / (s.shape[-2] if scale == "batch" else 1)
-    residual = t - jnp.einsum("nbs,nst->nbt", s, covariance_matrix)
+    residual = t - jnp.einsum("nbs,nst->nbt", s, average(covariance_matrix))
     return jnp.mean(residual**2, axis=(-2, -1))
 
 
@@ -114,13 +125,12 @@ def _gram_distance(s: jax.Array, t: jax.Array, centre: bool) -> jax.Array:
     return delta[..., 0] ** 2 + 2 * jnp.mean(u**2, axis=-1) + squares / b**2
 
 
-def _unexplained(s: jax.Array, t: jax.Array) -> jax.Array:
-    """The share [n] of the variance of `t` that ridge regression on `s`, both centred, leaves."""
+def _least_squares(s: jax.Array, t: jax.Array) -> jax.Array:
+    """The map [n, d_s, d_t] of the ridge regression of `t` on `s`, both centred."""
     own, shared = _covariance(s, s), _covariance(s, t)
     ridge = RIDGE * jnp.trace(own, axis1=-2, axis2=-1) / own.shape[-1] + 1e-12
     own = own + ridge[:, None, None] * jnp.eye(own.shape[-1])
-    left = t - jnp.einsum("nbs,nst->nbt", s, jnp.linalg.solve(own, shared), precision=jax.lax.Precision.HIGHEST)
-    return _square(left) / (_square(t) + 1e-12)
+    return jnp.linalg.solve(own, shared)
 
 
 def _unit_rows(tokens: jax.Array) -> jax.Array:

@@ -1,12 +1,15 @@
 """The kinds of terms that a loss is made of, except StarGAN's (`adversarial`).
 
 A kind is a function whose keyword-only parameters are its options, or, where it has parameters that are trained with
-the student, a Flax module whose fields are its options. Parameters named `student`, `teacher`, `batch` and `progress`
-are injected: the named outputs of the two models, the batch, and the share of the run that is done. A kind returns
-its mean over the examples of the batch, an fp32 scalar. [S] marks what a source states, [C] our own choice.
+the student or statistics that it keeps from batch to batch, a Flax module whose fields are its options. Parameters
+named `student`, `teacher`, `batch` and `progress` are injected: the named outputs of the two models, the batch, and the
+share of the run that is done. A kind returns its mean over the examples of the batch, an fp32 scalar. [S] marks what a
+source states, [C] our own choice.
 
 Adding a kind: write it here, on a formula in `losses`, and add one line to `weighted_sum.KINDS`.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +20,7 @@ from flax import linen as nn
 from kdfas_jax.models.records import Batch, Outputs, class_tokens
 from kdfas_jax.objective import losses
 
+STATISTICS = "statistics"  # the Flax collection of what a term keeps from batch to batch
 FEATURES = ("stages", "patches", "features")  # what `Align` compares
 
 
@@ -51,29 +55,75 @@ def embedding(student: Outputs, batch: Batch, teacher: Outputs) -> jax.Array:
     return losses.masked_mean(values, batch.get("mask"))
 
 
-def covariance(
-    student: Outputs,
-    teacher: Outputs,
-    *,
-    form: str = "cross",
-    centre: bool = False,
-    scale: str = "none",
-    stages: tuple[tuple[int, int], ...] = (),
-) -> jax.Array:
-    """Class tokens matched through a covariance matrix, averaged over the stages.
+class Covariance(nn.Module):
+    """Class tokens matched through a covariance matrix, averaged over the stages (`losses.covariance`).
 
     The stage maps of a convolutional network, averaged over their positions, count as class tokens [C]. `stages` lists
     (student stage, teacher stage) pairs, counted from 1. Empty [C] means all stages, one to one, which needs equal
-    depths.
+    depths. `form`, `centre` and `scale` as in `losses.covariance`.
+
+    With `lift` > 0 the tokens of each student stage first pass a dense layer with `lift` channels, which is trained
+    with the student and never exported [C]; 0 switches it off. The layer is linear, so that only its bias and the
+    normalisation of the rows after it can raise the rank of the tokens. `cka` depends on the scalar products of the
+    tokens and therefore changes with the layer, which frees the student's metric. `regression` is invariant under an
+    invertible linear map of the tokens, up to the normalisation of the rows and the ridge, and changes little.
+
+    With `momentum` m in (0, 1) the map C of `cross` or `regression` is its running mean over batches [C]: the mean of
+    all batches until there are 1 / (1 - m) of them, from then on m times the old mean and 1 - m times C of the batch.
+    The gradient flows through the share of the batch alone. ValueError for another form, which has no C.
     """
-    mine, theirs = class_tokens(student), class_tokens(teacher)
-    pairs, options = _pairs("covariance", stages, mine, theirs), {"form": form, "centre": centre, "scale": scale}
-    if isinstance(mine, tuple) or isinstance(theirs, tuple):  # stages of different widths
-        each = [losses.covariance(mine[i][None], theirs[j][None], **options) for i, j in pairs]
-        return jnp.concatenate(each).mean()
-    if stages:  # without a list all stages are used, and no gather is needed
-        mine, theirs = mine[pairs[:, 0]], theirs[pairs[:, 1]]
-    return losses.covariance(mine, theirs, **options).mean()
+
+    form: str = "cross"
+    centre: bool = False
+    scale: str = "none"
+    stages: tuple[tuple[int, int], ...] = ()
+    lift: int = 0
+    momentum: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.momentum and self.form not in losses.MAPS:
+            raise ValueError(
+                f"config.terms: momentum={self.momentum} of a 'covariance' term of form {self.form!r}, which has no C "
+                f"to average; expected form {' or '.join(losses.MAPS)}, or momentum=0"
+            )
+
+    @nn.compact
+    def __call__(self, student, teacher):
+        """Returns the mean over the stages."""
+        mine, theirs = class_tokens(student), class_tokens(teacher)
+        pairs = _pairs("covariance", self.stages, mine, theirs)
+        options = {"form": self.form, "centre": self.centre, "scale": self.scale}
+        if self.lift:
+            mine = tuple(
+                nn.Dense(self.lift, name=f"stage{i + 1}")(tokens) if i in pairs[:, 0] else tokens
+                for i, tokens in enumerate(mine)
+            )
+        if isinstance(mine, tuple) or isinstance(theirs, tuple):  # stages of different widths
+            each = [
+                losses.covariance(mine[i][None], theirs[j][None], **options, average=self._average(f"{i + 1}_{j + 1}"))
+                for i, j in pairs
+            ]
+            return jnp.concatenate(each).mean()
+        if self.stages:  # without a list all stages are used, and no gather is needed
+            mine, theirs = mine[pairs[:, 0]], theirs[pairs[:, 1]]
+        return losses.covariance(mine, theirs, **options, average=self._average("all")).mean()
+
+    def _average(self, stages: str) -> Callable[[jax.Array], jax.Array]:
+        """Returns the function from C of a batch to the C that is used; a running mean is stored for these `stages`."""
+
+        def average(c: jax.Array) -> jax.Array:
+            if not self.momentum:
+                return c
+            mean = self.variable(STATISTICS, f"mean{stages}", jnp.zeros, c.shape)
+            count = self.variable(STATISTICS, f"count{stages}", jnp.zeros, (), jnp.int32)
+            if self.is_initializing():
+                return c
+            count.value += 1
+            mean.value += jnp.maximum(1 - self.momentum, 1 / count.value) * (c - mean.value)
+            return mean.value
+
+        return average
 
 
 def _pairs(kind: str, stages, mine, theirs) -> np.ndarray:

@@ -31,7 +31,7 @@ KINDS: dict[str, Callable] = {
     "arcface": terms.arcface,
     "kl": terms.kl,
     "embedding": terms.embedding,
-    "covariance": terms.covariance,
+    "covariance": terms.Covariance,
     "align": terms.Align,
     "domain_adversary": terms.DomainAdversary,
     "truth": terms.Truth,
@@ -46,14 +46,17 @@ KINDS: dict[str, Callable] = {
 
 
 class Term(NamedTuple):
-    """One term bound to its options: `call` takes the term's parameters, and the names in `inputs` by keyword."""
+    """One term bound to its options.
+
+    `call` takes the term's variables, and the names in `inputs` by keyword; it returns (value, statistics after it).
+    """
 
     weight: float
     teachers: tuple[str, ...]  # none, one, or the members of an ensemble
     where: str
     inputs: tuple[str, ...]
     call: Callable
-    module: nn.Module | None  # the Flax module of a term with parameters
+    module: nn.Module | None  # the Flax module of a term that may have variables
 
 
 class Objective:
@@ -67,30 +70,47 @@ class Objective:
         self.teachers = tuple(sorted({name for term in self._terms.values() for name in term.teachers}))
 
     def __call__(self, student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, params=None, progress=1.0):
-        """Returns (loss scalar, {term name: unweighted mean}) for the named outputs of student and teachers.
+        """Returns (loss scalar, {term name: unweighted mean}) as `update`, where no term has seen a batch before.
 
-        `params` come from `init`, and are {} or None where no term has any; `progress` is the share of the run that is
-        done, in [0, 1].
+        `params` come from `init`, and are {} or None where no term has any.
         """
-        total, values = 0.0, {}
+        return self.update(student, teachers, batch, {"params": params or {}}, progress)[:2]
+
+    def update(self, student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, variables, progress=1.0):
+        """Returns (loss scalar, {term name: unweighted mean}, statistics) for the outputs of student and teachers.
+
+        `variables` are {'params', 'statistics'} of the terms that have any, from `init` and `init_statistics`; the
+        statistics returned are those after the batch. `progress` is the share of the run that is done, in [0, 1].
+        """
+        total, values, statistics = 0.0, {}, {}
         for name, term in self._terms.items():
             inputs = _inputs(term, student, teachers, batch, progress)
-            values[name] = term.call((params or {}).get(name), **inputs)
+            own = {collection: of[name] for collection, of in variables.items() if name in of}
+            values[name], kept = term.call(own, **inputs)
+            statistics |= {name: kept} if kept else {}
             total += term.weight * values[name]
-        return total, values
+        return total, values, statistics
 
     def init(self, key: jax.Array, student: Outputs, teachers: Mapping[str, Outputs]) -> dict[str, Any]:
         """Returns fresh parameters of the terms that have any, {term: tree}; the outputs may be shapes.
 
         A term's parameters depend on the key and the term's name, and not on the other terms.
         """
-        return {
+        return self._fresh("params", key, student, teachers)
+
+    def init_statistics(self, student: Outputs, teachers: Mapping[str, Outputs]) -> dict[str, Any]:
+        """Returns the statistics, before the first batch, of the terms that keep any, {term: tree}."""
+        return self._fresh(terms.STATISTICS, jax.random.key(0), student, teachers)
+
+    def _fresh(self, collection: str, key: jax.Array, student, teachers) -> dict[str, Any]:
+        made = {
             name: term.module.lazy_init(
                 jax.random.fold_in(key, zlib.crc32(name.encode())), **_shaped(term, student, teachers)
-            )["params"]
+            )
             for name, term in self._terms.items()
             if term.module
         }
+        return {name: variables[collection] for name, variables in made.items() if variables.get(collection)}
 
     def flops(self, student: Outputs, teachers: Mapping[str, Outputs]) -> float:
         """Returns the FLOPs of training the terms' layers, for outputs (shapes) of one image."""
@@ -154,11 +174,12 @@ def _bind(name: str, term: dict[str, Any], teachers: Mapping[str, Any]) -> Term:
     if unknown := sorted(set(term) - options):
         raise ValueError(f"{where}.{unknown[0]} is unknown; options of kind {kind!r}: {', '.join(sorted(options))}")
     if not inspect.isclass(made):
-        return Term(weight, members, counted, inputs, lambda _, **given: made(**given, **term), None)
+        return Term(weight, members, counted, inputs, lambda _, **given: (made(**given, **term), {}), None)
     module = made(**term)
 
-    def apply(params, **given):
-        return module.apply({"params": params}, **given)
+    def apply(variables, **given):
+        value, kept = module.apply(variables, mutable=[terms.STATISTICS], **given)
+        return value, kept.get(terms.STATISTICS, {})
 
     return Term(weight, members, counted, inputs, apply, module)
 

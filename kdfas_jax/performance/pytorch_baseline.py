@@ -20,7 +20,7 @@ FIELDS = ("patch", "width", "depth", "heads", "mlp_ratio", "classes", "mean", "s
 TERMS = {
     "cross_entropy": {},
     "kl": {},
-    "covariance": {"form": "cross", "centre": False, "scale": "none"},
+    "covariance": {"form": "cross", "centre": False, "scale": "none", "lift": 0, "momentum": 0.0},
 }
 OTHERS = (*FIELDS, "unroll", "remat", "parent", "name")
 PLAIN = {field.name: field.default for field in dataclasses.fields(vit.ViT) if field.name not in OTHERS}

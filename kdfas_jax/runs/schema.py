@@ -58,6 +58,8 @@ CHANGES = (
     Change(4, "optim.freeze_blocks", 0),
     Change(5, "data.augment.box", {"scale": 0.0, "shift": 0.0}),
     Change(6, "eval.threshold", "eer"),
+    Change(7, "terms.covariance.lift", 0),
+    Change(7, "terms.covariance.momentum", 0.0),
 )
 SCHEMA = max(change.number for change in CHANGES)
 

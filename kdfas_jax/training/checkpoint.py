@@ -1,10 +1,10 @@
 """Checkpoints of a run. This is the only module that imports Orbax.
 
-`checkpoints/STEP/{params,batch_stats,term_params,opt_state,ema,meta}` are separate items, so that evaluation can
-restore the model's variables alone, on any number of devices. Where a run keeps an average of the variables, `ema`,
-evaluation restores the average instead. Orbax does not write a tree without arrays (the statistics of a model without
-batch norm), so such an item is left out. The last two checkpoints and the best one on dev are kept. An interrupted
-save is never taken for a finished one.
+`checkpoints/STEP/{params,batch_stats,term_params,term_statistics,opt_state,ema,meta}` are separate items, so that
+evaluation can restore the model's variables alone, on any number of devices. Where a run keeps an average of the
+variables, `ema`, evaluation restores the average instead. Orbax does not write a tree without arrays (the statistics of
+a model without batch norm), so such an item is left out. The last two checkpoints and the best one on dev are kept. An
+interrupted save is never taken for a finished one.
 
 Parameters that are not trained (`TrainState.frozen`, the tower below LoRA's adapters) are the same in every step. They
 are written once, to checkpoints/base.safetensors, before the first save; the items of a step hold the other parameters,
@@ -36,7 +36,8 @@ from kdfas_jax.runs import arrays, files, released, workdir
 from kdfas_jax.training import digests
 from kdfas_jax.training.step import TrainState, without
 
-TREES = ("params", "batch_stats", "term_params", "opt_state", "ema")  # items that are fields of `TrainState`
+# Items that are fields of `TrainState`.
+TREES = ("params", "batch_stats", "term_params", "term_statistics", "opt_state", "ema")
 BASE = "base.safetensors"  # the parameters that are not trained, once for all steps
 DELETED = "deleted"  # steps are moved here before they are removed: renaming is atomic, removing is not
 

@@ -19,6 +19,7 @@ from kdfas_jax.training.experiment import Experiment
 
 # The uses of a seed. Each use has a separate key, so that no two draw the same random numbers.
 MODEL, TERMS, STEPS = range(3)
+STATISTICS = ("batch_stats", "term_statistics")  # fields of `TrainState` that a forward pass updates
 
 
 @flax.struct.dataclass
@@ -27,6 +28,7 @@ class TrainState:
 
     `batch_stats` are the running statistics of the student's batch norms, and `term_params` the parameters of the
     objective's terms (`Objective.init`), trained beside the student's and of no use after it; {} where there are none.
+    `term_statistics` are what terms keep from batch to batch (`Objective.init_statistics`), {} where they keep nothing.
     `ema` is the exponential moving average of `variables`, {} where `config.optim.ema` is 0. `frozen` names the
     parameters that are not trained, such as 'blocks/qkv/kernel': they have no gradient and no optimiser state.
     """
@@ -37,6 +39,7 @@ class TrainState:
     term_params: Any
     opt_state: Any
     ema: Any = flax.struct.field(default_factory=dict)
+    term_statistics: Any = flax.struct.field(default_factory=dict)
     frozen: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
 
     @property
@@ -85,9 +88,13 @@ def init(experiment: Experiment, seed: jax.Array | None = None) -> TrainState:
     """
     seed = experiment.seed if seed is None else seed
     variables = init_variables(experiment.model, experiment.image_size, seed)
-    term_params = experiment.objective.init(_key(seed, TERMS), experiment.outputs(), experiment.taught())
+    shapes = experiment.outputs(), experiment.taught()
+    terms = {
+        "term_params": experiment.objective.init(_key(seed, TERMS), *shapes),
+        "term_statistics": experiment.objective.init_statistics(*shapes),
+    }
     frozen = experiment.frozen(variables["params"])
-    state = TrainState(jnp.zeros((), jnp.int32), **variables, term_params=term_params, opt_state=None, frozen=frozen)
+    state = TrainState(jnp.zeros((), jnp.int32), **variables, **terms, opt_state=None, frozen=frozen)
     return state.replace(opt_state=experiment.optimiser.init(state.trained)).averaged_from_here(experiment.ema)
 
 
@@ -124,11 +131,11 @@ def make(experiment: Experiment) -> Callable:
 
     def train_step(state: TrainState, teacher_variables, batch: Batch, seed: int | jax.Array = experiment.seed):
         key = step_key(seed, state.step)
-        (loss, terms), batch_stats, grads = gradients(state, teacher_variables, batch, key)
+        (loss, terms), statistics, grads = gradients(state, teacher_variables, batch, key)
         updates, opt_state = experiment.optimiser.update(grads, state.opt_state, state.trained)
         trained = optax.apply_updates(state.trained, updates)
         metrics = {"loss": loss, **terms, "grad_norm": optax.tree.norm(grads)}
-        after = state.with_trained(trained).replace(step=state.step + 1, batch_stats=batch_stats, opt_state=opt_state)
+        after = state.with_trained(trained).replace(step=state.step + 1, opt_state=opt_state, **statistics)
         ema = optim.average(experiment.ema, state.ema, after.variables, state.step)
         if ema and state.frozen:  # not rounded by an average with itself
             ema = {**ema, "params": replaced(after.params, without(ema["params"], state.frozen))}
@@ -138,7 +145,10 @@ def make(experiment: Experiment) -> Callable:
 
 
 def _gradients(experiment: Experiment) -> Callable:
-    """Returns gradients(state, teacher_variables, batch, key) -> ((loss, terms), batch statistics, gradients)."""
+    """Returns gradients(state, teacher_variables, batch, key) -> ((loss, terms), statistics, gradients).
+
+    The statistics are the fields STATISTICS of the state, after the batch.
+    """
     teachers, attack, objective = experiment.teachers, experiment.attack, experiment.objective
 
     def attacked(images: jax.Array, state: TrainState, teacher_variables, batch: Batch) -> jax.Array:
@@ -164,11 +174,12 @@ def _gradients(experiment: Experiment) -> Callable:
             variables["params"] = fine_tuning.stop_blocks(variables["params"], experiment.freeze_blocks)
             out, updated = training_pass(experiment.model, variables, images, batch.get("label"), key)
             progress = state.step / experiment.steps
-            loss, terms = objective(out, targets, batch, trained["term_params"], progress)
-            return loss, (terms, updated["batch_stats"])
+            of_terms = {"params": trained["term_params"], "statistics": state.term_statistics}
+            loss, terms, kept = objective.update(out, targets, batch, of_terms, progress)
+            return loss, (terms, dict(zip(STATISTICS, (updated["batch_stats"], kept), strict=True)))
 
-        (loss, (terms, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.trained)
-        return (loss, terms), batch_stats, grads
+        (loss, (terms, statistics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.trained)
+        return (loss, terms), statistics, grads
 
     return gradients
 
@@ -178,17 +189,18 @@ def _accumulated(gradients: Callable, number: int) -> Callable:
 
     def accumulated(state: TrainState, teacher_variables, batch: Batch, key: jax.Array):
         def add(carry, part):
-            (batch_stats, total), (place, rows) = carry, part
-            own, own_key = state.replace(batch_stats=batch_stats), jax.random.fold_in(key, 2 + place)
-            found, batch_stats, grads = gradients(own, teacher_variables, rows, own_key)
-            return (batch_stats, jax.tree.map(lambda t, value: t + value / number, total, (found, grads))), None
+            (statistics, total), (place, rows) = carry, part
+            own, own_key = state.replace(**statistics), jax.random.fold_in(key, 2 + place)
+            found, statistics, grads = gradients(own, teacher_variables, rows, own_key)
+            return (statistics, jax.tree.map(lambda t, value: t + value / number, total, (found, grads))), None
 
         parts = jax.tree.map(lambda rows: _parts(rows, number), batch)
         first = jax.tree.map(lambda rows: rows[0], parts)
         found, _, grads = jax.eval_shape(gradients, state, teacher_variables, first, key)
-        start = state.batch_stats, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (found, grads))
-        (batch_stats, (found, grads)), _ = jax.lax.scan(add, start, (jnp.arange(number), parts))
-        return found, batch_stats, grads
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (found, grads))
+        start = {name: getattr(state, name) for name in STATISTICS}, zeros
+        (statistics, (found, grads)), _ = jax.lax.scan(add, start, (jnp.arange(number), parts))
+        return found, statistics, grads
 
     return accumulated
 

@@ -87,6 +87,8 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ("terms.*.gamma", NOT_NEGATIVE),
     ("terms.*.domains", COUNT),
     ("terms.*.hidden", COUNT),
+    ("terms.*.lift", WHOLE),
+    ("terms.*.momentum", BELOW_ONE),
     ("daa.steps", WHOLE),
     ("daa.eps", NOT_NEGATIVE),
     ("daa.step_size", POSITIVE),
