@@ -13,7 +13,6 @@ maps as well. Cost on two idle cores: three times half an hour for the teachers,
 from configs import common, zero_real
 
 WIDTH, TEACHERS, VIEWS = 12, 3, 8
-MASKED = 0.4  # which the shipped model was trained with; launch/release.sh has it, too
 
 # Name -> changes of the config (configs/ablation.py).
 VARIANTS = {
@@ -25,7 +24,6 @@ VARIANTS = {
 
 def get_config(argument: str = ""):
     """Arguments: people, size and steps (configs/zero_real.py), which hold for the student and its teachers."""
-    argument = f"{argument},masked={MASKED}"
     config = zero_real.get_config(argument)
     config.name = "released"
     config.model.network.width = WIDTH

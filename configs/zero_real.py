@@ -20,9 +20,10 @@ ZOOMS = (1.0, 0.82, 0.65)  # central crops of 2.2, 1.8 and 1.4 face boxes, withi
 def get_config(argument: str = ""):
     """Arguments: people (a multiple of 80; eight of ten train), size (px), steps, masked.
 
-    masked: share of the people to train on of whom there are masks, one in five of their attacks.
+    masked: share of the groups of people to train on who have masks, one in five of their attacks; with 1 fewer masks
+    pass and more photographs (docs/simulator.md).
     """
-    args = common.parse(argument, people=2000, size=96, steps=4000, masked=1.0)
+    args = common.parse(argument, people=2000, size=96, steps=4000, masked=0.4)
     config = common.base("zero_real")
     network = {"name": "resnet", "variant": "18", "width": 16, "classes": 2, "dtype": "float32", "instance": True}
     config.model = {"name": "crops", "network": network, "size": args.size, "zooms": ZOOMS, "mirrored": True}

@@ -23,7 +23,7 @@ python -m $release records "$arguments" "$weights" --data_dir="$data"
 given=()
 for seed in 0 1 2; do
   teacher=$(dirname "$run")/zero_real-seed=$seed name=spoof$((seed + 1))
-  python main.py --config="configs/zero_real.py:$arguments,masked=0.4" --config.seed=$seed --workdir="$teacher" \
+  python main.py --config="configs/zero_real.py:$arguments" --config.seed=$seed --workdir="$teacher" \
     --config.data.data_dir="$data" "${@:3}"
   given+=("--config.teachers.${name/%spoof1/spoof}.checkpoint=$teacher")
 done
