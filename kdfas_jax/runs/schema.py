@@ -57,6 +57,7 @@ CHANGES = (
     Change(4, "optim.layer_decay", 1.0),
     Change(4, "optim.freeze_blocks", 0),
     Change(5, "data.augment.box", {"scale": 0.0, "shift": 0.0}),
+    Change(6, "data.workers", 0),
 )
 SCHEMA = max(change.number for change in CHANGES)
 
