@@ -77,6 +77,9 @@ def base(name: str) -> ml_collections.ConfigDict:
     # and their share of every batch. Left out where no teacher is read; cross-entropy needs `where` label beside them.
     data.unlabelled = {"dataset": "", "options": ml_collections.ConfigDict(), "raw_dir": "", "share": 0.5}
     data.balance = ""  # columns such as domain+label, whose combinations get equal shares of every epoch
+    # Worker processes of each host that decode and augment training images; 0: threads, which Python's lock limits to
+    # a few thousand images a second (docs/speed.md). The batches are the same.
+    data.workers = 0
     data.augment = {
         "crop": 0.8,
         "box": {"scale": 0.0, "shift": 0.0},

@@ -128,9 +128,11 @@ def test_the_figures_of_the_input_are_consistent(tiny):
     for name in ("test", "train"):
         low, high = result["ratio_range"][name]
         assert low <= result["ratio"][name] <= high
-    assert set(result["milliseconds"]) == {"read", "decode", "augment", "mix"}
+    assert list(result["milliseconds"]) == ["read", "decode", "augment", "mix", "python"]
     assert min(result["milliseconds"].values()) > 0
-    assert f"{result['ratio']['train']:.3f} of decoding" in "\n".join(input_rate.lines(result))
+    shown = "\n".join(input_rate.lines(result))
+    assert f"{result['ratio']['train']:.3f} of decoding" in shown
+    assert f"exceeds {1e3 / result['milliseconds']['python']:.0f} images/s" in shown
 
 
 def test_an_input_rate_counts_images_a_second(monkeypatch):

@@ -1,6 +1,7 @@
 """The streams: pure in seed and step, the same on any number of hosts, balanced, every test example once. 15 s."""
 
 import dataclasses
+import multiprocessing
 import time
 from pathlib import Path
 
@@ -262,6 +263,25 @@ def test_the_end_of_the_process_waits_for_the_workers(monkeypatch):
     time.sleep(0.2)
     assert len(made) == number < 1000
     batches.close()
+
+
+@pytest.mark.slow
+def test_worker_processes_and_threads_give_the_same_batches(tiny, data):
+    """With mixing, from the middle of an epoch on, for the second of two hosts; no process outlives its stream."""
+    threads = batches(data, tiny, 4, 8, shard=(1, 2))
+    tiny.data.workers = 2
+    stream = pipeline.train_batches(
+        data, tiny.data, targets.LABEL, batch_size=16, seed=5, start=4, steps=8, shard=(1, 2)
+    )
+    made = [next(stream)]
+    assert len(multiprocessing.active_children()) == 2
+    made += stream
+    assert multiprocessing.active_children() == []
+    for ours, theirs in zip(threads, made, strict=True):
+        assert list(ours) == list(theirs)
+        for name, array in ours.items():
+            np.testing.assert_array_equal(theirs[name], array)
+            assert theirs[name].dtype == array.dtype
 
 
 def test_an_epoch_draws_every_example_of_a_group_before_any_twice():

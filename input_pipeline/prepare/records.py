@@ -10,6 +10,7 @@ BUILDER_DIR/{dataset_info,features}.json    metadata of TFDS, for `tfds.builder_
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -22,6 +23,7 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from multiprocessing import reduction
 from pathlib import Path
 
 import numpy as np
@@ -276,6 +278,19 @@ class Reader:
             self._descriptors = list(pool.map(_open, files))
         weakref.finalize(self, lambda descriptors: [os.close(d) for d in descriptors], self._descriptors)
 
+    def __reduce__(self):
+        """Lets a process that `multiprocessing` starts inherit the open files, so that no file is copied again."""
+        files = [reduction.DupFd(descriptor) for descriptor in self._descriptors]
+        places = dict(zip(PLACE, (self._file, self._offset, self._length, self._crc32), strict=True))
+        return Reader._inherited, (self._files, pd.DataFrame(places), files)
+
+    @classmethod
+    def _inherited(cls, files: Sequence[str], places: pd.DataFrame, inherited: list) -> "Reader":
+        reader = cls([], places)
+        reader._files = files
+        reader._descriptors.extend(file.detach() for file in inherited)
+        return reader
+
     def images(self, rows: Iterable[int]) -> list[bytes]:
         """Returns the encoded images of these rows; ValueError, with file and position, for a damaged record."""
         return [image for (image,) in self.examples(rows, "image")]
@@ -285,7 +300,8 @@ class Reader:
 
         ValueError for records without truth maps, or as `images` does.
         """
-        import tensorflow as tf
+        with contextlib.nullcontext() if "tensorflow" in sys.modules else screen.without_banners():
+            import tensorflow as tf
 
         found = []
         for row in rows:

@@ -17,12 +17,15 @@ def batches(
     steps: tuple[int, int],
     batch_size: int,
     shard: tuple[int, int],
+    *,
+    calls: int = 0,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields this host's rows of the batches of steps[0] .. steps[1]; `shard` = (host, hosts).
 
     `piece(step, first, last)` makes the rows first .. last of a batch of all hosts, {name: array [n, ...]}, in a thread
     of tf.data, up to `AHEAD` batches before they are read. `empty` is a piece without rows: its names, types and
-    shapes hold for all pieces. What `piece` raises is raised here.
+    shapes hold for all pieces. `calls` pieces are made at once, or with 0 as many as tf.data finds best. What `piece`
+    raises is raised here.
     """
     host, hosts = shard
     rows = batch_size // hosts
@@ -49,7 +52,7 @@ def batches(
     options.deterministic = True
     options.threading.private_threadpool_size = os.cpu_count()
     numbers = tf.data.Dataset.range(steps[0] * pieces, steps[1] * pieces)
-    stream = numbers.map(named, num_parallel_calls=tf.data.AUTOTUNE).rebatch(rows).prefetch(AHEAD)
+    stream = numbers.map(named, num_parallel_calls=calls or tf.data.AUTOTUNE).rebatch(rows).prefetch(AHEAD)
     iterators = [stream.with_options(options).as_numpy_iterator()]
 
     def stop() -> None:

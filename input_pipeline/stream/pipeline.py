@@ -17,7 +17,7 @@ from input_pipeline.prepare import faces, prepare, records
 from input_pipeline.select import protocols, roles
 from input_pipeline.select.examples import Data
 from input_pipeline.select.target import Target
-from input_pipeline.stream import attacked, ops, unlabelled
+from input_pipeline.stream import attacked, ops, training_views, unlabelled, workers
 from input_pipeline.stream import pieces as stream
 
 ORDER, VIEW, MIX = range(3)  # what a generator is seeded for, beside the run's seed
@@ -122,8 +122,9 @@ def train_batches(
     up the share `config.unlabelled.share` of every epoch, whose length is that of the training examples. Augmentation
     is seeded by the draw, its place in the epoch's order, so that an example drawn twice in an epoch is seen in two
     views; with `config.views` n, epoch e shows view e mod n of each example, whatever the seed. The hosts' rows
-    together are the batch of a single host where each host has an even number of rows. Simulated attacks are made with
-    the rest of a row, ahead of the consumer (`attacked`).
+    together are the batch of a single host where each host has an even number of rows. With `config.workers` so many
+    processes decode and augment (`workers`), else threads; the batches are the same. Simulated attacks are made in
+    threads, ahead of the consumer (`attacked`).
     """
     _check_augmentation(config, target)
     groups, free = _groups(data, config.balance), data.rows("unlabelled")
@@ -132,7 +133,6 @@ def train_batches(
     labels_of, columns = target.labels(data), target.columns(data)
     attack = attacked.simulator(config, seed)
     with_truth, views = config.get("truth", False), config.get("views", 0)  # which older runs lack
-    names = ("image", "truth") if with_truth else ("image",)
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
@@ -141,34 +141,35 @@ def train_batches(
         own = epoch_order(groups, length - number, rng)
         return rng.permutation(np.concatenate([own, epoch_order([free], number, rng)])) if number else own
 
-    def piece(step: int, first: int, last: int) -> dict[str, np.ndarray]:
+    def piece(view: Callable[..., dict[str, np.ndarray]], step: int, first: int, last: int) -> dict[str, np.ndarray]:
         epoch, number = divmod(step, per_epoch)
         draw = number * batch_size + first  # counted through the epoch
         rows = order(epoch)[draw : draw + last - first]
         seeds = [(VIEWS, row, epoch % views) if views else (seed, VIEW, epoch, draw + i) for i, row in enumerate(rows)]
-        seen = [
-            augmentation.views(
-                faces.decode(image, config.image_size),
-                faces.decode_map(*truth) if truth else None,
-                ops.generator(*of),
-            )
-            for of, (image, *truth) in zip(seeds, reader.examples(rows, *names), strict=True)
-        ]
-        images = np.stack([image for image, _ in seen])
+        seen = view(rows, seeds)
+        images = seen["image"]
         labels = augmentation.mix(images, labels_of(rows), ops.generator(seed, MIX, step))
-        truth = {"truth": np.stack([truth for _, truth in seen])} if with_truth else {}
-        return attack(joined(images, labels, rows) | truth, step, first)
+        return attack(seen | joined(images, labels, rows), step, first)
 
     def joined(images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
         label = {"label": labels} if labels.shape[1] else {}
         return {"image": images, **label, "index": rows, **{name: of[rows] for name, of in columns.items()}}
 
     nothing = np.zeros(0, np.int64)
-    empty = joined(np.zeros((0, config.image_size, config.image_size, 3), np.uint8), labels_of(nothing), nothing)
+    unseen = {"image": np.zeros((0, config.image_size, config.image_size, 3), np.uint8)}
     if with_truth:
         ((first,),) = reader.examples(data.rows("train")[:1], "truth")
-        empty["truth"] = faces.decode_map(first)[None][:0]
-    return stream.batches(piece, empty, (start, steps), batch_size, shard)
+        unseen["truth"] = faces.decode_map(first)[None][:0]
+    empty = unseen | joined(unseen["image"], labels_of(nothing), nothing)
+    processes = config.get("workers", 0)  # which older runs lack
+    view = functools.partial(training_views.of_rows, reader, augmentation, config.image_size, with_truth)
+
+    def made() -> Iterator[dict[str, np.ndarray]]:
+        with workers.processes(view, unseen, stream.PIECE, processes) as views_of:
+            complete, calls = functools.partial(piece, views_of), 2 * processes  # while one is viewed, another is mixed
+            yield from stream.batches(complete, empty, (start, steps), batch_size, shard, calls=calls)
+
+    return made()
 
 
 def _check_augmentation(config, target: Target) -> None:

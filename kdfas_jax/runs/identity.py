@@ -9,7 +9,7 @@ from kdfas_jax.runs import schema
 
 # Keys of a config.
 _EVALUATION = ("eval.batch_size", "eval.threshold", "eval.stability", "eval.whitebox")
-PLACE_AND_RUNTIME = ("data.raw_dir", "data.data_dir", *_EVALUATION, "mesh", "report", "control")
+PLACE_AND_RUNTIME = ("data.raw_dir", "data.data_dir", "data.workers", *_EVALUATION, "mesh", "report", "control")
 
 
 def plain(config) -> dict[str, Any]:

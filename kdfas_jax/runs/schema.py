@@ -60,6 +60,7 @@ CHANGES = (
     Change(6, "eval.threshold", "eer"),
     Change(7, "terms.covariance.lift", 0),
     Change(7, "terms.covariance.momentum", 0.0),
+    Change(8, "data.workers", 0),
 )
 SCHEMA = max(change.number for change in CHANGES)
 

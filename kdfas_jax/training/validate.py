@@ -100,6 +100,7 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ("data.scale", POSITIVE),
     ("data.dev_share", BELOW_ONE),
     ("data.views", WHOLE),
+    ("data.workers", WHOLE),
     (
         "teachers.*.cache",
         Expected(lambda names: set(names) <= set(STORED.values()), f"names of {', '.join(sorted(STORED.values()))}"),
