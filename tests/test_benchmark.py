@@ -121,6 +121,12 @@ def test_a_wrong_part_is_named(tiny, parts, baseline, message):
         benchmark.benchmark(tiny, parts, baseline)
 
 
+def test_the_input_of_less_than_a_batch_is_refused(tiny):
+    tiny.train.batch_size = 1000
+    with pytest.raises(ValueError, match=r"config\.train\.batch_size=1000: only 48 training examples"):
+        input_rate.measure(tiny)
+
+
 def test_the_figures_of_the_input_are_consistent(tiny):
     result = input_rate.measure(tiny)
     assert set(result["images_per_second"]) == {"decode", "test", "train"}

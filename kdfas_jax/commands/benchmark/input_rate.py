@@ -26,10 +26,13 @@ def measure(config) -> dict:
 
     -> {cores, workers, image_bytes, images_per_second: {decode, test, train}, ratio: {test, train} (to decoding, the
     median of `ROUNDS` ratios), ratio_range, milliseconds: CPU time of one image of the training stream by stage
-    (`_stages`)}. With `config.data.workers` the training stream is also timed with threads, as `threads`.
+    (`_stages`)}. With `config.data.workers` the training stream is also timed with threads, as `threads`. ValueError
+    where the training examples do not fill a batch.
     """
     target, batch = targets.get(config.data.target), config.train.batch_size
     data = pipeline.open_data(config.data, target)
+    if (examples := data.count("train")) < batch:
+        raise ValueError(f"config.train.batch_size={batch}: only {examples} training examples")
     encoded = records.Reader(data.files, data.table).images(data.rows("train")[:DECODED])
     many = np.resize(data.rows("train"), ROWS)  # over and over, so that the test stream lasts
     threads = config.data.copy_and_resolve_references()
