@@ -151,7 +151,7 @@ def test_a_run_goes_on_in_the_bucket_and_ends_as_on_a_disk(bucket, copied, tmp_p
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=100)[1]
     assert process.returncode == 0, errors[-2000:]
-    assert re.search(rf"SIGTERM: saved step \d+ of 36 in gs://bucket/{there};", errors)
+    assert re.search(rf"SIGTERM: saved step \d+ of 36 in gs://bucket/{there}/checkpoints;", errors)
 
     bucket.put("runs/tiny-seed1/nonfinite-step3-host0.json", b"{}")  # one that diverged, in the ablation
     command = [sys.executable, "-c", REST, f"gs://bucket/{there}", str(tmp_path), str(faces_dir / "test" / "live")]
