@@ -70,7 +70,7 @@ def processes(
 
 
 def _views(memory, empty: Mapping[str, np.ndarray], rows: int) -> Arrays:
-    """Returns arrays like those of `empty`, with `rows` rows, in shared memory."""
+    """Returns arrays in shared memory, with the types and shapes of `empty` but `rows` rows."""
     views, start = {}, 0
     for name, array in empty.items():
         shape = (rows, *array.shape[1:])
@@ -89,7 +89,7 @@ def _copy(array: np.ndarray) -> np.ndarray:
 
 
 def _serve(connection: Connection, make, memory, empty: Mapping[str, np.ndarray], rows: int) -> None:
-    """Answers the calls that come over `connection`, in a process of its own, until the caller closes it or ends."""
+    """The loop of a worker process: answers calls over `connection` until the caller closes it or ends."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)  # there is a process for each core

@@ -59,10 +59,7 @@ def combine(config, results: Sequence[Mapping]) -> Results:
         "step": None,
         "finished": all(result["finished"] for result in results),
         "protocol": config.data.protocol,
-        "threshold": {
-            "value": None,
-            "source": f"{point} of {role}, each fold its own",
-        },
+        "threshold": {"value": None, "source": f"{point} of {role}, each fold its own"},
         **{part: _over_folds([result[part] for result in results]) for part in FIGURES},
         "sources": {
             role: sorted({domain for result in results for domain in result["sources"][role]})
