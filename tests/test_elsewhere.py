@@ -1,6 +1,7 @@
 """--mode=eval --on: a run on other labelled data, with the run's threshold; which data are tested; refusals. 20 s."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from kdfas_jax import models, targets
 from kdfas_jax.commands import elsewhere, evaluate, provenance
 from kdfas_jax.commands.selftest import plan, score
 from kdfas_jax.report import summary
-from kdfas_jax.runs import workdir
+from kdfas_jax.runs import released, workdir
 from kdfas_jax.training import step
 from kdfas_jax.training.checkpoint import Checkpoints
 from tests import tiny as module
@@ -64,6 +65,18 @@ def test_the_same_test_split_has_the_same_figures(run):
     assert "test of folder" in page.read_text()
     assert "threshold of the set's own EER" in elsewhere.table(results)
     assert workdir.evaluated(folder) == json.loads(json.dumps(own))  # the run's own results stay
+
+
+def test_what_is_written_about_the_released_model_does_not_lie_beside_it(run, tmp_path, monkeypatch):
+    folder, config, own = run
+    monkeypatch.setattr(released, "FOLDER", folder)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir(folder))
+    results, output = elsewhere.evaluate_on(folder, f"folder:{config.data.raw_dir}")
+    assert output == f"runs/released-results/eval-on-folder-{Path(config.data.raw_dir).name}"
+    assert results["test"] == own["test"]
+    assert sorted(os.listdir(output)) == ["index.html", "results.json", "scores.csv"]
+    assert sorted(os.listdir(folder)) == before
 
 
 def test_a_set_without_splits_is_tested_whole_and_what_the_run_has_seen_is_said(run, tmp_path, detector):

@@ -3,6 +3,7 @@
 The slow one, `launch/release.sh`, takes two minutes, and one and a half where its pictures are not rendered yet.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -129,10 +130,11 @@ def test_a_run_may_start_from_it(run, shipped, tiny):
 
 def test_an_installation_without_it_names_the_script(tmp_path, parsed, tiny, monkeypatch):
     monkeypatch.setattr(released, "FOLDER", str(tmp_path))
-    parsed("--mode=predict", f"--input={ROOT}/docs/faces.jpg")
+    parsed("--mode=predict", f"--input={ROOT}/docs/faces.jpg", "--on=folder:RAW")
     call = verbs.Call(None, "runs/kdfas_demo", {})
     tiny.init = "released"
-    for ask in (Scorer, lambda: verbs.predict(call), lambda: verbs.serve(call), lambda: provenance.start(tiny, "x")):
+    modes = (verbs.predict, verbs.serve, verbs.evaluate, verbs.selftest, verbs.counterfactual)
+    for ask in (Scorer, lambda: provenance.start(tiny, "x"), *(functools.partial(mode, call) for mode in modes)):
         with pytest.raises(FileNotFoundError, match=r"no released model: .*bundle.json does not exist; .*release\.sh"):
             ask()
     assert not flags.WORKDIR.value

@@ -37,6 +37,7 @@ WRONG = (
     ("terms.kl.weight", -1.0, "a finite number, 0 (off) or more"),
     ("terms.kl.temperature", -3.0, "a finite number above 0"),
     ("terms.ce.smoothing", 2.0, "a number in [0, 1)"),
+    ("terms.covariance.form", "croos", "one of cross, gram, cka, regression"),
     ("terms.covariance.lift", -1, "a whole number, 0 or more"),
     ("terms.covariance.momentum", 1.0, "a number in [0, 1)"),
     ("daa.target", "all", "one of uniform, confuse"),
@@ -102,12 +103,21 @@ def test_a_weight_of_an_average_that_forgets_nothing_is_refused():
         ("teachers.spoof.config.optim.lr", -1.0, "config.teachers.spoof.config.optim.lr=-1.0: expected"),
         ("teachers.spoof.config.model.name", "vti", "config.teachers.spoof.config: unknown model name 'vti'"),
         ("teachers.domains.config.terms.ce.kind", "ec", "config.teachers.domains.config: config.terms.ce.kind='ec'"),
+        ("terms.covariance.scale", "batch", "covariance form='gram', scale='batch': known are cross, gram, cka, "),
         ("terms.kl.teacher", "face", "config.terms.kl.teacher='face' is not in config.teachers"),
     ],
 )
 def test_the_configs_of_teachers_are_checked_too(key, value, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         validate.check(changed(load("kdfas_daa_demo"), key, value))
+
+
+def test_a_teacher_is_not_called_as_the_student():
+    config = load("kdfas_daa_demo")
+    with config.unlocked():
+        config.teachers["student"] = config.teachers.domains
+    with pytest.raises(ValueError, match=r"^config\.teachers\.student: expected another name, as config\.daa"):
+        validate.check(config)
 
 
 @pytest.mark.parametrize(

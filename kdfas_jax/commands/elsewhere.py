@@ -22,7 +22,7 @@ from kdfas_jax.metrics import detection as metrics
 from kdfas_jax.parallel import sharding
 from kdfas_jax.report import page as pages
 from kdfas_jax.report import summary, system
-from kdfas_jax.runs import files, lock, workdir
+from kdfas_jax.runs import files, lock, released, workdir
 from kdfas_jax.runs.results import Results
 from kdfas_jax.targets import label, label_identity
 from kdfas_jax.training import step, teachers
@@ -42,7 +42,7 @@ def evaluate_on(
       on: 'DATASET:RAW', a reader and the raw data, or 'DATASET' where the records exist.
       options: options of the reader, in addition to the run's where it reads the same data set.
       changes: values for keys of place and runtime, as in `evaluate.evaluate_run`.
-      output: a folder; FOLDER/eval-on-NAME by default.
+      output: a folder; FOLDER/eval-on-NAME by default, for the released model runs/released-results/eval-on-NAME.
 
     The examples are those of the set's test split, or all where it has none. The content is that of the run's
     results.json with the `test` and `literature` of this set, and `on`: the `dataset`, `raw_dir`, `split` ('test' or
@@ -58,9 +58,9 @@ def evaluate_on(
     target = targets.get(config.data.target)
     config.data = _data_config(config.data, on, options or {})
     place = {"dataset": config.data.dataset, "raw_dir": config.data.raw_dir and os.path.abspath(config.data.raw_dir)}
-    output = output or os.path.join(folder, f"eval-on-{_name(**place)}")
+    output = output or os.path.join(released.beside(folder), f"eval-on-{_name(**place)}")
     _check_output(output, place)
-    with lock.held(folder):
+    with lock.held(released.beside(folder)):
         data, split = _open(config.data)
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, {"config.eval.batch_size": config.eval.batch_size})

@@ -81,10 +81,7 @@ def covariance(
 
     Raises ValueError for an unknown form or scale.
     """
-    if form not in FORMS or scale not in (("none", "batch") if form == "cross" else ("none",)):
-        raise ValueError(
-            f"covariance form={form!r}, scale={scale!r}: known are {', '.join(FORMS)}; scale batch for cross alone"
-        )
+    check_covariance(form, scale)
     s, t = _unit_rows(student), _unit_rows(teacher)
     if form == "gram":
         return _gram_distance(s, t, centre)
@@ -99,6 +96,14 @@ def covariance(
     covariance_matrix = _covariance(s, t) / (s.shape[-2] if scale == "batch" else 1)
     residual = t - jnp.einsum("nbs,nst->nbt", s, average(covariance_matrix))
     return jnp.mean(residual**2, axis=(-2, -1))
+
+
+def check_covariance(form: str, scale: str) -> None:
+    """ValueError for an unknown form or scale of `covariance`."""
+    if form not in FORMS or scale not in (("none", "batch") if form == "cross" else ("none",)):
+        raise ValueError(
+            f"covariance form={form!r}, scale={scale!r}: known are {', '.join(FORMS)}; scale batch for cross alone"
+        )
 
 
 def _gram_distance(s: jax.Array, t: jax.Array, centre: bool) -> jax.Array:

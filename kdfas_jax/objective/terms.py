@@ -82,6 +82,7 @@ class Covariance(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
+        losses.check_covariance(self.form, self.scale)
         if self.momentum and self.form not in losses.MAPS:
             raise ValueError(
                 f"config.terms: momentum={self.momentum} of a 'covariance' term of form {self.form!r}, which has no C "

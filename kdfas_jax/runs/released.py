@@ -33,6 +33,11 @@ def home(name: str) -> str:
     return folder() if name == NAME else name
 
 
+def beside(folder: str) -> str:
+    """Returns where commands write about the run in `folder`: into it, for the released model runs/released-results."""
+    return "runs/released-results" if folder == FOLDER else folder
+
+
 def digest(home: str) -> str:
     """Returns the SHA-256 of the weights in the folder `home`, as its bundle.json states it."""
     with open(os.path.join(home, BUNDLE), encoding="utf-8") as file:

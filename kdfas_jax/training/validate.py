@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from kdfas_jax import models, targets
 from kdfas_jax.metrics.detection import OPERATING_POINTS
 from kdfas_jax.models import fine_tuning
-from kdfas_jax.objective import perturb
+from kdfas_jax.objective import losses, perturb
 from kdfas_jax.objective.weighted_sum import Objective
 
 
@@ -87,6 +87,7 @@ RULES: tuple[tuple[str, Expected], ...] = (
     ("terms.*.gamma", NOT_NEGATIVE),
     ("terms.*.domains", COUNT),
     ("terms.*.hidden", COUNT),
+    ("terms.*.form", Expected(losses.FORMS.__contains__, f"one of {', '.join(losses.FORMS)}")),
     ("terms.*.lift", WHOLE),
     ("terms.*.momentum", BELOW_ONE),
     ("daa.steps", WHOLE),
@@ -143,6 +144,11 @@ def check(config, key: str = "config") -> None:
         raise ValueError(str(error) if key == "config" else f"{key}: {error}") from error
     if read:
         _check_taught(config, [name for name in read if config.teachers[name].cache], key)
+    if perturb.STUDENT in config.teachers:
+        raise ValueError(
+            f"{key}.teachers.{perturb.STUDENT}: expected another name, as {key}.daa.classifier={perturb.STUDENT!r} is "
+            "the student itself"
+        )
     for name, teacher in config.teachers.items():
         check(teacher.config, f"{key}.teachers.{name}.config")
 

@@ -54,6 +54,7 @@ def evaluate(call: Call) -> None:
 
 def _evaluate_on(call: Call) -> None:
     options = calls.options()
+    call = calls.or_released(call)
     calls.read_a_run(call, "eval")
     from kdfas_jax.commands import elsewhere
     from kdfas_jax.report import summary
@@ -152,21 +153,25 @@ def selftest(call: Call) -> None:
         return
     if len(flags.INPUT.value) > 1:
         raise ValueError(f"--input={','.join(flags.INPUT.value)}: expected one folder, that of plan.csv")
+    call = calls.or_released(call)
     calls.read_a_run(call, "selftest")
     from kdfas_jax.commands.selftest import page, score
+    from kdfas_jax.runs import released
 
-    output = flags.OUTPUT.value or os.path.join(call.workdir, "selftest")
+    output = flags.OUTPUT.value or os.path.join(released.beside(call.workdir), "selftest")
     print(page.text(score.selftest(call.workdir, flags.INPUT.value[0], output, call.changes)))
     print(f"{output}/index.html")
 
 
 def counterfactual(call: Call) -> None:
     """Show how the score of rendered live people moves when one factor (skin, glasses, pose, camera, ...) changes."""
+    call = calls.or_released(call)
     calls.read_a_run(call, "counterfactual")
     from kdfas_jax.commands.robustness import counterfactual as robustness
     from kdfas_jax.report.sections import counterfactual as section
+    from kdfas_jax.runs import released
 
-    output = flags.OUTPUT.value or os.path.join(call.workdir, "counterfactual")
+    output = flags.OUTPUT.value or os.path.join(released.beside(call.workdir), "counterfactual")
     print(section.text(robustness.card(call.workdir, output)))
     print(f"{output}/index.html")
 
