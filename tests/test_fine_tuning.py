@@ -177,6 +177,17 @@ def test_another_base_is_one_clear_error(trained, folder, tmp_path, harm):
             assert "\n" not in str(error.value)
 
 
+def test_what_a_killed_write_of_the_base_has_left_goes_when_the_run_goes_on(folder, tmp_path):
+    moved = shutil.copytree(folder, tmp_path / "moved") / "checkpoints"
+    rest = moved / f"{checkpoint.BASE}.tmp12"
+    rest.write_bytes(b"half")
+    with checkpoint.open_finished(str(moved.parent)):
+        assert rest.exists()  # a reader changes nothing
+    with checkpoint.Checkpoints(str(moved.parent)):
+        assert not rest.exists()
+        assert (moved / checkpoint.BASE).read_bytes() == (folder / "checkpoints" / checkpoint.BASE).read_bytes()
+
+
 def test_a_run_whose_checkpoints_hold_all_parameters_is_restored_and_goes_on(tmp_path):
     """As an older version saved it; the next save writes the base."""
     state = jax.jit(lambda: step.init(made(ema=0.9)))()

@@ -80,9 +80,10 @@ def _to_disk(path: epath.Path) -> None:
         os.close(descriptor)
 
 
-def remove(folder: str) -> None:
-    """Removes `folder` and everything in it; nothing where there is none."""
-    epath.Path(folder).rmtree(missing_ok=True)
+def remove(path: str) -> None:
+    """Removes the file, or the folder and everything in it; nothing where there is none."""
+    path = epath.Path(path)
+    path.unlink(missing_ok=True) if path.is_file() else path.rmtree(missing_ok=True)
 
 
 def move(folder: str, to: str) -> None:

@@ -16,6 +16,7 @@ the name of the damaged file. A step without digests, written by an older versio
 it wrote them, is read with a warning.
 """
 
+import fnmatch
 import logging
 import os
 from collections.abc import Callable, Collection
@@ -284,10 +285,12 @@ def _rank(metrics) -> tuple[float, int]:
 def _inspect(directory: str, writing: bool) -> str | None:
     """Returns the reason why the checkpoints in `directory` cannot be opened, None if they can.
 
-    writing: first move damaged newest steps aside, and delete the rest of removed steps.
+    writing: first move damaged newest steps aside, and delete the rest of removed steps and of a killed write.
     """
     if writing:
         files.remove(os.path.join(directory, DELETED))
+        for name in fnmatch.filter(files.names(directory), f"{BASE}.tmp*"):
+            files.remove(os.path.join(directory, name))
         if complaint := _move_damaged_aside(directory):
             return complaint
     # Orbax reads the metrics of all steps when it opens the folder.
