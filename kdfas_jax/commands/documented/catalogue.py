@@ -62,6 +62,17 @@ CATALOGUE = (
         hours=2.5,
     ),
     Table(
+        "domains",
+        "docs/results.md",
+        (
+            "python main.py --config=configs/teachers/domains_demo.py:protocol=ocim:OCI-M,classes=3 "
+            "--workdir=RUNS/domains",
+            "python main.py --mode=confuse --workdir=RUNS/domains",
+        ),
+        seeds="0",
+        hours=0.2,
+    ),
+    Table(
         "dtda",
         "docs/results.md",
         (_study("dtda_demo", "seeds=5"),),
@@ -74,6 +85,13 @@ CATALOGUE = (
         (_study("kdfas_daa_demo", "seeds=1,variants=none+kdfas+kdfas_daa"),),
         seeds="0",
         hours=0.8,
+    ),
+    Table(
+        "mtkd",
+        "docs/results.md",
+        (_study("mtkd_demo", "seeds=5"),),
+        seeds="0 to 4",
+        hours=2.0,
     ),
     Table(
         "oulu",
