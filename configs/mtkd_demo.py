@@ -8,9 +8,7 @@ One MobileFaceNet recognises people and rejects attacks. Its two teachers, an IR
 2.8 M, are trained first where they are missing. Recognition images (160 people) have no live/attack label, attacks have
 no identity, and live faces of the attack set have both. With NUAA as the attack set its subjects 1-5 train, 6 is dev
 and 7-8 are test; the other people to recognise are simulated.
-Cost: rendering 7,350 images and training the teachers, once, then about three minutes on two cores. Expect, with the
-renderer before the mesh of heads, an ACER of 21 % and a match accuracy of 91 %, within a point of the teachers
-(docs/results.md).
+Cost: rendering 7,350 images and training the teachers, once, then about three minutes on two cores.
 """
 
 from configs import common

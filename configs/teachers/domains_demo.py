@@ -7,8 +7,8 @@
 A ResNet of 0.7 M parameters that classifies the simulated domains, trained on clean images (DTDA in docs/methods.md).
 By default it has all four classes; dev and test are other people of the same domains. Under a cross-domain protocol it
 has the source domains as classes, and the target domain, which has no right class, gives no test result.
-Cost: four minutes on two busy cores, half of it rendering 5,040 images, once. OCI-M, seed 0, with the renderer before
-the mesh of heads: an accuracy of 90 % on other people of three sources; docs/results.md has the accuracy under attack.
+Cost: four minutes on two busy cores, half of it rendering 5,040 images, once. docs/results.md has the accuracy on clean
+images and under attack.
 """
 
 from configs import common
