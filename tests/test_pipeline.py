@@ -266,8 +266,10 @@ def test_the_end_of_the_process_waits_for_the_workers(monkeypatch):
 
 
 @pytest.mark.slow
-def test_worker_processes_and_threads_give_the_same_batches(tiny, data):
+@pytest.mark.parametrize("recapture", [0.0, 0.5])
+def test_worker_processes_and_threads_give_the_same_batches(tiny, data, recapture):
     """With mixing, from the middle of an epoch on, for the second of two hosts; no process outlives its stream."""
+    tiny.data.update({"image_size": 32, "attack": {"recapture": recapture}})
     threads = batches(data, tiny, 4, 8, shard=(1, 2))
     tiny.data.workers = 2
     stream = pipeline.train_batches(

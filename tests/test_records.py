@@ -71,7 +71,8 @@ def with_truth(read):
     return truthful
 
 
-def test_truth_maps_travel_from_the_reader_to_the_batch(raw, tmp_path, monkeypatch):
+@pytest.mark.parametrize("processes", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_truth_maps_travel_from_the_reader_to_the_batch(raw, tmp_path, monkeypatch, processes):
     monkeypatch.setattr(folder, "read", with_truth(folder.read))
     prepared = run(raw, tmp_path)
     stored = records.Reader(prepared.files, prepared.table).examples(range(12), "image", "truth")
@@ -79,7 +80,7 @@ def test_truth_maps_travel_from_the_reader_to_the_batch(raw, tmp_path, monkeypat
     assert {int(of[0, 0, 0]) for of in maps} == {20 * i for i in range(12)}
 
     config = common.base("test").data
-    config.update({"image_size": 16, "record_size": 16, "truth": True})
+    config.update({"image_size": 16, "record_size": 16, "truth": True, "workers": processes})
     config.augment.update({"mixup": 0.0, "cutmix": 0.0, "erasing": 0.0, "crop": 1.0})
     config.augment.randaugment.ops = 0
     data = Data(prepared.table.assign(role="train"), prepared.files, "", {})

@@ -101,6 +101,4 @@ def table(found: pd.DataFrame) -> str:
         }
         for (target, steps), of in attacked.groupby(["target", "steps"], sort=False)
     }
-    return summary.markdown(
-        rows, corner=f"accuracy, %, on clean images {100 * clean.accuracy:.1f} (of {clean.images})"
-    )
+    return summary.markdown(rows, corner=f"accuracy, %, on clean images {100 * clean.accuracy:.1f} (of {clean.images})")
