@@ -10,7 +10,7 @@
 Every variant is compared with the control, by default the first one, seed by seed at the same budget. A budget is a
 factor on the length of training and of its warm-up; the teachers' length stays. Other arguments are passed to the base
 config; --config.base.KEY=VALUE overrides it. Finished runs are not repeated; table.md, table.csv, table.tex, paired.csv
-and runs.csv are written after every run.
+and runs.csv are written after every run, and with several budgets budgets.svg, the gain over the control by budget.
 """
 
 import importlib
@@ -54,12 +54,13 @@ def get_config(argument: str = ""):
     if args.control and args.control not in names:
         raise ValueError(f"config argument control: {args.control!r} is no variant of the study: {', '.join(names)}")
     budgets = _budgets(args.budgets)
-    config.variants, config.controls, rows = ml_collections.ConfigDict(), ml_collections.ConfigDict(), []
+    config.variants, config.controls, config.budgets = (ml_collections.ConfigDict() for _ in range(3))
+    rows = []
     for budget in budgets:
         for name in names:
             row, control = (_row(of, budget, budgets) for of in (name, args.control or names[0]))
             config.variants[row] = ml_collections.ConfigDict(variants[name])
-            config.controls[row] = control
+            config.controls[row], config.budgets[row] = control, budget
             rows.append(row)
             if budget != 1:
                 _lengthen(config.variants[row], config.base, budget)

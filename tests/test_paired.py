@@ -1,16 +1,22 @@
 """Paired statistics of a study, its budgets and its controls."""
 
+import json
+import os
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from configs import ablation as study
+from kdfas_jax.commands import ablation
 from kdfas_jax.metrics import paired
+from kdfas_jax.runs import files, released
 
 
 def test_the_interval_is_that_of_the_paired_t_test():
     own, control = np.array([0.93, 0.95, 0.94, 0.97, 0.92]), np.array([0.91, 0.92, 0.945, 0.95, 0.90])
-    cells = paired.compared(own, control)
+    cells = paired.compared(own - control)
     expected = stats.ttest_rel(own, control).confidence_interval(0.95)
     assert cells["better"] == "4 of 5"
     assert cells["difference"] == f"{(own - control).mean():+.4f} ± {(own - control).std(ddof=1):.4f}"
@@ -18,7 +24,7 @@ def test_the_interval_is_that_of_the_paired_t_test():
 
 
 def test_one_pair_has_no_interval():
-    assert paired.compared(np.array([0.9]), np.array([0.8])) == {
+    assert paired.compared(np.array([0.1])) == {
         "better": "1 of 1",
         "difference": "+0.1000",
         "95 %": "-",
@@ -50,13 +56,41 @@ def test_a_row_without_dev_keeps_the_columns():
     assert list(rows["a"]) == list(rows["b"])
 
 
+def test_differences_are_of_the_seeds_that_both_have():
+    own = {0: results(0.8, 0.95), 1: None, 2: results(0.8, 0.9), 3: {"dev": {"auc": 0.5}}}
+    found = paired.differences(own, {0: results(0.8, 0.9), 1: results(0.8, 0.9), 3: results(0.8, 0.9)}, "test")
+    np.testing.assert_allclose(found, [0.05])
+
+
+def test_a_study_of_several_budgets_draws_the_gain_over_each(tmp_path, monkeypatch):
+    """A variant has as many dots as seeds at each budget; of one budget nothing is drawn."""
+    known = json.loads(files.read_text(f"{released.folder()}/eval/results.json")) | {"teachers": {}, "gate": {}}
+
+    def found(run, home):
+        name, seed = os.path.basename(home).split("-seed")
+        gain = 0.01 * (1 + int(seed)) if name.startswith("kl") else 0.0
+        return known | {"test": known["test"] | {"auc": 0.9 + gain}}
+
+    monkeypatch.setattr(ablation.workdir, "results", found)
+    for budgets, drawn in (("1+3", True), ("1", False)):
+        folder = tmp_path / budgets
+        arguments = f"base=kdfas_demo,variants=none+kl,seeds=3,budgets={budgets}"
+        table = ablation.ablate(study.get_config(arguments), str(folder))
+        assert "+0.0200 ± 0.0100" in table
+        assert (folder / "budgets.svg").exists() == drawn
+    root = ElementTree.parse(tmp_path / "1+3" / "budgets.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    dots = [line for line in root.iter("{http://www.w3.org/2000/svg}g") if line.get("id", "").startswith("line2d")]
+    assert sum(len(list(line.iter("{http://www.w3.org/2000/svg}use"))) == 3 for line in dots) == 2
+    assert "var(" not in ElementTree.tostring(root, encoding="unicode")
+
+
 def test_budgets_lengthen_the_students_but_not_their_teachers():
     config = study.get_config("base=kdfas_demo,variants=none+kl,budgets=1+3")
     assert list(config.names) == ["none-x1", "kl-x1", "none-x3", "kl-x3"]
+    assert dict(config.budgets) == {"none-x1": 1, "kl-x1": 1, "none-x3": 3, "kl-x3": 3}
     assert dict(config.controls) == {"none-x1": "none-x1", "kl-x1": "none-x1", "none-x3": "none-x3", "kl-x3": "none-x3"}
-    from kdfas_jax.commands.ablation import variant
-
-    short, long = (variant(config.base, config.variants[name], 0) for name in ("kl-x1", "kl-x3"))
+    short, long = (ablation.variant(config.base, config.variants[name], 0) for name in ("kl-x1", "kl-x3"))
     assert long.train.epochs == 3 * short.train.epochs
     assert long.optim.warmup_epochs == 3 * short.optim.warmup_epochs
     assert long.teachers == short.teachers

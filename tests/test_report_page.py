@@ -143,6 +143,7 @@ def test_orange_means_an_error_and_nothing_else(run):
         plots.reliability(run.videos, 1.5),
         plots.curves(journal, {"loss": "loss"}, "loss", 10),
         plots.accuracy_against_cost({"it": (1e6, 0.1, (0.05, 0.2))}),
+        plots.gains({"kl": {1.0: np.array([0.01, 0.02]), 3.0: np.array([0.03])}}),
     ):
         assert "var(--err)" not in svg
         assert html.LIGHT["err"] not in svg

@@ -9,7 +9,6 @@ import fnmatch
 import logging
 import os
 import sys
-from collections.abc import Mapping
 
 import jax
 import ml_collections
@@ -20,8 +19,8 @@ from input_pipeline.stream import views
 from kdfas_jax import targets
 from kdfas_jax.commands import evaluate, train
 from kdfas_jax.metrics import paired, stability
+from kdfas_jax.report import plots, summary
 from kdfas_jax.report import runs as report_runs
-from kdfas_jax.report import summary
 from kdfas_jax.runs import files, workdir
 from kdfas_jax.training import validate
 from kdfas_jax.training.journal import NonFiniteLossError
@@ -34,12 +33,15 @@ STABLE = ("flips", "apcer_stop")  # of decisions in other views, where these are
 
 
 def ablate(config, folder: str, *, missing: bool = True) -> str:
-    """Runs `config` = {base, names, variants, seeds, controls} in `folder`; returns the tables, which it also writes.
+    """Runs the study `config` in `folder`; returns the tables, which it also writes.
 
-    FOLDER/<variant>-seed<n> holds each run; a finished one is not run again. table.{md,csv,tex}, paired.csv and
-    runs.csv are written after every run, so a cut-off study leaves what it has. Deviations are over seeds, n - 1 in the
-    divisor. `controls` names the variant that each variant is compared with, seed by seed (`paired`). A run that stops
-    at a non-finite loss has diverged: it is counted, has no figures and is not run again either.
+    config: {base, names, variants, seeds, controls, budgets}, as configs/ablation.py makes it.
+
+    FOLDER/<variant>-seed<n> holds each run; a finished one is not run again. table.{md,csv,tex}, paired.csv, runs.csv
+    and with several `budgets` budgets.svg are written after every run, so a cut-off study leaves what it has.
+    Deviations are over seeds, n - 1 in the divisor. `controls` names the variant that each variant is compared with,
+    seed by seed (`paired`). A run that stops at a non-finite loss has diverged: it is counted, has no figures and is
+    not run again either.
     missing: train the runs that are missing; else the finished ones are evaluated again, the table is of them alone,
     and a warning names the others. FileNotFoundError where none is finished.
     """
@@ -75,7 +77,7 @@ def ablate(config, folder: str, *, missing: bool = True) -> str:
             if len(members) > 1:
                 figures[ENSEMBLE][seed] = report_runs.together(members)
             figures[name][seed] = results
-            table = _write(folder, figures, config.get("controls", {}))
+            table = _write(folder, figures, config)
     if left_out and not table:
         raise FileNotFoundError(f"no run of the study is finished, {left_out[0]} nor any other; leave --mode=eval out")
     if left_out:
@@ -97,7 +99,8 @@ def _diverged(home: str) -> bool:
     return bool(fnmatch.filter(files.names(home), "nonfinite-step*.json"))
 
 
-def _write(folder: str, results: dict[str, dict[int, dict | None]], controls: Mapping[str, str]) -> str:
+def _write(folder: str, results: paired.Studies, config) -> str:
+    controls = config.get("controls", {})
     figures = {name: {seed: of and of["test"] for seed, of in by.items()} for name, by in results.items()}
     shown = _figures(figures)
     rows = {name: _summary(list(by_seed.values()), shown) for name, by_seed in figures.items() if by_seed}
@@ -125,7 +128,21 @@ def _write(folder: str, results: dict[str, dict[int, dict | None]], controls: Ma
             ("paired.csv", pd.DataFrame(compared).to_csv(index=False)),
         ):
             files.write_atomically(os.path.join(folder, name), text)
+        if len(set(config.get("budgets", {}).values())) > 1 and (gains := _gains(results, config)):
+            plot = plots.standalone(plots.gains(gains))
+            files.write_atomically(os.path.join(folder, "budgets.svg"), plot)
     return table
+
+
+def _gains(results: paired.Studies, config) -> dict[str, dict[float, np.ndarray]]:
+    """{variant: {budget: AUC on test minus the control's [seeds]}} of the variants that have figures by now."""
+    found: dict[str, dict[float, np.ndarray]] = {}
+    for row, control in config.controls.items():
+        difference = paired.differences(results[row], results[control], "test") if row != control else ()
+        if len(difference):
+            budget = config.budgets[row]
+            found.setdefault(row.removesuffix(f"-x{budget:g}"), {})[budget] = difference
+    return found
 
 
 def _figures(figures: dict[str, dict[int, dict | None]]) -> tuple[str, ...]:

@@ -8,11 +8,13 @@ from scipy import stats
 ROLES = ("dev", "test")  # a variant is chosen by dev, before its test figures are looked at
 
 
-def rows(results: Mapping[str, Mapping[int, dict | None]], controls: Mapping[str, str]) -> dict[str, dict[str, str]]:
+Studies = Mapping[str, Mapping[int, dict | None]]  # {variant: {seed: content of results.json, None if it diverged}}
+
+
+def rows(results: Studies, controls: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Returns the cells of each variant whose control is another one, by `compared` of the AUC of dev and of test.
 
-    results: {variant: {seed: content of results.json, None where the run diverged}}. A seed counts where both runs have
-    figures.
+    A seed counts where both runs have figures.
     """
     found = {}
     for name, control in controls.items():
@@ -20,23 +22,30 @@ def rows(results: Mapping[str, Mapping[int, dict | None]], controls: Mapping[str
             continue
         cells = {"control": control}
         for role in ROLES:
-            pairs = [
-                (own[role]["auc"], other[role]["auc"])
-                for own, other in ((results[name][seed], results[control].get(seed)) for seed in results[name])
-                if own and other and "auc" in own.get(role, {}) and "auc" in other.get(role, {})
-            ]
-            if pairs:
-                cells |= {f"{role} {key}": cell for key, cell in compared(*np.transpose(pairs)).items()}
+            if len(difference := differences(results[name], results[control], role)):
+                cells |= {f"{role} {key}": cell for key, cell in compared(difference).items()}
         found[name] = cells
     return _filled(found)
 
 
-def compared(own: np.ndarray, control: np.ndarray) -> dict[str, str]:
-    """Returns the paired difference of two rows of figures [n]: how often better, mean, deviation and 95 % interval.
+def differences(own: Mapping[int, dict | None], control: Mapping[int, dict | None], role: str) -> np.ndarray:
+    """Returns the AUC on `role` minus the control's [n], for the seeds whose two runs have one.
+
+    own, control: {seed: content of results.json}.
+    """
+
+    def auc(results: dict | None) -> float:
+        return (results or {}).get(role, {}).get("auc", np.nan)
+
+    found = np.array([auc(own[seed]) - auc(control.get(seed)) for seed in own])
+    return found[np.isfinite(found)]
+
+
+def compared(difference: np.ndarray) -> dict[str, str]:
+    """Returns what paired differences [n] say: how often one is better, their mean, deviation and 95 % interval.
 
     The interval is Student's, of the mean of n differences; it needs two of them.
     """
-    difference = own - control
     n, mean = len(difference), difference.mean()
     cells = {"better": f"{int((difference > 0).sum())} of {n}", "difference": f"{mean:+.4f}", "95 %": "-"}
     if n > 1:

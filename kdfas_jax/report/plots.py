@@ -169,6 +169,39 @@ def moves(changes: Mapping[str, tuple[float, float, float]]) -> str:
     return _svg(figure, "change of the score by factor")
 
 
+def gains(differences: Mapping[str, Mapping[float, np.ndarray]]) -> str:
+    """AUC of variants minus their control's over the length of training: a dot for each seed, a line through the means.
+
+    differences: {variant: {budget: differences [seeds]}}; a budget is a factor on the length.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for number, (name, by_budget) in enumerate(differences.items()):
+            look = _look(number)
+            axes.plot(list(by_budget), [values.mean() for values in by_budget.values()], label=name, **look)
+            for budget, values in by_budget.items():
+                marker = MARKERS[number % len(MARKERS)]
+                axes.plot([budget] * len(values), values, marker, color=look["color"], alpha=0.6)
+        budgets = sorted({budget for by_budget in differences.values() for budget in by_budget})
+        axes.axhline(0, color=INK, linewidth=1)
+        axes.set_xscale("log")
+        axes.set_xticks(budgets, [f"x {budget:g}" for budget in budgets])
+        axes.minorticks_off()
+        axes.set(xlabel="length of training", ylabel="AUC on test, own minus control's")
+        axes.grid(True)
+        _legend(figure)
+    return _svg(figure, "gain over the control by length of training")
+
+
+def standalone(svg: str) -> str:
+    """Returns a plot of this module as the content of a file: in the light colours, on white."""
+    for name, colour in LIGHT.items():
+        svg = svg.replace(f"var(--{name})", colour)
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return svg.replace("<svg ", f'<svg {spaces} style="background: #ffffff" ', 1)
+
+
 def curves(journal: pd.DataFrame, wanted: Mapping[str, str], ylabel: str, chosen: int | None) -> str:
     """Training curves: the rows `step, metric, value` of metrics.csv over steps.
 

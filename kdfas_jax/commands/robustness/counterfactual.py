@@ -13,6 +13,7 @@ from kdfas_jax import targets
 from kdfas_jax.commands import evaluate
 from kdfas_jax.metrics import counterfactual
 from kdfas_jax.parallel import sharding
+from kdfas_jax.report import plots
 from kdfas_jax.report.render import html
 from kdfas_jax.report.sections import counterfactual as section
 from kdfas_jax.runs import files, released, workdir
@@ -53,7 +54,7 @@ def card(folder: str, output: str = "", people: int = PEOPLE) -> dict[str, Any]:
     nearest = int(np.abs(scores[base] - threshold).argmin())  # whose decision a change is most likely to flip
     shown = {_name(*key): (seen[nearest], float(scores[key][nearest])) for key, seen in pictures.items()}
     page = html.document(title, [section.moved(content, drawn, shown)])
-    files.write_atomically(os.path.join(output, "card.svg"), drawn)
+    files.write_atomically(os.path.join(output, "card.svg"), plots.standalone(drawn))
     files.write_atomically(os.path.join(output, "index.html"), page)
     files.write_atomically(os.path.join(output, "results.json"), json.dumps(content, indent=2))
     return content
