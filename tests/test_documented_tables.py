@@ -14,7 +14,7 @@ from tests.test_documents import DOCUMENTS, ROOT
 LISTED = "<!-- table not measured -->\nold\n<!-- end of table not measured -->\n"
 PLACES = "before\n<!-- table {0} -->\n| old |\n<!-- end of table {0} -->\nafter\n"
 SHORT = Table("short", "docs/results.md", ("echo once >> log", "printf 'noise\\n| a |\\n|---|\\n| 1 |\\n'"), "0", 0.1)
-LONG = Table("long", "docs/results.md", ("echo long >> log", "printf '| b |\\n'"), "0 to 4", 2.0)
+LONG = Table("long", "docs/results.md", ("echo long >> log", "printf '| b |\\n\\n| c |\\n'"), "0 to 4", 2.0)
 LACKING = Table("lacking", "docs/results.md", ("train --workdir=RUNS/x",), "0", 1.0, needs="a TPU")
 
 
@@ -63,6 +63,7 @@ def test_tables_are_measured_once_the_longest_last(project, capsys):
     assert "    echo once >> log\n    printf " in text
     assert re.search(rf"^Seeds: 0 to 4\. Commit {commit}, 20..-..-.., \d+ cores, ", text, re.M)
     assert "\n\n| a |\n|---|\n| 1 |\n\n<!-- end of table short -->\nafter\n" in text
+    assert "\n\n| b |\n\n| c |\n\n<!-- end of table long -->" in text  # two tables stay two
     assert "noise\n" not in text.replace("'noise\\n", "")
 
     (project / "docs" / "results.md").write_text(LISTED + PLACES.format("short") + PLACES.format("long"))

@@ -23,11 +23,22 @@ class Table(NamedTuple):
     needs: str = ""
 
 
-def _study(base: str, arguments: str, *overrides: str) -> str:
+def _study(base: str, arguments: str, *overrides: str, name: str = "") -> str:
     flags = " ".join(f"--config.base.{override}" for override in overrides)
-    command = f"python main.py --config=configs/ablation.py:base={base},{arguments} --workdir=RUNS/study_{base} {flags}"
-    return command.strip()
+    study = f"--config=configs/ablation.py:base={base},{arguments} --workdir=RUNS/study_{name or base}"
+    return f"python main.py {study} {flags}".strip()
 
+
+# The teachers of kdfas_light, which its studies share.
+LIGHT = tuple(
+    f"python main.py --config=configs/teachers/light.py --config.seed={seed} --workdir=RUNS/light-{seed}"
+    for seed in range(3)
+)
+TAUGHT = (
+    "teachers.spoof.checkpoint=RUNS/light-0",
+    "teachers.spoof2.checkpoint=RUNS/light-1",
+    "teachers.spoof3.checkpoint=RUNS/light-2",
+)
 
 CATALOGUE = (
     Table(
@@ -46,20 +57,43 @@ CATALOGUE = (
         "light",
         "docs/results.md",
         (
-            *(
-                f"python main.py --config=configs/teachers/light.py --config.seed={seed} --workdir=RUNS/light-{seed}"
-                for seed in range(3)
-            ),
-            _study(
-                "kdfas_light",
-                "seeds=5,variants=none+kl+kl_cka+kl_regression+kl_cross+kl_gram",
-                "teachers.spoof.checkpoint=RUNS/light-0",
-                "teachers.spoof2.checkpoint=RUNS/light-1",
-                "teachers.spoof3.checkpoint=RUNS/light-2",
-            ),
+            *LIGHT,
+            _study("kdfas_light", "seeds=5,variants=none+kl+kl_cka+kl_regression+kl_cross+kl_gram", *TAUGHT),
         ),
         seeds="0 to 4 of the students",
         hours=2.5,
+    ),
+    Table(
+        "light_budgets",
+        "docs/results.md",
+        (
+            *LIGHT,
+            _study(
+                "kdfas_light",
+                "seeds=3,budgets=1+3,variants=none+kl_cka",
+                *TAUGHT,
+                "eval.stability=0",
+                name="light_budgets",
+            ),
+        ),
+        seeds="0 to 2 of the students",
+        hours=1.4,
+    ),
+    Table(
+        "light_small",
+        "docs/results.md",
+        (
+            *LIGHT,
+            _study(
+                "kdfas_light",
+                "resnet=6,seeds=5,variants=none+kl_cka",
+                *TAUGHT,
+                "eval.stability=0",
+                name="light_small",
+            ),
+        ),
+        seeds="0 to 4 of the students",
+        hours=0.8,
     ),
     Table(
         "domains",

@@ -10,6 +10,7 @@ a table that today's code has measured is written again without being measured.
 
 import argparse
 import datetime
+import itertools
 import os
 import platform
 import subprocess
@@ -44,12 +45,13 @@ def measure(table: Table, root: str, commit: str) -> str:
         if done.returncode:
             raise RuntimeError(f"exit code {done.returncode} of: {command}")
     printed = done.stdout.splitlines()
-    rows = [line for line in printed if line.startswith("|")]
+    groups = itertools.groupby(printed, lambda line: line.startswith("|"))
+    found = ["\n".join(rows) for is_table, rows in groups if is_table]
     if warnings := [line for line in printed if line.startswith("warning:")]:  # runs that cannot be compared
         raise ValueError(f"{warnings[0]} ({command})")
-    if not rows:
+    if not found:
         raise ValueError(f"found no Markdown table in what this command prints: {command}")
-    text = f"{header(table, commit)}\n\n" + "\n".join(rows)
+    text = "\n\n".join([header(table, commit), *found])
     files.write_atomically(kept, text)
     return text
 
