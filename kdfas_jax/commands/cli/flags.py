@@ -6,7 +6,8 @@ WORKDIR = flags.DEFINE_string(
     "workdir",
     "",
     "The run's folder; runs/<config>[-<arguments>] by default. predict, serve, adapt, eval --on, selftest and "
-    "counterfactual without --config: the released model by default, and runs/released-results for what they write.",
+    "counterfactual without --config: the released model by default. The last three then write to "
+    "runs/released-results.",
 )
 COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several processes by hand.")
 NUM_PROCESSES = flags.DEFINE_integer(

@@ -29,7 +29,7 @@ def _study(base: str, arguments: str, *overrides: str, name: str = "") -> str:
     return f"python main.py {study} {flags}".strip()
 
 
-# The teachers of kdfas_light, which its studies share.
+# The commands that train the teachers of `_light`, and the overrides that name them.
 LIGHT = tuple(
     f"python main.py --config=configs/teachers/light.py --config.seed={seed} --workdir=RUNS/light-{seed}"
     for seed in range(3)
@@ -38,7 +38,14 @@ TAUGHT = (
     "teachers.spoof.checkpoint=RUNS/light-0",
     "teachers.spoof2.checkpoint=RUNS/light-1",
     "teachers.spoof3.checkpoint=RUNS/light-2",
+    "eval.stability=0",
 )
+
+
+def _light(name: str, arguments: str, *, seeds: str, hours: float) -> Table:
+    """Returns the table of a study of kdfas_light, with teachers that all these studies share."""
+    return Table(name, "docs/results.md", (*LIGHT, _study("kdfas_light", arguments, *TAUGHT, name=name)), seeds, hours)
+
 
 CATALOGUE = (
     Table(
@@ -53,45 +60,21 @@ CATALOGUE = (
         seeds="0",
         hours=0.2,
     ),
-    Table(
+    _light(
         "light",
-        "docs/results.md",
-        (
-            *LIGHT,
-            _study("kdfas_light", "seeds=5,variants=none+kl+kl_cka+kl_regression+kl_cross+kl_gram", *TAUGHT),
-        ),
+        "seeds=5,variants=none+kl+kl_cka+kl_regression+kl_cross+kl_gram",
         seeds="0 to 4 of the students",
         hours=2.5,
     ),
-    Table(
+    _light(
         "light_budgets",
-        "docs/results.md",
-        (
-            *LIGHT,
-            _study(
-                "kdfas_light",
-                "seeds=3,budgets=1+3,variants=none+kl_cka",
-                *TAUGHT,
-                "eval.stability=0",
-                name="light_budgets",
-            ),
-        ),
+        "seeds=3,budgets=1+3,variants=none+kl_cka",
         seeds="0 to 2 of the students",
         hours=1.4,
     ),
-    Table(
+    _light(
         "light_small",
-        "docs/results.md",
-        (
-            *LIGHT,
-            _study(
-                "kdfas_light",
-                "resnet=6,seeds=5,variants=none+kl_cka",
-                *TAUGHT,
-                "eval.stability=0",
-                name="light_small",
-            ),
-        ),
+        "resnet=6,seeds=5,variants=none+kl_cka",
         seeds="0 to 4 of the students",
         hours=0.8,
     ),

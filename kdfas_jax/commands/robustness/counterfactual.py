@@ -16,7 +16,7 @@ from kdfas_jax.parallel import sharding
 from kdfas_jax.report import plots
 from kdfas_jax.report.render import html
 from kdfas_jax.report.sections import counterfactual as section
-from kdfas_jax.runs import files, released, workdir
+from kdfas_jax.runs import files, workdir
 from kdfas_jax.targets import label
 from kdfas_jax.training import step, teachers
 
@@ -24,15 +24,13 @@ PEOPLE = 40
 Change = tuple[str, str]  # (factor, value)
 
 
-def card(folder: str, output: str = "", people: int = PEOPLE) -> dict[str, Any]:
+def card(folder: str, output: str, people: int = PEOPLE) -> dict[str, Any]:
     """Scores `people` rendered people with each value of each factor; returns results.json's content.
 
-    Writes OUTPUT/results.json, OUTPUT/index.html and OUTPUT/card.svg; OUTPUT is FOLDER/counterfactual by default, for
-    the released model runs/released-results/counterfactual. The content has `run`, `threshold`, `bpcer` of the people
-    as drawn, and `rows` (`metrics.counterfactual.figures`).
+    Writes OUTPUT/results.json, OUTPUT/index.html and OUTPUT/card.svg. The content has `run`, `threshold`, `bpcer` of
+    the people as drawn, and `rows` (`metrics.counterfactual.figures`).
     ValueError for a run that does not detect attacks, FileNotFoundError for one that is not evaluated.
     """
-    output = output or os.path.join(released.beside(folder), "counterfactual")
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     own = workdir.evaluated(folder)
     if not targets.get(config.data.target).detects:

@@ -21,18 +21,18 @@ from kdfas_jax.commands.selftest import page, plan
 from kdfas_jax.metrics import schemes
 from kdfas_jax.report import runs as report_runs
 from kdfas_jax.report import spreadsheet
-from kdfas_jax.runs import files, released
+from kdfas_jax.runs import files
 
 SUFFIXES = media.IMAGE_SUFFIXES | media.VIDEO_SUFFIXES
 
 
-def selftest(folder: str, captures: str, output: str = "", changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def selftest(folder: str, captures: str, output: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Scores the presentations below `captures` with the run in `folder`; returns the content of results.json.
 
     Args:
       folder: an evaluated run that detects attacks; its threshold is applied unchanged.
       captures: the folder of plan.csv and of the files that it names.
-      output: a folder; FOLDER/selftest by default, for the released model runs/released-results/selftest.
+      output: a folder.
       changes: values for keys of place and runtime, as in `evaluate.evaluate_run`.
 
     The content has `note`; `run`, `threshold` and `seen`, as `on.seen` of `elsewhere.evaluate_on`; `plan`, the numbers
@@ -41,7 +41,6 @@ def selftest(folder: str, captures: str, output: str = "", changes: Mapping[str,
     evaluation. Raises as `plan.read` and `elsewhere.evaluate_on` do; ValueError where a presentation has two files, or
     nothing is captured.
     """
-    output = output or os.path.join(released.beside(folder), "selftest")
     planned = plan.read(captures)
     found, unplanned = _found(captures, planned)
     text = tables.to_csv(_as_table(found))
