@@ -157,3 +157,15 @@ def prepared_at(dataset, *, data_dir, raw_dir="", options=None, **crop):
     from input_pipeline.prepare import parts, prepare, records
 
     return records.load(prepare.builder_dir(dataset, data_dir, parts.Crop(**crop), options or {}, raw_dir), raw_dir)
+
+
+def saved_items(folder, step):
+    """Returns {item: tree of NumPy arrays} of a step in FOLDER/checkpoints, as Orbax alone reads them; no `meta`."""
+    import jax
+    import orbax.checkpoint.experimental.v1 as orbax_v1
+
+    saved = Path(folder) / "checkpoints" / str(step)
+    found = orbax_v1.checkpointables_metadata(saved).metadata
+    trees = {name: tree for name, tree in found.items() if name != "meta"}
+    layout = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), trees)
+    return orbax_v1.load_checkpointables(saved, layout)

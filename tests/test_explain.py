@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 
 from kdfas_jax import models
+from kdfas_jax.models import vit
 from kdfas_jax.report import explain
 
 IMAGES = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
@@ -39,7 +40,10 @@ def test_attention_is_that_of_the_forward(tiny_vit):
     np.testing.assert_allclose([w.sum(-1) for w in weights], 1, rtol=1e-5)
     assert max(float(w.max()) for w in weights) > 0.2  # 1 / 17 were it uniform
 
-    captured = functools.partial(model.apply, capture_intermediates=explain._enters, mutable=["intermediates"])
+    def enters_blocks(module, _):
+        return isinstance(module, nn.Dropout) and isinstance(module.parent, vit.ViT)
+
+    captured = functools.partial(model.apply, capture_intermediates=enters_blocks, mutable=["intermediates"])
     (_, out), kept = jax.jit(captured)(variables, IMAGES)
     class_tokens = out["class_tokens"]
     tokens = kept["intermediates"]["Dropout_0"]["__call__"][0]

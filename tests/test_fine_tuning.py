@@ -21,6 +21,7 @@ from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import sharding
 from kdfas_jax.training import checkpoint, initial, optim, step, validate
 from kdfas_jax.training.experiment import Experiment
+from tests.conftest import saved_items
 
 SIZE = 16
 TOWER = {"name": "vit", "variant": "dinov2-reg-S/8", "width": 16, "depth": 3, "heads": 2}
@@ -135,8 +136,9 @@ def test_a_checkpoint_holds_what_is_trained_and_the_rest_is_written_once(trained
     before, _, _ = trained
     directory, names = folder / "checkpoints", set(flat(before.params))
     with checkpoint.open_finished(str(folder)) as checkpoints:
-        items, note = checkpoints._manager.item_metadata(17), checkpoints.meta(17)
-    assert set(flat(items["params"].tree)) == set(flat(items["ema"].tree["params"])) == names - set(before.frozen)
+        note = checkpoints.meta(17)
+    items = saved_items(folder, 17)
+    assert set(flat(items["params"])) == set(flat(items["ema"]["params"])) == names - set(before.frozen)
     frozen = {name: flat(before.params)[name] for name in before.frozen}
     found = safetensors.numpy.load_file(directory / checkpoint.BASE)
     assert found.keys() == frozen.keys()
@@ -266,10 +268,10 @@ def test_a_start_from_a_run_with_adapters_takes_them_merged(tmp_path, monkeypatc
     theirs.model, theirs.data.image_size = {**TOWER, "lora": LORA}, SIZE
     variables = random(TUNED)
     monkeypatch.setattr(initial.workdir, "read", lambda _: {"config": theirs.to_dict()})
-    monkeypatch.setattr(initial, "_deployed", lambda *_: (1, jax.device_get(variables)))
+    monkeypatch.setattr(initial.checkpoint, "deployed", lambda *_: (1, 1, variables))
     config = common.base("second")
     config.model, config.data.image_size, config.init = dict(TOWER), SIZE, str(tmp_path)
-    found, _ = initial.load(config, BASE, random(BASE, 1), None)
+    found, _ = initial.load(config, BASE, random(BASE, 1), sharding.make_mesh({"data": -1, "fsdp": 1}))
     ours, theirs = (jax.jit(model.apply)(of, IMAGES)[0] for model, of in ((BASE, found), (TUNED, variables)))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 

@@ -17,6 +17,7 @@ from kdfas_jax.report import comparison as report_compare
 from kdfas_jax.runs import workdir
 from kdfas_jax.training import checkpoint, step, teachers
 from tests import tiny as tiny_configs
+from tests.conftest import saved_items
 
 IMAGES = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
 RECOGNISER = {"name": "iresnet", "variant": "18", "width": 4, "blocks": (1, 1, 1, 1), "embedding": 8}
@@ -110,11 +111,7 @@ def stopped_at(number):
 def state_of(folder):
     """Every array of the last checkpoint, as it lies there."""
     with checkpoint.open_finished(str(folder)) as checkpoints:
-        latest = checkpoints.latest()
-        items = checkpoints._manager.item_metadata(latest)
-        trees = {name: items[name].tree for name in checkpoint.TREES if items.get(name)}
-        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), trees)
-        return checkpoints._restore(latest, abstract, {})
+        return saved_items(folder, checkpoints.latest())
 
 
 @pytest.mark.slow

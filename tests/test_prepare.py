@@ -316,7 +316,7 @@ def test_changed_raw_data_start_the_unfinished_anew(raw, tmp_path, small_parts, 
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "_finish", stop)
+        patch.setattr(records, "write_tfds_metadata", stop)
         with pytest.raises(OSError, match="disk full"):
             run(raw, tmp_path)
     (raw / "live" / "001.png").unlink()

@@ -150,7 +150,7 @@ def test_records_inside_the_raw_directory_are_no_raw_files(raw):
 
 def test_a_file_that_changes_under_its_name_starts_the_unfinished_anew(raw, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "_finish", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(records, "write_tfds_metadata", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             run(raw, tmp_path)
     Image.new("RGB", (24, 20)).save(raw / "live/01.png")

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import ml_collections
@@ -21,7 +22,7 @@ from kdfas_jax import Scorer, models, targets
 from kdfas_jax.commands import evaluate, provenance
 from kdfas_jax.commands.cli import calls, flags, verbs
 from kdfas_jax.commands.export import card, release
-from kdfas_jax.commands.predict import predict, scorer
+from kdfas_jax.commands.predict import predict
 from kdfas_jax.parallel import sharding
 from kdfas_jax.runs import files, released, workdir
 from kdfas_jax.training import checkpoint, experiment, initial, step, teachers, validate
@@ -111,7 +112,9 @@ def test_a_scorer_without_a_bundle_opens_it(shipped, tmp_path, monkeypatch):
     (tmp_path / "bundle.json").write_text(json.dumps(bundle))
     (tmp_path / "model.onnx").write_bytes((ROOT / shipped / "model.stablehlo").read_bytes())
     monkeypatch.setattr(released, "FOLDER", str(tmp_path))
-    monkeypatch.setattr(scorer, "_onnx", lambda content, bundle: lambda crops: (np.array([0.9]) for _ in crops))
+    session = SimpleNamespace(run=lambda names, images: [np.array([0.9])])
+    runtime = SimpleNamespace(InferenceSession=lambda content, providers: session)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     with pytest.warns(UserWarning, match="the released model"):
         opened = Scorer(cropped=True)
     assert opened(np.zeros((24, 24, 3), np.uint8))[0].score == 0.9

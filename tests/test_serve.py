@@ -286,9 +286,20 @@ def test_an_address_that_asks_too_often_waits():
     rate.take("b")
     now[0] = 1.5 / limits.RATE
     rate.take("a")
-    for number in range(2 * limits.ADDRESSES):
+
+
+def test_the_rates_of_the_last_addresses_are_remembered_and_no_more():
+    """An address that has asked too often is refused after ADDRESSES - 1 others, and forgotten after one more."""
+    rate = limits.Rate(lambda: 0.0)
+    for _ in range(int(limits.BURST)):
+        rate.take("a")
+    for number in range(limits.ADDRESSES - 1):
         rate.take(str(number))
-    assert len(rate._left) == limits.ADDRESSES
+    with pytest.raises(limits.RefusedError):
+        rate.take("a")
+    for number in range(limits.ADDRESSES):
+        rate.take(str(number))
+    rate.take("a")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from kdfas_jax import models
 from kdfas_jax.commands import ablation, train
 from kdfas_jax.parallel import sharding
 from kdfas_jax.runs.results import Results
-from kdfas_jax.training import experiment, step, teachers
+from kdfas_jax.training import step, teachers
 from kdfas_jax.training.checkpoint import Checkpoints
 from kdfas_jax.training.journal import NonFiniteLossError
 from tests.test_weights import as_timm, initialise, save
@@ -139,13 +139,15 @@ def test_killed_and_terminated_runs_go_on_to_the_same_parameters(
     assert ours["test"] == theirs["test"]
 
 
-def test_training_starts_from_published_weights(tmp_path, tiny):
+def test_training_starts_from_published_weights(tmp_path, tiny, monkeypatch):
     """config.init: the state before step 0 holds the file's numbers, also where the head is replaced."""
+    started = []
+    monkeypatch.setattr(train.loop, "run", lambda made, mesh, state, *_: started.append(state))
     module, params = initialise(size=16, patch=8, width=16, depth=2, heads=2, classes=1000)
     tiny.init = str(save(as_timm(params), tmp_path / "published.safetensors"))
-    mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
-    with Checkpoints(str(tmp_path)) as checkpoints:
-        state = train._restore(tiny, checkpoints, experiment.of_config(tiny), mesh)
+    tiny.terms.kl.weight = tiny.terms.covariance.weight = 0.0  # no teacher
+    train.fit(tiny, str(tmp_path / "run"), {})
+    (state,) = started
     np.testing.assert_allclose(state.params["blocks"]["fc1"]["kernel"], params["blocks"]["fc1"]["kernel"], rtol=1e-6)
     assert state.params["head"]["kernel"].shape == (16, 2)
     assert module.classes == 1000
