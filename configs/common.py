@@ -123,7 +123,8 @@ def base(name: str) -> ml_collections.ConfigDict:
     return config
 
 
-def _teacher(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def teacher_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the options of a teacher (config.teachers.NAME) that its own `config` trains; no outputs are stored."""
     return {"config": config, "checkpoint": "", "allow_overlap": False, "cache": ()}
 
 
@@ -135,7 +136,7 @@ def distilled(config: ml_collections.ConfigDict, teacher: ml_collections.ConfigD
     """
     teacher.data = _shared(config.data)
     teacher.seed = config.get_ref("seed")
-    config.teachers.spoof = _teacher(teacher)
+    config.teachers.spoof = teacher_options(teacher)
     config.terms.ce.weight = 0.3
     config.terms.kl = {"kind": "kl", "weight": 0.7, "teacher": "spoof", "temperature": 3.0}
     config.terms.covariance = {
@@ -162,7 +163,7 @@ def ensemble(config: ml_collections.ConfigDict, members: int, teacher: Callable)
         member = teacher()
         member.data = config.teachers.spoof.config.data
         member.seed = config.get_ref("seed") + 100 * number
-        config.teachers[name] = _teacher(member)
+        config.teachers[name] = teacher_options(member)
     config.terms.kl.teacher = "+".join(names)
     return config
 
@@ -194,7 +195,7 @@ def attacked(config: ml_collections.ConfigDict, domains: ml_collections.ConfigDi
     _same_data(config, domains)
     domains.seed = config.get_ref("seed")
     domains.data.data_dir = config.data.get_ref("data_dir")
-    config.teachers.domains = _teacher(domains)
+    config.teachers.domains = teacher_options(domains)
     config.daa.classifier = "domains"
     return config
 
@@ -215,7 +216,7 @@ def dual_teachers(
     stages = {"perceptual": tuple((stage, stage) for stage in range(1, 5)), "generative": generative_stages}
     for name, teacher in (("perceptual", perceptual), ("generative", generative)):
         teacher.data.data_dir = config.data.get_ref("data_dir")
-        config.teachers[name] = _teacher(teacher)
+        config.teachers[name] = teacher_options(teacher)
         config.terms[name] = {"kind": "align", "weight": 1.0, "teacher": name, "stages": stages[name]}
     config.terms.adversary = {"kind": "domain_adversary", "weight": 0.0, "domains": domains.model.classes}
     return config
@@ -260,7 +261,7 @@ def two_tasks(
     for name, teacher in (("recognition", recognition), ("spoof", spoof)):
         _same_data(config, teacher)
         teacher.data.data_dir = config.data.get_ref("data_dir")
-        config.teachers[name] = _teacher(teacher)
+        config.teachers[name] = teacher_options(teacher)
     margin = {name: recognition.terms.arcface[name] for name in ("s", "m")}
     stages = {"recognition": tuple((stage, stage) for stage in range(1, 5)), "spoof": spoof_stages}
     config.data.target = "label+identity"

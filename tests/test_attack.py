@@ -61,8 +61,8 @@ def test_species_are_the_keys_own_or_those_asked_for(crops, attacks):
 def test_the_camera_is_drawn_alike_with_and_without_an_instrument(crops):
     """One key, one camera: its figures carry no label."""
     images, keys = crops[: attack.CHUNK].astype(np.float32) / 255.0, np.arange(attack.CHUNK, dtype=np.uint32)
-    with_one = attack._attacks(images, keys, np.zeros_like(keys))[1]
-    without = attack._recaptures(images, keys)[1]
+    with_one = attack.light_of_attacks(images, keys, np.zeros_like(keys))[1]
+    without = attack.light_of_recaptures(images, keys)[1]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), with_one, without)
 
 
@@ -77,8 +77,8 @@ def test_levels_and_colours_of_attacks_are_those_of_live_pictures(crops, attacks
 
 def test_the_light_of_a_black_crop_is_finite():
     black, keys = np.zeros((attack.CHUNK, SIZE, SIZE, 3), np.float32), np.arange(attack.CHUNK, dtype=np.uint32)
-    assert np.isfinite(attack._attacks(black, keys, keys % 2)[0]).all()
-    assert np.isfinite(attack._recaptures(black, keys)[0]).all()
+    assert np.isfinite(attack.light_of_attacks(black, keys, keys % 2)[0]).all()
+    assert np.isfinite(attack.light_of_recaptures(black, keys)[0]).all()
 
 
 def test_a_fifth_of_all_pictures_are_taken_by_an_ideal_camera():

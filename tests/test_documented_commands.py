@@ -62,7 +62,7 @@ def test_a_documented_command_can_be_parsed(document, line, parsed):
     if line.startswith(tuple(LEFT_OUT)):
         return
     if line.startswith("python -m input_pipeline.prepare"):
-        flags = prepare._parser().parse_args(shlex.split(line, comments=True)[3:])
+        flags = prepare.flag_parser().parse_args(shlex.split(line, comments=True)[3:])
         prepare.datasets.get(flags.dataset)
         return
     arguments, launcher = flags_of(line)

@@ -125,7 +125,7 @@ def test_the_detector_sees_a_bounded_number_of_pixels_at_once(monkeypatch, size,
         seen.append((len(images), side))
         return [[] for _ in images]
 
-    monkeypatch.setattr(faces, "_detect_at", detect_at)
+    monkeypatch.setattr(faces, "detect_at", detect_at)
     frame = np.zeros((*size, 3), np.uint8)
     assert faces.detect_all([frame] * 48) == [[]] * 48
     at_480 = [number for number, side in seen if side == 480]

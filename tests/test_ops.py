@@ -62,7 +62,7 @@ def test_a_flip_is_a_mirror_image_half_of_the_time(image):
 
 def test_crops_have_the_stated_area_and_aspect_and_stay_inside():
     for n in range(300):
-        left, top, width, height = ops._random_crop(0.25, 480, ops.generator(n))
+        left, top, width, height = ops.random_crop(0.25, 480, ops.generator(n))
         assert 0 <= left <= left + width <= 480
         assert 0 <= top <= top + height <= 480
         assert 0.24 <= width * height / 480**2 <= 1
@@ -72,10 +72,10 @@ def test_crops_have_the_stated_area_and_aspect_and_stay_inside():
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_cut_and_a_warp_show_the_same(image, mirrored):
     box = (5, 3, 30, 40)
-    warped = ops._warp(image, ops._to_box(box, mirrored, 48)).astype(int)
+    warped = ops.warp(image, ops.map_to_box(box, mirrored, 48)).astype(int)
     inner = np.s_[2:-2, 2:-2]  # a resize repeats the border of the box, a warp looks beyond it
-    assert np.abs(ops._cut(image, box, mirrored).astype(int) - warped)[inner].max() <= 3
-    np.testing.assert_array_equal(ops._cut(image, (0, 0, 48, 48), mirrored), image[:, ::-1] if mirrored else image)
+    assert np.abs(ops.cut_out(image, box, mirrored).astype(int) - warped)[inner].max() <= 3
+    np.testing.assert_array_equal(ops.cut_out(image, (0, 0, 48, 48), mirrored), image[:, ::-1] if mirrored else image)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -127,10 +127,10 @@ def test_exposure_goes_both_ways(image):
 @pytest.mark.parametrize(
     ("ours", "pillow"),
     [
-        (ops._brightness, ImageEnhance.Brightness),
-        (ops._saturation, ImageEnhance.Color),
-        (ops._contrast, ImageEnhance.Contrast),
-        (ops._sharpness, ImageEnhance.Sharpness),
+        (ops.brightness, ImageEnhance.Brightness),
+        (ops.saturation, ImageEnhance.Color),
+        (ops.contrast, ImageEnhance.Contrast),
+        (ops.sharpness, ImageEnhance.Sharpness),
     ],
 )
 def test_tones_are_pillows(image, ours, pillow, factor):
@@ -141,18 +141,18 @@ def test_tones_are_pillows(image, ours, pillow, factor):
 
 def test_tables_are_pillows(image):
     picture = Image.fromarray(image)
-    np.testing.assert_array_equal(ops._solarize(0.5)(image), np.asarray(ImageOps.solarize(picture, 128)))
-    np.testing.assert_array_equal(ops._posterize(0.75)(image), np.asarray(ImageOps.posterize(picture, 5)))
-    assert np.abs(ops._autocontrast(image).astype(int) - np.asarray(ImageOps.autocontrast(picture))).max() <= 1
-    np.testing.assert_array_equal(ops._autocontrast(np.full_like(image, 9)), 9)
-    assert np.abs(ops._equalize(image).astype(int) - np.asarray(ImageOps.equalize(picture))).mean() < 3
+    np.testing.assert_array_equal(ops.solarize(0.5)(image), np.asarray(ImageOps.solarize(picture, 128)))
+    np.testing.assert_array_equal(ops.posterize(0.75)(image), np.asarray(ImageOps.posterize(picture, 5)))
+    assert np.abs(ops.autocontrast(image).astype(int) - np.asarray(ImageOps.autocontrast(picture))).max() <= 1
+    np.testing.assert_array_equal(ops.autocontrast(np.full_like(image, 9)), 9)
+    assert np.abs(ops.equalize(image).astype(int) - np.asarray(ImageOps.equalize(picture))).mean() < 3
 
 
 @pytest.mark.parametrize("number", range(len(ops.OPERATIONS)))
 @pytest.mark.parametrize("level", [0.9, -0.9])
 def test_every_operation_changes_the_image(image, number, level):
     drawn = ops.OPERATIONS[number](level, len(image))
-    changed = drawn(image) if callable(drawn) else ops._warp(image, drawn)
+    changed = drawn(image) if callable(drawn) else ops.warp(image, drawn)
     assert (changed.shape, changed.dtype) == (image.shape, np.uint8)
     assert np.abs(changed.astype(int) - image).mean() > 0.2
 

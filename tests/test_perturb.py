@@ -186,7 +186,7 @@ def attacked_config(**changes):
     teacher.model = {"name": "vit", "patch": 16, "width": 128, "depth": 1, "heads": 2, "classes": 3, "unroll": True}
     teacher.data.image_size = 64
     teacher.data.target = "domain"
-    config.teachers.domains = common._teacher(teacher)
+    config.teachers.domains = common.teacher_options(teacher)
     config.daa.update({"classifier": "domains", "steps": 3} | changes)
     return config
 

@@ -150,7 +150,7 @@ def test_an_attribute_that_the_data_do_not_know_is_refused(tiny, data, monkeypat
     with pytest.raises(ValueError, match=r"attributes=\('Male',\): expected .* that the data know: none"):
         pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     table = with_attributes(data).table
-    monkeypatch.setattr(pipeline, "_prepared", lambda _: [records.Prepared("", data.files, table, "")])
+    monkeypatch.setattr(pipeline, "prepared_sets", lambda _: [records.Prepared("", data.files, table, "")])
     assert pipeline.open_data(tiny.data, targets.get(tiny.data.target)).attributes == ("Male",)
     for wrong in ((), ("Male", "Old")):
         tiny.data.attributes = wrong
@@ -202,7 +202,7 @@ def test_faces_of_unknown_liveness_train_recognition_alone_and_unsplit_sets_are_
     )
     split = table.assign(dataset="other", split="train")
     prepared = [records.Prepared("", ["a"], part, "") for part in (table, split)]
-    monkeypatch.setattr(pipeline, "_prepared", lambda config: prepared)
+    monkeypatch.setattr(pipeline, "prepared_sets", lambda config: prepared)
     tiny.data.target = "identity"
     found = pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     roles = found.table.groupby(["dataset", "subject"])["role"].agg(["first", "nunique"])
@@ -354,14 +354,14 @@ def test_missing_files_are_counted_by_the_role_that_they_would_have(tiny, data, 
     lost = [*np.flatnonzero(data.has_face("test"))[:3], *np.flatnonzero(data.has_face("train"))[:2]]
     missing = data.table.iloc[lost].drop(columns="role").assign(reason=["absent", *["corrupt"] * 2, *["absent"] * 2])
     known = records.Prepared("", data.files, data.table.drop(columns="role"), "", missing)
-    monkeypatch.setattr(pipeline, "_prepared", lambda _: [known])
+    monkeypatch.setattr(pipeline, "prepared_sets", lambda _: [known])
     found = pipeline.open_data(tiny.data, targets.get(tiny.data.target))
     assert found.missing_files("test") == {"absent": 1, "corrupt": 2}
     assert found.missing_files("train") == {"absent": 2, "corrupt": 0}
     assert found.missing_files("dev") == {"absent": 0, "corrupt": 0}
     pd.testing.assert_series_equal(found.table["role"], data.table["role"])
     earlier = dataclasses.replace(known, missing=None)
-    monkeypatch.setattr(pipeline, "_prepared", lambda _: [known, earlier])
+    monkeypatch.setattr(pipeline, "prepared_sets", lambda _: [known, earlier])
     assert pipeline.open_data(tiny.data, targets.get(tiny.data.target)).missing_files("test") == {}
 
 
@@ -370,12 +370,12 @@ def test_several_sets_are_one_table(tiny, data, monkeypatch):
         return np.zeros((np.broadcast(*numbers).size, size, size, 3), np.uint8)
 
     monkeypatch.setattr(scene, "render", black)
-    simulated._chunk.cache_clear()
+    simulated.render_chunk.cache_clear()
     tiny.data.dataset = "folder+simulated"
     tiny.data.options = {"subject_level": 1, "users": (1, 2), "phones": (1,), "sessions": (1,), "size": 32}
     tiny.data.raw_dir = ""
     both = pipeline.open_data(tiny.data, targets.get(tiny.data.target))
-    simulated._chunk.cache_clear()
+    simulated.render_chunk.cache_clear()
     assert both.table["dataset"].value_counts().to_dict() == {"folder": 144, "simulated": 10}
     assert len(both.files) == len(data.files) + 1
     assert both.table["file"].max() == len(both.files) - 1

@@ -40,9 +40,11 @@ def test_nuisances_of_live_and_attack_share_one_distribution(drawn, group):
 @pytest.mark.slow
 def test_face_and_room_of_a_picture_share_its_light(monkeypatch):
     """Of attacks as of live faces: a room in another light than the face before it would tell one from the other."""
-    rooms, heads, lit = scene._rooms, scene._heads, []
-    monkeypatch.setattr(scene, "_rooms", lambda keys, light, size: lit.append(light) or rooms(keys, light, size))
-    monkeypatch.setattr(scene, "_heads", lambda who, p, light, *rest: lit.append(light) or heads(who, p, light, *rest))
+    rooms, heads, lit = scene.render_rooms, scene.render_heads, []
+    monkeypatch.setattr(scene, "render_rooms", lambda keys, light, size: lit.append(light) or rooms(keys, light, size))
+    monkeypatch.setattr(
+        scene, "render_heads", lambda who, p, light, *rest: lit.append(light) or heads(who, p, light, *rest)
+    )
     scene.render(1, 1, 1, [1, 2, 4], size=32)
     (live_room, live_head, room, head, around) = lit
     for one, other in ((live_room, live_head), (room, head)):
@@ -135,14 +137,14 @@ def test_a_video_has_its_own_frames_wherever_it_is_loaded(monkeypatch, frames):
         return np.stack(np.broadcast_arrays(*numbers), 1)
 
     monkeypatch.setattr(scene, "render", render)
-    simulated._chunk.cache_clear()
+    simulated.render_chunk.cache_clear()
     presentations = list(simulated.read(users=(4, 9), phones=(2,), sessions=(3,), frames=frames))
     for presentation in pickle.loads(pickle.dumps(presentations[::-1])):
         phone, session, user, access = (int(number) for number in presentation.video.split("_"))
         shown = [(frame.number, *frame.image) for frame in presentation.load()]
         assert shown == [(number, user, phone, session, access, number) for number in range(frames)]
-    assert simulated._chunk.cache_info().currsize <= 2
-    simulated._chunk.cache_clear()
+    assert simulated.render_chunk.cache_info().currsize <= 2
+    simulated.render_chunk.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,9 @@ def test_domains_have_people_of_their_own_and_fit_the_protocol():
     assert set(rows["domain"][roles == "train"]) == set(names) - {"simulated-msu"}
     assert set(rows["domain"][roles == "test"]) == {"simulated-msu"}
     one = [np.full(1, number, np.int32) for number in (7, 1, 1, 1, 0)]
-    people = [scene._draw(one, scene._seed(0, domain), domain)["who"]["tone"][0] for domain in range(5)]
+    people = [
+        scene.draw_parameters(one, scene.seed_of_domain(0, domain), domain)["who"]["tone"][0] for domain in range(5)
+    ]
     assert len({float(tone) for tone in people}) == 5
 
 
@@ -204,16 +208,18 @@ def test_attributes_say_what_is_drawn():
 )
 def test_an_attribute_changes_its_part_of_the_picture(name, value, rows, columns):
     """Of eight men straight ahead at 64 px: most of the change lies where it should."""
-    p = scene._draw([np.arange(1, 9, dtype=np.int32), *([np.ones(8, np.int32)] * 3), np.zeros(8, np.int32)], 0, 0)
+    p = scene.draw_parameters(
+        [np.arange(1, 9, dtype=np.int32), *([np.ones(8, np.int32)] * 3), np.zeros(8, np.int32)], 0, 0
+    )
     p["now"] |= dict.fromkeys(("yaw", "pitch", "roll", "shift_x", "shift_y"), np.zeros(8, np.float32))
     p["now"]["zoom"] = np.ones(8, np.float32)
     p["who"] |= {"masculine": np.ones(8, np.float32), "hair_style": np.full(8, 0.4, np.float32)}
-    room = scene._rooms(p["room"], p["light"], 64)
+    room = scene.render_rooms(p["room"], p["light"], 64)
 
     def head(new):
         part = "now" if name in p["now"] else "who"
         changed = p | {part: p[part] | {name: np.full(8, new, np.float32)}}
-        return np.asarray(scene._heads(changed["who"], changed, p["light"], room, 64))
+        return np.asarray(scene.render_heads(changed["who"], changed, p["light"], room, 64))
 
     change = np.abs(head(value[1]) - head(value[0])).mean((0, 3))
     assert change[slice(*rows), slice(*columns)].sum() > 0.6 * change.sum() > 0

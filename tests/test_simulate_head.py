@@ -64,7 +64,7 @@ def people():
     """Parameters of 16 people."""
     users = np.arange(1, 17, dtype=np.int32)
     ones = np.ones_like(users)
-    return scene._draw([users, ones, ones, ones, 0 * ones], 0, 0)
+    return scene.draw_parameters([users, ones, ones, ones, 0 * ones], 0, 0)
 
 
 def test_faces_have_no_holes(people):

@@ -43,7 +43,7 @@ def test_pictures_of_a_person_vary_phone_and_session():
     rows = table(identities=2, pictures=18)
     for _, person in rows.groupby("subject"):
         assert len(person[["sensor", "session"]].drop_duplicates()) == 18
-    assert len({simulated_identity._numbers(3, picture) for picture in range(40)}) == 40
+    assert len({simulated_identity.numbers_of(3, picture) for picture in range(40)}) == 40
     twelve = table(identities=2, pictures=12).groupby("subject")
     assert (twelve["sensor"].nunique() == 6).all()
     assert (twelve["session"].nunique() == 3).all()
@@ -51,7 +51,7 @@ def test_pictures_of_a_person_vary_phone_and_session():
 
 def test_other_groups_and_other_seeds_are_other_people(monkeypatch):
     """Persons 7 and 62 are both user 8, of different seeds; so is person 7 of another seed, and the simulated set's."""
-    seeds = {simulated_identity._seed(seed, group) for seed in range(20) for group in range(200)}
+    seeds = {simulated_identity.seed_of_group(seed, group) for seed in range(20) for group in range(200)}
     assert len(seeds) == 4000
     assert min(seeds) > 1000  # the seeds that people give to `simulated`
     asked = []
@@ -61,12 +61,12 @@ def test_other_groups_and_other_seeds_are_other_people(monkeypatch):
         return np.zeros((len(user), 32, 32, 3), np.uint8)
 
     monkeypatch.setattr(scene, "render", render)
-    simulated._chunk.cache_clear()
+    simulated.render_chunk.cache_clear()
     for presentation in READER.read(identities=110, pictures=5, size=32):
         image(presentation)
-    simulated._chunk.cache_clear()
+    simulated.render_chunk.cache_clear()
     assert len(asked) == 2 * -(-55 * 5 // scene.REQUEST)  # rendered in chunks, and each once
-    assert {seed for _, seed in asked} == {simulated_identity._seed(0, 0), simulated_identity._seed(0, 1)}
+    assert {seed for _, seed in asked} == {simulated_identity.seed_of_group(0, group) for group in (0, 1)}
     users = [set().union(*(user for user, of in asked if of == seed)) for seed in {seed for _, seed in asked}]
     assert users == [set(range(1, 56))] * 2
 
@@ -74,8 +74,8 @@ def test_other_groups_and_other_seeds_are_other_people(monkeypatch):
 def test_attributes_are_those_of_the_numbers_that_a_picture_is_drawn_with(monkeypatch):
     """Persons 54 to 56 are of two seeds; three pictures each."""
     rows = table(identities=3, pictures=3, first=54)
-    for first, seed in ((0, simulated_identity._seed(0, 0)), (3, simulated_identity._seed(0, 1))):
-        numbers = [simulated_identity._numbers(54 + i // 3, i % 3) for i in range(9)]
+    for first, seed in ((0, simulated_identity.seed_of_group(0, 0)), (3, simulated_identity.seed_of_group(0, 1))):
+        numbers = [simulated_identity.numbers_of(54 + i // 3, i % 3) for i in range(9)]
         drawn = scene.attributes(*np.resize(numbers, (scene.REQUEST, 5)).T, seed=seed)
         for i in range(first, 3 if first == 0 else 9):
             assert rows["attributes"][i] == schema.attributes({name: int(drawn[name][i]) for name in drawn})
@@ -93,9 +93,9 @@ def test_a_picture_is_the_same_alone_among_others_and_in_another_process():
     once = image(few[5])
     np.testing.assert_array_equal(once, image(more[9]))
     np.testing.assert_array_equal(once, image(pickle.loads(pickle.dumps(few[5]))))
-    user, phone, session, access, frame = simulated_identity._numbers(56, 1)
+    user, phone, session, access, frame = simulated_identity.numbers_of(56, 1)
     assert (user, access, few[5].sensor, few[5].session) == (2, 1, str(phone), str(session))
-    expected = scene.render(user, phone, session, access, frame, size=32, seed=simulated_identity._seed(0, 1))
+    expected = scene.render(user, phone, session, access, frame, size=32, seed=simulated_identity.seed_of_group(0, 1))
     np.testing.assert_array_equal(once, expected[0])
     assert (image(few[1]) != once).any()
 

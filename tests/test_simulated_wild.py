@@ -122,7 +122,7 @@ def test_sub_pixels_are_seen_only_where_the_sensor_resolves_them():
     )
     for number in (0, 1):  # an LCD and an OLED
         seen, blurred = (
-            np.std(screens.subpixels(screens.screen(number), *frame.grid, present._contrast(frame)))
+            np.std(screens.subpixels(screens.screen(number), *frame.grid, present.contrast_left(frame)))
             for frame in (near, far)
         )
         assert seen > 0.2
@@ -131,8 +131,8 @@ def test_sub_pixels_are_seen_only_where_the_sensor_resolves_them():
 
 def test_encoders_keep_the_shape_and_most_of_the_picture():
     image = (255 * optics.srgb(field().light)).astype(np.uint8)[:97]
-    for name in encoders._STEPS:
-        out = encoders._STEPS[name](image, optics.generator(6))
+    for name in encoders.STEPS:
+        out = encoders.STEPS[name](image, optics.generator(6))
         assert out.shape == image.shape
         assert np.abs(out.astype(float) - image).mean() < 14, name
     np.testing.assert_array_equal(
@@ -149,9 +149,9 @@ def plain_scenes(monkeypatch):
         return [field(int(user)) for user in users]
 
     monkeypatch.setattr(simulated_wild.stage, "shoot", shoot)
-    simulated_wild._scenes.cache_clear()
+    simulated_wild.render_scenes.cache_clear()
     yield calls
-    simulated_wild._scenes.cache_clear()
+    simulated_wild.render_scenes.cache_clear()
 
 
 def test_the_splits_share_no_person_camera_or_instrument(plain_scenes):
@@ -183,7 +183,7 @@ def test_bytes_depend_on_neither_order_nor_neighbours(plain_scenes):
     options = {"size": 48, "people": 8, "shots": 1}
     rows = list(simulated_wild.read(**options))
     forward = [next(iter(row.load())) for row in rows[:8]]
-    simulated_wild._scenes.cache_clear()
+    simulated_wild.render_scenes.cache_clear()
     backward = [next(iter(row.load())) for row in list(simulated_wild.read(**options))[7::-1]][::-1]
     for one, other in zip(forward, backward, strict=True):
         np.testing.assert_array_equal(one.image, other.image)

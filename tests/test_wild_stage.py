@@ -32,16 +32,16 @@ def test_splits_share_no_light():
 def test_irradiance_is_the_integral_of_the_map(index):
     """By 32,768 directions of the whole map, lamps included; nine harmonics and two lamps are within 5 %."""
     place = Environment(index, 0.7)
-    radiance = cv2.resize(environments._maps()[index], (256, 128), interpolation=cv2.INTER_AREA).reshape(-1, 3)
-    directions = place._turned(environments._directions(128, 256)).reshape(-1, 3)
-    solid = np.repeat(environments._solid_angles(128, 256), 256)
+    radiance = cv2.resize(environments.radiance_maps()[index], (256, 128), interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    directions = place.turned(environments.map_directions(128, 256)).reshape(-1, 3)
+    solid = np.repeat(environments.solid_angles(128, 256), 256)
     normals = unit(8)
-    expected = (np.maximum(normals @ directions.T, 0) * solid) @ radiance / np.pi * place._lights[3]
+    expected = (np.maximum(normals @ directions.T, 0) * solid) @ radiance / np.pi * place.gain
     assert np.abs(place.irradiance(normals) - expected).max() <= 0.05 * expected.max()
 
 
 def test_maps_keep_their_range():
-    ranges = [level.max() / np.median(level) for level in environments._maps().mean(-1)]
+    ranges = [level.max() / np.median(level) for level in environments.radiance_maps().mean(-1)]
     assert max(ranges) > 50_000  # the sun
     levels = np.array([0.1, 1.0, 1000.0, 2.6e5])
     assert environments.decode(environments.encode(levels)) == pytest.approx(levels, rel=0.04)
@@ -59,7 +59,7 @@ def test_a_card_that_faces_the_camera_is_one_unless_the_place_is_far_brighter():
 def test_the_view_is_what_a_mirror_without_blur_shows(mirrored):
     place = Environment(3, 2.0, mirrored)
     view = place.view(9, 9, 0.9)
-    ahead = environments._ahead(9, 9, 0.9, 0, 0)
+    ahead = environments.camera_directions(9, 9, 0.9, 0, 0)
     coarse = place.reflection(ahead, 0.0)  # of the map at half the size
     assert np.corrcoef(np.log(view + 1e-3).ravel(), np.log(coarse + 1e-3).ravel())[0, 1] > 0.8
 
@@ -74,8 +74,8 @@ def test_a_turned_place_turns_its_light():
 
 def test_harmonics_are_orthonormal():
     """Over the sphere, for NumPy and for the device alike."""
-    directions = environments._directions(128, 256).reshape(-1, 3)
-    solid = np.repeat(environments._solid_angles(128, 256), 256)
+    directions = environments.map_directions(128, 256).reshape(-1, 3)
+    solid = np.repeat(environments.solid_angles(128, 256), 256)
     for values in (light.harmonics(directions), np.asarray(light.harmonics(jnp.asarray(directions)))):
         np.testing.assert_allclose((values.T * solid) @ values, np.eye(9), atol=1e-3)
 

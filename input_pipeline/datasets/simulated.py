@@ -83,11 +83,12 @@ def rendered(
     All of `pictures`, ideally `scene.REQUEST` of them, are rendered at once and cached for later calls.
     """
     for number in range(count):
-        yield Frame(number, _chunk(pictures, size, seed, cue, domain)[first + number])
+        yield Frame(number, render_chunk(pictures, size, seed, cue, domain)[first + number])
 
 
 @functools.lru_cache(maxsize=2)
-def _chunk(pictures, size: int, seed: int, cue: float, domain: int) -> np.ndarray:
+def render_chunk(pictures, size: int, seed: int, cue: float, domain: int) -> np.ndarray:
+    """Renders `pictures`, as of `rendered`, at once: uint8 [n, size, size, 3]. The last two results are cached."""
     return scene.render(*np.array(pictures).T, size=size, seed=seed, cue=cue, domain=domain)
 
 

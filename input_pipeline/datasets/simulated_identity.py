@@ -45,18 +45,18 @@ def read(
     for group, members in itertools.groupby(people, lambda person: person // scene.USERS):
         wanted = itertools.product(members, range(pictures))
         while chunk := tuple(itertools.islice(wanted, scene.REQUEST)):
-            numbers, group_seed = tuple(_numbers(*names) for names in chunk), _seed(seed, group)
+            numbers, group_seed = tuple(numbers_of(*names) for names in chunk), seed_of_group(seed, group)
             for position, (names, drawn) in enumerate(zip(chunk, _attributes(numbers, group_seed), strict=True)):
                 load = functools.partial(simulated.rendered, numbers, position, 1, size, group_seed)
                 yield _presentation(*names, load, drawn)
 
 
-def _seed(seed: int, group: int) -> int:
+def seed_of_group(seed: int, group: int) -> int:
     """Returns the renderer's 32-bit seed for the people 55 `group` to 55 `group` + 54, almost surely unique."""
     return int(np.random.SeedSequence((seed, group)).generate_state(1)[0])
 
 
-def _numbers(person: int, picture: int) -> tuple[int, int, int, int, int]:
+def numbers_of(person: int, picture: int) -> tuple[int, int, int, int, int]:
     """Returns (user, phone, session, access, frame) of a picture; the first 18 have all pairs of phone and session."""
     phone, session = picture % scene.PHONES, (picture + picture // scene.PHONES) % scene.SESSIONS
     frame = picture // (scene.PHONES * scene.SESSIONS)
@@ -72,7 +72,7 @@ def _attributes(numbers: tuple[tuple[int, ...], ...], seed: int) -> list[str]:
 
 
 def _presentation(person: int, picture: int, load, attributes: str) -> Presentation:
-    _, phone, session, _, _ = _numbers(person, picture)
+    _, phone, session, _, _ = numbers_of(person, picture)
     subject = f"{person:05d}"
     return Presentation(
         path=f"{subject}/{picture:03d}",

@@ -72,7 +72,7 @@ def read(
 def rendered(what: tuple, *, size: int, seed: int, margin: tuple[float, float]) -> Iterator[Frame]:
     """Yields the only frame of a picture (`_drawn`), with its truth map."""
     person, number, picture, species, camera, instrument, source, room = what
-    scenes = _scenes(person // GROUP, number, seed, masked=species == "mask")
+    scenes = render_scenes(person // GROUP, number, seed, masked=species == "mask")
     rng = optics.generator(seed, 2, person, number, picture)
     shot, options = scenes[person % GROUP], {"size": size, "margin": margin}
     if species in (LIVE, "mask"):
@@ -90,7 +90,11 @@ def split_of(person: int) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _scenes(group: int, number: int, seed: int, masked: bool):
+def render_scenes(group: int, number: int, seed: int, masked: bool):
+    """Renders scene `number` of the eight people of a group: a list of `stage.Shot`. The last four are cached.
+
+    masked: whether each person wears the mask with his features.
+    """
     people = np.arange(group * GROUP, (group + 1) * GROUP)
     keys = [_key(person, number, masked) for person in people]
     worn = [masks.mask(_mask_of(person, number, seed)).values for person in people] if masked else None

@@ -73,13 +73,16 @@ def detect_all(images: Sequence[np.ndarray]) -> list[list[Face]]:
             most = min(BATCH, max(1, PIXELS // (height * width)))
             for start in range(0, len(same), most):
                 batch = same[start : start + most]
-                for i, found in zip(batch, _detect_at([images[i] for i in batch], side), strict=True):
+                for i, found in zip(batch, detect_at([images[i] for i in batch], side), strict=True):
                     faces[i] = found
     return faces
 
 
-def _detect_at(images: list[np.ndarray], side: int) -> list[list[Face]]:
-    """`detect_all` for images of one shape, resized so that their shorter side is `side`."""
+def detect_at(images: list[np.ndarray], side: int) -> list[list[Face]]:
+    """Returns the confident faces of each RGB uint8 image [h, w, 3], the largest first, in pixels of the image.
+
+    The images have one shape, and are searched with their shorter side resized to `side` pixels.
+    """
     zoom = side / min(images[0].shape[:2])
     h, w = _shape_at(side, *images[0].shape[:2])
     faces: list[list[Face]] = [[] for _ in images]

@@ -300,7 +300,8 @@ def _option(text: str) -> tuple[str, object]:
     return key, value
 
 
-def _parser() -> argparse.ArgumentParser:
+def flag_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command's flags."""
     parser = argparse.ArgumentParser(prog="python -m input_pipeline.prepare", description="Raw data set -> records.")
     parser.add_argument("--dataset", required=True, help=", ".join(sorted(datasets.READERS)))
     parser.add_argument("--raw_dir", default="", help="the data set as it was received")
@@ -320,7 +321,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line; ends with exit code 1 and one message for wrong input."""
-    flags = _parser().parse_args(argv)
+    flags = flag_parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
     try:
         prepared = prepare(

@@ -46,7 +46,7 @@ def parameters(user, phone, session, access, frame, *, seed, domain=0) -> dict:
     (pose, framing, expression) and `camera` belong to the image, for any access. `source_light`, `source_room`,
     `source_camera` and `tool` belong to the photograph that an attack shows and to its instrument. A print keeps its
     pose through the frames of a video. `attacker` is the person behind the holes of a cut-out, with the eyes at the
-    holes. `domain` (0 to 4) is a position in `domains.DOMAINS`, and `seed` the seed of that domain (`_seed`).
+    holes. `domain` (0 to 4) is a position in `domains.DOMAINS`, and `seed` the seed of that domain (`seed_of_domain`).
     """
     home = fold(seed, 1, user, session)
     video = fold(seed, 2, user, phone, session, access)
@@ -80,14 +80,18 @@ def _room(seed, domain, session, own):
     return jnp.where(domain > 0, fold(seed, 4, session), own)
 
 
-def _seed(seed: int, domain: int):
-    """Returns the seed of a domain's people and images; domain 0 keeps the seed."""
+def seed_of_domain(seed: int, domain: int):
+    """Returns the seed, uint32, of a domain's people and images; domain 0 keeps `seed`."""
     return fold(seed, 99, domain) if domain else jnp.uint32(seed)
 
 
 # The stages are compiled separately, each in seconds; together XLA took minutes.
 @jax.jit
-def _draw(numbers, seed, domain):
+def draw_parameters(numbers, seed, domain):
+    """Draws the `parameters` of n images at once: each leaf has a leading axis n.
+
+    numbers: user, phone, session, access and frame, int32 [n] each. seed: of the domain (`seed_of_domain`).
+    """
     return jax.vmap(lambda *n: parameters(*n, seed=seed, domain=domain))(*numbers)
 
 
@@ -95,13 +99,17 @@ _attributes = jax.jit(jax.vmap(attributes_of))
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _rooms(keys, light, size):
+def render_rooms(keys, light, size):
+    """Renders rooms [n, size, size, 3] in linear light, from their keys [n] and the `light` of n images."""
     return jax.vmap(lambda key, light: backdrop(key, size, light))(keys, light["behind"])
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _heads(who, p, light, room, size):
-    """Renders heads in front of a room: [n, size, size, 3] in linear light."""
+def render_heads(who, p, light, room, size):
+    """Renders heads in front of rooms [n, size, size, 3]: [n, size, size, 3] in linear light.
+
+    who: the people. p: the parameters of the images, of which pose and clothes are read. light: that of the heads.
+    """
     return jax.vmap(functools.partial(face.render, size=size))(who, p["now"], p["clothes"], light, room)
 
 
@@ -149,19 +157,19 @@ def _first(attack, source, second):
 
 def _pictures(numbers, size, seed, domain, cue):
     """Renders one chunk of images, uint8 [n, size, size, 3]."""
-    p, attack = _draw(numbers, _seed(seed, domain), domain), numbers[3] > 1
+    p, attack = draw_parameters(numbers, seed_of_domain(seed, domain), domain), numbers[3] > 1
     first = {name: _first(attack, p[f"source_{name}"], p[name]) for name in ("light", "room")}
-    head = _heads(p["who"], p, first["light"], _rooms(first["room"], first["light"], size), size)
+    head = render_heads(p["who"], p, first["light"], render_rooms(first["room"], first["light"], size), size)
     live = _before_sensor(head, p["tool"])
     shown = live
     if attack.any():
-        room = _rooms(p["room"], p["light"], size)
+        room = render_rooms(p["room"], p["light"], size)
         shown = _present(_first_photograph(head, p["source_camera"], p["source_noise"]), p, room)
         if cue < 1.0:  # the blend shows the bare face in front of this camera
-            live = _before_sensor(_heads(p["who"], p, p["light"], room, size), p["tool"])
+            live = _before_sensor(render_heads(p["who"], p, p["light"], room, size), p["tool"])
         cut = (numbers[3] == domains.CUT[1]) & (domains.DOMAINS[domain] == domains.CUT[0])
         if cut.any():
-            behind = _before_sensor(_heads(p["attacker"], p, p["light"], room, size), p["tool"])
+            behind = _before_sensor(render_heads(p["attacker"], p, p["light"], room, size), p["tool"])
             holes = _before_sensor(_holes(p, size), p["tool"])[..., 0] * cut[:, None, None]
             shown = _cut_out(shown, behind, holes)
     return _photograph(live, shown, jnp.where(attack, cue, 0.0), p, size)
@@ -195,7 +203,8 @@ def attributes(user, phone=1, session=1, access=1, frame=0, *, seed: int = 0, do
 
     Names: see `attributes.attributes`. Expressions belong to the image, all others to the user. Raises as `render`.
     """
-    p = _draw([a.astype(np.int32) for a in _checked(user, phone, session, access, frame)], _seed(seed, domain), domain)
+    numbers = [a.astype(np.int32) for a in _checked(user, phone, session, access, frame)]
+    p = draw_parameters(numbers, seed_of_domain(seed, domain), domain)
     return {name: np.asarray(value) for name, value in _attributes(p["who"], p["now"]).items()}
 
 

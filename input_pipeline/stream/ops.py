@@ -59,7 +59,7 @@ class Augmentation:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """One random view of an image, and the same view of its `truth` map [m, m, 3], where it has one."""
         size = len(image)
-        box = _random_crop(self._crop, size, rng) if self._crop < 1 else (0, 0, size, size)
+        box = random_crop(self._crop, size, rng) if self._crop < 1 else (0, 0, size, size)
         mirrored = self._flip and rng.random() < 0.5
         tones = [expose(rng.uniform(-self._exposure, self._exposure))] if self._exposure else []
         tones += [_colour_jitter(self._colour, rng)] if self._colour else []
@@ -74,10 +74,10 @@ class Augmentation:
                 tones.append(drawn)
             else:
                 moved = drawn if moved is None else moved @ drawn
-        to_box = _to_box(box, mirrored, size)
+        to_box = map_to_box(box, mirrored, size)
         if truth is not None:
             truth = _moved_map(truth, to_box @ (KEEP if moved is None else moved), size)
-        image = _cut(image, box, mirrored) if moved is None else _warp(image, to_box @ moved, repeated)
+        image = cut_out(image, box, mirrored) if moved is None else warp(image, to_box @ moved, repeated)
         for tone in tones:
             image = tone(image)
         for degrade in DEGRADATIONS if self._degrade else ():
@@ -108,21 +108,28 @@ class Augmentation:
 Box = tuple[int, int, int, int]  # left, top, width, height
 
 
-def _random_crop(smallest: float, size: int, rng: np.random.Generator) -> Box:
+def random_crop(smallest: float, size: int, rng: np.random.Generator) -> Box:
+    """Draws a box inside a square image of `size` pixels: its share of the area in `smallest`..1, its aspect 3/4..4/3.
+
+    A side that would exceed the image is cut to it.
+    """
     area = rng.uniform(smallest, 1)
     ratio = math.exp(rng.uniform(*LOG_ASPECT))
     width, height = (min(round(math.sqrt(area * r) * size), size) for r in (ratio, 1 / ratio))
     return int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1)), width, height
 
 
-def _cut(image: np.ndarray, box: Box, mirrored: bool) -> np.ndarray:
-    """The box of a square image, resized to its size. What `_warp` does by `_to_box`, in half the time."""
+def cut_out(image: np.ndarray, box: Box, mirrored: bool) -> np.ndarray:
+    """Returns the box of a square image, resized to the image's size, and its mirror image where it is `mirrored`.
+
+    It shows what `warp` by `map_to_box` shows, but for the border, and takes half the time.
+    """
     left, top, width, height = box
     cut = cv2.resize(image[top : top + height, left : left + width], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return cv2.flip(cut, 1) if mirrored else cut
 
 
-def _to_box(box: Box, mirrored: bool, size: int) -> np.ndarray:
+def map_to_box(box: Box, mirrored: bool, size: int) -> np.ndarray:
     """Returns the affine map [3, 3] from the pixels of the resized box to the pixels of the image."""
     left, top, width, height = box
     x, y = width / size, height / size
@@ -130,8 +137,8 @@ def _to_box(box: Box, mirrored: bool, size: int) -> np.ndarray:
     return matrix @ np.array([[-1, 0, size - 1], [0, 1, 0], [0, 0, 1]]) if mirrored else matrix
 
 
-def _warp(image: np.ndarray, to_source: np.ndarray, repeated: bool = False) -> np.ndarray:
-    """The image whose pixel (x, y) shows `to_source` (x, y, 1) [3, 3] of `image`, linear.
+def warp(image: np.ndarray, to_source: np.ndarray, repeated: bool = False) -> np.ndarray:
+    """Returns the image whose pixel (x, y) shows `to_source` [3, 3] (x, y, 1) of `image`, by linear interpolation.
 
     Beyond the border of `image` it is grey; with `repeated` it shows the pixels at the edge.
     """
@@ -143,7 +150,7 @@ def _warp(image: np.ndarray, to_source: np.ndarray, repeated: bool = False) -> n
 
 
 def _moved_map(truth: np.ndarray, to_source: np.ndarray, size: int) -> np.ndarray:
-    """Moves a map [m, m, 3] of an image of `size` px as `_warp` moves the image; its edge is repeated."""
+    """Moves a map [m, m, 3] of an image of `size` px as `warp` moves the image; its edge is repeated."""
     share = len(truth) / size
     to_map = np.array([[share, 0, (share - 1) / 2], [0, share, (share - 1) / 2], [0, 0, 1]])
     matrix = (to_map @ to_source @ np.linalg.inv(to_map))[:2]
@@ -172,15 +179,18 @@ def _luma(image: np.ndarray) -> float:
     return float(np.dot(cv2.mean(columns)[:3], GREY))
 
 
-def _brightness(factor: float):
+def brightness(factor: float):
+    """Returns a function of an image that multiplies all channels by `factor`, as Pillow's enhancer does."""
     return lambda image: _recolour(image, factor * KEEP)
 
 
-def _contrast(factor: float):
+def contrast(factor: float):
+    """Returns a function of an image: `factor` times each pixel's difference from the mean luma, plus the mean luma."""
     return lambda image: _recolour(image, factor * KEEP, (1 - factor) * _luma(image))
 
 
-def _saturation(factor: float):
+def saturation(factor: float):
+    """Returns a function of an image: `factor` times each pixel's difference from its luma, plus its luma."""
     return lambda image: _recolour(image, factor * KEEP + (1 - factor) * TO_GREY)
 
 
@@ -190,7 +200,8 @@ def _colour_jitter(strength: float, rng: np.random.Generator):
     return lambda image: _recolour(image, b * c * (s * KEEP + (1 - s) * TO_GREY), (1 - c) * b * _luma(image))
 
 
-def _sharpness(factor: float):
+def sharpness(factor: float):
+    """Returns a function of an image: `factor` times its difference from its smoothed version, plus that version."""
     return lambda image: cv2.addWeighted(image, factor, cv2.filter2D(image, -1, SMOOTH), 1 - factor, 0)
 
 
@@ -206,17 +217,19 @@ def expose(stops: float):
     return _look_up(np.round(255 * level ** (1 / 2.2)))
 
 
-def _posterize(level: float):
+def posterize(level: float):
+    """Returns a function of an image that sets the lowest 4 `level` bits, rounded, of each tone to 0; level in 0..1."""
     return _look_up(np.arange(256) & (0xFF << round(4 * level)))
 
 
-def _solarize(level: float):
+def solarize(level: float):
+    """Returns a function of an image that inverts the tones from 256 (1 - level) on; level in 0..1."""
     tones = np.arange(256)
     return _look_up(np.where(tones < 256 * (1 - level), tones, 255 - tones))
 
 
-def _autocontrast(image: np.ndarray) -> np.ndarray:
-    """Each channel stretched to 0..255."""
+def autocontrast(image: np.ndarray) -> np.ndarray:
+    """Returns the image with each channel stretched to 0..255; a channel of one tone stays."""
     channels = cv2.split(image)
     for channel in channels:
         low, high, *_ = cv2.minMaxLoc(channel)
@@ -225,7 +238,8 @@ def _autocontrast(image: np.ndarray) -> np.ndarray:
     return cv2.merge(channels)
 
 
-def _equalize(image: np.ndarray) -> np.ndarray:
+def equalize(image: np.ndarray) -> np.ndarray:
+    """Returns the image with the histogram of each channel equalised."""
     return cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(image)])
 
 
@@ -237,14 +251,14 @@ OPERATIONS = (
     lambda level, size: _about_centre(np.eye(2), size, (0.45 * level * size, 0)),
     lambda level, size: _about_centre(np.eye(2), size, (0, 0.45 * level * size)),
     lambda level, size: _about_centre(_rotation(np.deg2rad(30 * level)), size),
-    lambda level, size: _brightness(1 + 0.9 * level),
-    lambda level, size: _contrast(1 + 0.9 * level),
-    lambda level, size: _saturation(1 + 0.9 * level),
-    lambda level, size: _sharpness(1 + 0.9 * level),
-    lambda level, size: _posterize(abs(level)),
-    lambda level, size: _solarize(abs(level)),
-    lambda level, size: _autocontrast,
-    lambda level, size: _equalize,
+    lambda level, size: brightness(1 + 0.9 * level),
+    lambda level, size: contrast(1 + 0.9 * level),
+    lambda level, size: saturation(1 + 0.9 * level),
+    lambda level, size: sharpness(1 + 0.9 * level),
+    lambda level, size: posterize(abs(level)),
+    lambda level, size: solarize(abs(level)),
+    lambda level, size: autocontrast,
+    lambda level, size: equalize,
 )
 
 

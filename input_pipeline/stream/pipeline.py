@@ -65,7 +65,7 @@ def gather(config) -> Data:
     goes to every reader that has it. FileNotFoundError with the expected tree and the command where there is no data;
     ValueError for an unknown option, or a `raw_dir` that cannot be that of several sets.
     """
-    prepared = _prepared(config)
+    prepared = prepared_sets(config)
     offsets = np.cumsum([0, *(len(p.files) for p in prepared)])
     table = pd.concat(
         [p.table.assign(file=p.table["file"] + offset) for p, offset in zip(prepared, offsets, strict=False)],
@@ -77,7 +77,8 @@ def gather(config) -> Data:
     return Data(table.assign(role=""), [file for p in prepared for file in p.files], fingerprint, {}, missing=missing)
 
 
-def _prepared(config) -> list[records.Prepared]:
+def prepared_sets(config) -> list[records.Prepared]:
+    """Returns the records of each data set of `config` (config.data), prepared where need be; raises as `gather`."""
     readers = {name: datasets.get(name) for name in config.dataset.split("+")}
     raw = [name for name, reader in readers.items() if hasattr(reader, "EXPECTED_TREE")]
     if len(raw) > 1 and config.raw_dir and "{dataset}" not in config.raw_dir:

@@ -156,9 +156,21 @@ def _recapture(image, key):
     return instruments.sample(light_on, u, v) * fall[..., None] * (white / white.mean()), figures
 
 
-# Compiled separately, since both use the camera. `lax.map` renders only the branch of each attack's species.
-_attacks = jax.jit(lambda *pictures: jax.lax.map(lambda picture: _attack(*picture), pictures))
-_recaptures = jax.jit(jax.vmap(_recapture))
+# Both are compiled separately, since both use the camera.
+@jax.jit
+def light_of_attacks(images, keys, kinds):
+    """Returns the light of attacks on the sensor, fp32 [n, m, m, 3], m = `OVERSAMPLE` s, and the cameras' parameters.
+
+    images: live crops, fp32 [n, s, s, 3] in [0, 1]. keys: uint32 [n]. kinds: print (0) or replay (1), uint32 [n].
+    """
+    # A map, not `vmap`, renders only the branch of each attack's species.
+    return jax.lax.map(lambda picture: _attack(*picture), (images, keys, kinds))
+
+
+@jax.jit
+def light_of_recaptures(images, keys):
+    """Returns what `light_of_attacks` returns, for the faces themselves without an instrument."""
+    return jax.vmap(_recapture)(images, keys)
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -177,8 +189,8 @@ def simulate_attack(images: np.ndarray, keys: np.ndarray, kinds: np.ndarray | No
     """
     keys = _checked(images, keys)
     if kinds is None:  # chunk by chunk: each size of an array is a compilation
-        return _in_chunks(lambda crops, chunk: _attacks(crops, chunk, species(chunk)), images, keys)
-    return _in_chunks(_attacks, images, keys, np.asarray(kinds, np.uint32))
+        return _in_chunks(lambda crops, chunk: light_of_attacks(crops, chunk, species(chunk)), images, keys)
+    return _in_chunks(light_of_attacks, images, keys, np.asarray(kinds, np.uint32))
 
 
 def recapture(images: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -186,7 +198,7 @@ def recapture(images: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
     Arguments and errors as in `simulate_attack`; the same key gives the same camera, framing and light.
     """
-    return _in_chunks(_recaptures, images, _checked(images, keys))
+    return _in_chunks(light_of_recaptures, images, _checked(images, keys))
 
 
 def _checked(images, keys):

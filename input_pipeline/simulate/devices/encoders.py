@@ -29,7 +29,7 @@ def encoded(image: np.ndarray, rng) -> np.ndarray:
     chains = list(CHAINS)
     image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     for name in chains[rng.choice(len(chains), p=list(CHAINS.values()))]:
-        image = _STEPS[name](image, rng)
+        image = STEPS[name](image, rng)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -85,4 +85,5 @@ def _video(image, rng):
     return out[:height, :width]
 
 
-_STEPS = {"jpeg": _jpeg, "webp": _webp, "copy": _copy, "screenshot": _screenshot, "video": _video}
+# Name of a step in `CHAINS` -> (picture uint8 [h, w, 3], generator) -> picture of the same shape.
+STEPS = {"jpeg": _jpeg, "webp": _webp, "copy": _copy, "screenshot": _screenshot, "video": _video}

@@ -169,8 +169,11 @@ def _extent(photo, shape=None):
     return left, top, left + width / photo.face, top + height / photo.face
 
 
-def _contrast(frame):
-    """Returns the function of a frequency per face box that lens-free pixels of the sensor leave of its contrast."""
+def contrast_left(frame):
+    """Returns a function from a frequency, in cycles per face box, to the share of its contrast that the sensor keeps.
+
+    The pixels of the sensor average over their area; the lens is left out. frame: a `framing.Frame`.
+    """
 
     def left(frequency):
         cycles = frequency * frame.share / frame.face  # per pixel of the sensor, which a pixel here may average
@@ -185,7 +188,7 @@ def _sheet(photo, tool, at, lit, frame, rng):
     area = papers.printed(photo.code, tool, photo.face, rng)
     px, py = photo.middle[0] + photo.face * u, photo.middle[1] + photo.face * v
     area = framing.sampled(area, px, py, frame.face / photo.face)
-    area = papers.dotted(area, tool, u, v, _contrast(frame))
+    area = papers.dotted(area, tool, u, v, contrast_left(frame))
     rect = _extent(photo)
     margin = rng.uniform(0.02, 0.35, 4) * (rng.random() < 0.55) * (0.3 + 0.7 * rng.random(4))
     picture = _inside(u, v, rect, frame.face)[..., None]
@@ -208,7 +211,7 @@ def _display(photo, tool, at, lit, frame, rng):
     whole = dataclasses.replace(photo, middle=middle)
     px, py = middle[0] + photo.face * u, middle[1] + photo.face * v
     linear = framing.sampled(linear, px, py, frame.face / photo.face)
-    linear = linear * screens.subpixels(tool, u, v, _contrast(frame))
+    linear = linear * screens.subpixels(tool, u, v, contrast_left(frame))
     level = values["white"] * optics.log_uniform(rng, 0.5, 1.6)
     oblique = values["fall"] * rng.normal(0.0, 0.25) * (v if rng.random() < 0.7 else u)
     wash = abs(rng.normal(0.0, 0.015)) * values["fall"]

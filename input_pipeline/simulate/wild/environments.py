@@ -58,13 +58,18 @@ class Environment:
     def _lights(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """Returns the harmonics [9, 3] of the rest, directions [2, 3] and colours [2, 3] of the lamps, and the gain."""
         radiance, directions, colours = _divided(self.index)
-        directions = self._turned(directions)
-        rest = _coefficients(self._turned(_directions(*COARSE)), radiance)
+        directions = self.turned(directions)
+        rest = _coefficients(self.turned(map_directions(*COARSE)), radiance)
         card = np.array([[0.0, 0.0, 1.0]])
         level = (harmonics(card) @ rest)[0] + (np.maximum(directions[:, 2:], 0) * colours).sum(0)
-        behind = np.percentile(self._sampled(_ahead(24, 24, 0.9, 0, 0)).mean(-1), 75)
+        behind = np.percentile(self._sampled(camera_directions(24, 24, 0.9, 0, 0)).mean(-1), 75)
         gain = 1 / max(float(level.mean()), behind / MOST_BEHIND, 1e-3)
         return rest, directions, colours, gain
+
+    @property
+    def gain(self) -> float:
+        """The factor from the map's radiance to light relative to a white card that faces the camera."""
+        return self._lights[3]
 
     @property
     def name(self) -> str:
@@ -102,17 +107,17 @@ class Environment:
         low = min(int(at), len(blurred) - 1)
         high = min(low + 1, len(blurred) - 1)
         first, second = (self._sampled(direction, blurred[which]) for which in (low, high))
-        return ((first + (at - low) * (second - first)) * self._lights[3]).astype(np.float32)
+        return ((first + (at - low) * (second - first)) * self.gain).astype(np.float32)
 
     def view(self, height: int, width: int, field_of_view: float = 0.9, pitch: float = 0.0, roll: float = 0.0):
         """Returns what a camera sees of the place, without a person: [height, width, 3].
 
         field_of_view: of the width, in radians. pitch, roll: of the camera, in radians.
         """
-        return self._lights[3] * self._sampled(_ahead(height, width, field_of_view, pitch, roll))
+        return self.gain * self._sampled(camera_directions(height, width, field_of_view, pitch, roll))
 
-    def _turned(self, directions: np.ndarray) -> np.ndarray:
-        """Turns directions of the map into the camera's."""
+    def turned(self, directions: np.ndarray) -> np.ndarray:
+        """Turns unit vectors [..., 3] of the map into the camera's directions [..., 3]."""
         c, s = np.cos(self.turn), np.sin(self.turn)
         x, y, z = np.moveaxis(directions, -1, 0)
         across = c * x + s * z
@@ -120,7 +125,7 @@ class Environment:
 
     def _sampled(self, directions: np.ndarray, image: np.ndarray | None = None) -> np.ndarray:
         """Samples the map, or `image` [h, w, 3], in the camera's `directions` [..., 3]."""
-        image = _maps()[self.index] if image is None else image
+        image = radiance_maps()[self.index] if image is None else image
         x, y, z = np.moveaxis(np.asarray(directions, np.float64), -1, 0)
         azimuth = np.arctan2(-x if self.mirrored else x, z) - self.turn
         height, width = image.shape[:2]
@@ -139,7 +144,7 @@ def draw(rng: np.random.Generator, split: str) -> Environment:
 
 
 @functools.cache
-def _maps() -> np.ndarray:
+def radiance_maps() -> np.ndarray:
     """Returns radiance float32 [n, 256, 512, 3], relative to each map's median."""
     with np.load(FILE) as stored:
         files = np.split(stored["files"], stored["ends"][:-1])
@@ -149,7 +154,7 @@ def _maps() -> np.ndarray:
 @functools.cache
 def _blurred(index: int) -> list[np.ndarray]:
     """Returns the map and its blurred versions, coarser from one to the next."""
-    image = cv2.resize(_maps()[index], (256, 128), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(radiance_maps()[index], (256, 128), interpolation=cv2.INTER_AREA)
     found = [image]
     for blur in BLURS:
         sigma = blur / np.pi * 128
@@ -165,8 +170,8 @@ def _divided(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     A lamp is what exceeds its surroundings near the brightest point; its colour is the light of a white card that
     faces it.
     """
-    image = cv2.resize(_maps()[index], (256, 128), interpolation=cv2.INTER_AREA)
-    directions, solid = _directions(128, 256), _solid_angles(128, 256)
+    image = cv2.resize(radiance_maps()[index], (256, 128), interpolation=cv2.INTER_AREA)
+    directions, solid = map_directions(128, 256), solid_angles(128, 256)
     lamps, colours = [], []
     for _ in range(2):
         level = image.mean(-1)
@@ -183,22 +188,22 @@ def _divided(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rest, np.stack(lamps), np.stack(colours)
 
 
-def _directions(height: int, width: int) -> np.ndarray:
-    """Returns the directions [height, width, 3] of the pixels of an equirectangular map."""
+def map_directions(height: int, width: int) -> np.ndarray:
+    """Returns the unit vectors [height, width, 3] to the pixels of an equirectangular map."""
     down = (np.arange(height) + 0.5) / height * np.pi
     around = (np.arange(width) + 0.5) / width * 2 * np.pi
     ring = np.sin(down)[:, None]
     return np.stack([ring * np.sin(around), np.repeat(-np.cos(down)[:, None], width, 1), ring * np.cos(around)], -1)
 
 
-def _solid_angles(height: int, width: int) -> np.ndarray:
-    """Returns the solid angle of a pixel in each row [height]."""
+def solid_angles(height: int, width: int) -> np.ndarray:
+    """Returns the solid angle, in steradians, of a pixel in each row [height] of an equirectangular map."""
     edges = np.cos(np.linspace(0, np.pi, height + 1))
     return (edges[:-1] - edges[1:]) * 2 * np.pi / width
 
 
-def _ahead(height: int, width: int, field_of_view: float, pitch: float, roll: float) -> np.ndarray:
-    """Returns the directions [height, width, 3] in which the pixels of a camera look."""
+def camera_directions(height: int, width: int, field_of_view: float, pitch: float, roll: float) -> np.ndarray:
+    """Returns the unit vectors [height, width, 3] in which the pixels of a camera look; angles as in `view`."""
     step = 2 * np.tan(field_of_view / 2) / width
     x = (np.arange(width) - (width - 1) / 2) * step
     y = (np.arange(height) - (height - 1) / 2) * step
@@ -211,7 +216,7 @@ def _ahead(height: int, width: int, field_of_view: float, pitch: float, roll: fl
 
 def _coefficients(directions: np.ndarray, radiance: np.ndarray) -> np.ndarray:
     """Returns the coefficients [9, 3] of `harmonics` for the light of a white card, from the map of `directions`."""
-    solid = np.repeat(_solid_angles(*COARSE), COARSE[1])
+    solid = np.repeat(solid_angles(*COARSE), COARSE[1])
     bands = np.array([1.0] + [2 / 3] * 3 + [1 / 4] * 5)  # the cosine's bands, over pi
     found = (harmonics(directions.reshape(-1, 3)) * solid[:, None]).T @ radiance.reshape(-1, 3)
     return bands[:, None] * found
