@@ -90,7 +90,7 @@ def test_the_figures_of_a_loop_are_consistent(tiny, made):
 
 def test_a_loop_is_timed_without_what_is_compiled_in_it():
     windows = [2.0, 30.0, 2.0, 7.0, 2.0]  # an evaluation in every second one; the first of them compiles
-    between, evaluation = loop_rate._timing(list(np.cumsum([100.0, *windows])), apart=2)
+    between, evaluation = loop_rate.timing(list(np.cumsum([100.0, *windows])), apart=2)
     assert between == [2.0, 2.0, 2.0]
     assert evaluation == 5.0
 
@@ -144,7 +144,7 @@ def test_the_figures_of_the_input_are_consistent(tiny):
 def test_an_input_rate_counts_images_a_second(monkeypatch):
     clock = iter(np.arange(100) * 0.01)
     monkeypatch.setattr(input_rate.time, "perf_counter", lambda: next(clock))
-    rate = input_rate._rate(iter(range(1000)), batch=10)
+    rate = input_rate.rate_of(iter(range(1000)), batch=10)
     assert rate == pytest.approx(800.0, rel=0.3)  # 4 or 5 batches in 0.05 s
 
 

@@ -314,7 +314,7 @@ def test_mtkd_on_real_faces_is_a_thirtieth_of_its_teachers():
 def test_a_bundle_states_what_is_deployed_and_what_only_training_used():
     config = load("mtkd_celeba_spoof")
     results = {"step": 1, "finished": True, "protocol": "intra_test", "threshold": {}, "dev": {}, "test": {}}
-    model = export._describe(config, results, "dev")["model"]
+    model = export.describe(config, results, "dev")["model"]
     assert model["parameters"] == 2_060_546
     assert model["training_only_parameters"] == 8_107_008
 
@@ -362,7 +362,7 @@ def test_a_domain_adversary_is_for_runs_that_tell_live_from_attack():
     config = load("dtda_demo")
     config.daa.classifier, config.terms.adversary.weight, config.data.target = "", 1.0, "identity"
     with pytest.raises(ValueError, match=r"config\.terms\.adversary reads domains: expected config\.data\.target"):
-        train._check_domains(config, None, experiment.of_config(config))
+        train.check_domains(config, None, experiment.of_config(config))
 
 
 @pytest.mark.parametrize(("name", "teacher"), [("kdfas_daa_demo", "domains"), ("mtkd_demo", "spoof")])

@@ -59,7 +59,7 @@ def test_the_card_is_written_and_shown(tiny, tmp_path, monkeypatch):
     base = (renderer.AS_IS, renderer.AS_IS)
     scores = {base: np.array([0.9, 0.8, 0.4]), ("glasses", "worn"): np.array([0.6, 0.3, 0.2])}
     pictures = {key: np.full((3, 16, 16, 3), 90, np.uint8) for key in scores}
-    monkeypatch.setattr(command, "_scores", lambda *_: (scores, pictures))
+    monkeypatch.setattr(command, "scores_of_changes", lambda *_: (scores, pictures))
     content = command.card(str(run), str(output), people=3)
     assert content["bpcer"] == pytest.approx(1 / 3)
     assert [(row["value"], row["flips"]) for row in content["rows"]] == [("worn", pytest.approx(1 / 3))]
@@ -75,6 +75,6 @@ def test_the_card_is_written_and_shown(tiny, tmp_path, monkeypatch):
 def test_scores_are_those_of_each_picture(monkeypatch):
     """Batches are padded, and each picture's score comes back in its place."""
     images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 2, 2, 3), np.uint8)
-    batches = list(command._batches(images, 4))
+    batches = list(command.padded_batches(images, 4))
     assert [batch["mask"].tolist() for batch in batches] == [[1, 1, 1, 1], [1, 0, 0, 0]]
     assert [batch["index"][batch["mask"] > 0].tolist() for batch in batches] == [[0, 1, 2, 3], [4]]

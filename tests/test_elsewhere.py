@@ -100,7 +100,7 @@ def test_a_set_without_splits_is_tested_whole_and_what_the_run_has_seen_is_said(
     assert "may have seen the data that it is tested on: nobody knows" in summary.selection_note(results)
     data = pipeline.open_data(config.data, targets.LABEL)
     trained = data.table.assign(role=data.table["role"].map({"train": "test"}).fillna(""))
-    assert elsewhere._seen(folder, data._replace(table=trained)).startswith("it was trained on 48 videos")
+    assert elsewhere.seen_before(folder, data._replace(table=trained)).startswith("it was trained on 48 videos")
     with pytest.raises(ValueError, match=r"holds the results on .*pictures\.csv, not on .*; give another folder"):
         elsewhere.evaluate_on(folder, f"csv:{tmp_path}/other/pictures.csv")
 

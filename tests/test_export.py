@@ -113,10 +113,10 @@ def test_no_loop_is_left_and_each_layer_has_its_own_weights(remat):
 
 def test_what_stands_in_for_primitives_that_converters_lack():
     x = np.linspace(-6, 6, 10_001, dtype=np.float32)
-    np.testing.assert_allclose(export_formats._erf(x), erf(x), atol=5e-7)
+    np.testing.assert_allclose(export_formats.rational_erf(x), erf(x), atol=5e-7)
     network = export_formats.trace(models.create(RESNET), fresh(RESNET, 32), 32)
     images = np.random.default_rng(1).random((1, 32, 32, 3), np.float32)
-    replaced = jax.jit(lambda images: network.one(images, {"reduce_window_max": export_formats._max_pool}))
+    replaced = jax.jit(lambda images: network.one(images, {"reduce_window_max": export_formats.max_pool}))
     np.testing.assert_allclose(replaced(images)[1], jax.jit(network.one)(images)[1], rtol=1e-5)
     assert "reduce_window" not in replaced.lower(images).as_text()
 
@@ -126,7 +126,7 @@ def test_what_stands_in_for_primitives_that_converters_lack():
     [("abc,cd->abd", True), ("ab,bc->ac", True), ("abc,dc->abd", False), ("abc,acd->abd", False), ("ab,bc->ca", False)],
 )
 def test_einsums_that_are_products_of_matrices(equation, multiplies):
-    assert export_formats._multiplies(equation) == multiplies
+    assert export_formats.is_matrix_product(equation) == multiplies
 
 
 def test_a_recogniser_is_refused_with_the_targets_that_are_exported(tiny, tmp_path):
@@ -186,17 +186,17 @@ def test_a_parity_beyond_tolerance_leaves_what_was_there(run, tmp_path, monkeypa
 @pytest.mark.parametrize("wrong", [{"logits": float("nan")}, {"logits": 2e-4}, {"score": 2e-4}, {"embedding": 2e-4}])
 def test_parity_is_within_its_tolerance_or_an_error(wrong):
     parity = {"crops": 9, "logits": 9e-5, "score": 9e-5, "embedding": 9e-5, "cosine": 0.9, "tolerance": 1e-4}
-    export._check_parity("onnx", parity)
+    export.check_parity("onnx", parity)
     with pytest.raises(
         ValueError, match=rf"its {next(iter(wrong))} and the model's are .* apart on 9 crops; expected at most 0\.0001"
     ):
-        export._check_parity("onnx", {**parity, **wrong})
+        export.check_parity("onnx", {**parity, **wrong})
     int8 = {**parity, **wrong, "auc": 0.996, "auc_fp32": 0.999, "tolerance": 0.005}
-    export._check_parity("onnx_int8", int8)
+    export.check_parity("onnx_int8", int8)
     with pytest.raises(
         ValueError, match=r"its AUC and the model's are 0\.006 apart on 9 crops; expected at most 0\.005"
     ):
-        export._check_parity("onnx_int8", {**int8, "auc": 0.993})
+        export.check_parity("onnx_int8", {**int8, "auc": 0.993})
 
 
 def test_a_folder_of_other_things_is_refused_and_a_bundle_is_replaced(run, tmp_path):
@@ -244,11 +244,11 @@ def test_parity_is_of_logits_scores_and_decisions():
     def run(image):
         return scores[image], logits[image] + 0.25
 
-    parity = export._parity(run, crops, 0.5, int8=False)
+    parity = export.measured_parity(run, crops, 0.5, int8=False)
     expected = {"logits": pytest.approx(0.25), "score": pytest.approx(0.2, abs=1e-6), "decisions": pytest.approx(2 / 3)}
     assert parity == {"crops": 3, **expected, "tolerance": 1e-4}
     scores[2] = 0.04
-    parity = export._parity(run, crops, 0.5, int8=True)
+    parity = export.measured_parity(run, crops, 0.5, int8=True)
     assert (parity["auc"], parity["auc_fp32"], parity["tolerance"]) == (0.5, 1.0, 0.005)
 
 
@@ -262,7 +262,7 @@ def test_parity_is_of_embeddings_too():
         return np.full(1, 0.5), logits[image], found[image]
 
     for int8 in (False, True):
-        parity = export._parity(run, crops, 0.5, int8=int8)
+        parity = export.measured_parity(run, crops, 0.5, int8=int8)
         assert parity["embedding"] == pytest.approx(np.sqrt(0.75))
         assert parity["cosine"] == pytest.approx(0.5)
     assert {"auc", "auc_fp32"} <= set(parity)
@@ -316,7 +316,7 @@ def test_the_example_scores_crops_and_boxes_as_the_model_does(run, run_main, tmp
     box = (20.0, 30.0, 40.0, 50.0)
     config = ml_collections.ConfigDict(workdir.read(run)["config"])
     config.model.dtype = "float32"
-    variables = export._variables(run, config)
+    variables = export.variables_of(run, config)
     found = []
     for argument, crop in (
         ((), faces.resize(np.asarray(picture), 24)),

@@ -155,7 +155,7 @@ def test_a_draw_of_everybody_once_has_the_figures_themselves():
     """The bootstrap's own arithmetic against that of `figures`, ties and species of unequal size included."""
     table = random_videos(4)
     threshold, _ = metrics.eer_threshold(table)
-    found = metrics._weighted(metrics._by_score(table), np.ones(len(table)), threshold)
+    found = metrics.weighted_figures(metrics.sorted_by_score(table), np.ones(len(table)), threshold)
     expected = metrics.figures(table, threshold)
     assert found["apcer"] == pytest.approx(expected["apcer"])
     assert {name: expected[name] for name in found if name != "apcer"} == pytest.approx(
@@ -167,7 +167,7 @@ def test_of_two_thresholds_equally_near_to_equal_errors_a_draw_takes_the_same():
     """At 0.5 (far, frr) = (1/2, 1/4), at 0.9 (0, 1/4): the higher one, EER 1/8."""
     table = videos(live=[0.3, 0.9, 0.9, 0.9], print=[0.1, 0.1, 0.5, 0.5])
     assert metrics.eer_threshold(table)[1] == 0.125
-    assert metrics._weighted(metrics._by_score(table), np.ones(8), 0.5)["eer"] == 0.125
+    assert metrics.weighted_figures(metrics.sorted_by_score(table), np.ones(8), 0.5)["eer"] == 0.125
 
 
 @pytest.mark.parametrize(("attacks", "bona_fide"), [(10, 5), (7, 5), (12, 7), (30, 11)])
@@ -183,14 +183,14 @@ def test_equally_close_errors_are_told_by_whole_numbers_not_by_rounding(attacks,
         ]
         expected = float(sum(min(shares, key=lambda pair: abs(pair[0] - pair[1]))) / 2)
         assert metrics.eer_threshold(table)[1] == pytest.approx(expected)
-        drawn = metrics._weighted(metrics._by_score(table), np.ones(len(table)), 0.5)
+        drawn = metrics.weighted_figures(metrics.sorted_by_score(table), np.ones(len(table)), 0.5)
         assert drawn["eer"] == pytest.approx(expected)
 
 
 def test_a_video_drawn_twice_counts_as_two():
     table, rng = random_videos(2, n=60), np.random.default_rng(0)
     weight = rng.integers(0, 4, len(table))
-    found = metrics._weighted(metrics._by_score(table), weight, 0.3)
+    found = metrics.weighted_figures(metrics.sorted_by_score(table), weight, 0.3)
     repeated = table.loc[np.repeat(table.index, weight)]
     expected = metrics.figures(repeated, 0.3)
     for name in ("acer", "eer", "bpcer10", "bpcer100", "tpr_at_fpr1", "hter"):

@@ -20,7 +20,7 @@ def test_the_largest_batch_is_found_in_few_compilations(fixed, each, largest):
         asked.append(per_device)
         return int((fixed + each * per_device + 0.01 * (per_device % 3)) * GIB)
 
-    found = plan._largest(needed, 16 * GIB)
+    found = plan.largest_fitting(needed, 16 * GIB)
     assert largest - max(1, largest // 16) <= found <= largest
     assert needed(found) <= 16 * GIB
     assert len(set(asked)) <= 6
@@ -28,7 +28,7 @@ def test_the_largest_batch_is_found_in_few_compilations(fixed, each, largest):
 
 def test_not_one_example_fits():
     with pytest.raises(ValueError, match=r"not one example fits: it needs 17\.0 of 16 GiB"):
-        plan._largest(lambda per_device: 17 * GIB * per_device, 16 * GIB)
+        plan.largest_fitting(lambda per_device: 17 * GIB * per_device, 16 * GIB)
 
 
 def test_a_host_has_no_memory_of_a_device(tiny):
@@ -87,15 +87,15 @@ HBM = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required f
 
 
 def test_a_step_that_the_compiler_refuses_does_not_fit(tiny, monkeypatch):
-    assert plan._compile(Refused(HBM), 16 * GIB) == (None, None, int(29.47 * GIB))
-    assert plan._compile(Refused("RESOURCE_EXHAUSTED: 15.80G of 15.75G hbm"), 16 * GIB)[2] > 16 * GIB
+    assert plan.compile_step(Refused(HBM), 16 * GIB) == (None, None, int(29.47 * GIB))
+    assert plan.compile_step(Refused("RESOURCE_EXHAUSTED: 15.80G of 15.75G hbm"), 16 * GIB)[2] > 16 * GIB
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        plan._compile(Refused("INTERNAL: 29.47G"), 16 * GIB)
+        plan.compile_step(Refused("INTERNAL: 29.47G"), 16 * GIB)
 
     lower = plan.lower
     monkeypatch.setattr(plan, "lower", lambda *given: lower(*given)._replace(step=Refused(HBM)))
     monkeypatch.setattr(plan, "step_flops", lambda *_: 1.0)
-    monkeypatch.setattr(plan, "_memory_bytes", lambda _: 16 * GIB)
+    monkeypatch.setattr(plan, "memory_of", lambda _: 16 * GIB)
     result = plan.plan(tiny, f"cpu:{len(jax.devices())}")
     assert not result["fits"]
     assert result["collectives"] == {}

@@ -133,7 +133,7 @@ def test_annotated_copies(run, detector, tmp_path):
     ],
 )
 def test_where_nothing_can_be_written_nothing_is_scored(run, tmp_path, monkeypatch, options, words):
-    monkeypatch.setattr(predict, "_scorer", None)
+    monkeypatch.setattr(predict, "crop_scorer", None)
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     options = {"output": "scores.csv"} | options
@@ -525,7 +525,7 @@ def test_large_frames_are_looked_at_in_smaller_groups(monkeypatch):
         return predict.Looked("x", media.Frame(0, np.zeros((side, side, 3), np.uint8)), "")
 
     stream = [looked(side) for side in (5, 5, 5, 20, 1, 1, 1, 1, 1)] + [predict.Looked("y", None, "broken")]
-    assert [len(group) for group in predict._groups(stream, 5)] == [4, 5, 1]
+    assert [len(group) for group in predict.grouped(stream, 5)] == [4, 5, 1]
 
 
 @pytest.mark.slow

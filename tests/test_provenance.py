@@ -227,17 +227,17 @@ def test_the_whole_of_a_teacher_of_other_folds_is_no_teacher(given, tmp_path):
 def test_folds_are_taught_by_their_own_fold_of_a_teacher_or_by_one_run_that_is_checked_for_each(tmp_path):
     (tmp_path / "all" / "siw-3.1").mkdir(parents=True)
     homes = {"spoof": str(tmp_path / "all"), "file": str(tmp_path / "x.pth")}
-    assert train._of_fold(homes, "siw:3.1") == {**homes, "spoof": str(tmp_path / "all" / "siw-3.1")}
-    assert train._of_fold(homes, "siw:3.2") == homes
+    assert train.homes_of_fold(homes, "siw:3.1") == {**homes, "spoof": str(tmp_path / "all" / "siw-3.1")}
+    assert train.homes_of_fold(homes, "siw:3.2") == homes
 
 
 def test_facts_of_the_whole_are_those_that_all_folds_share():
     by_fold = [{"spoof": FACTS | {"run": f"runs/t/3.{fold}", "protocol": f"3.{fold}", "step": fold}} for fold in (1, 2)]
     expected = FACTS | {"run": "runs/t", "protocol": None, "step": None}
-    assert folds._teachers(by_fold) == {"spoof": expected}
+    assert folds.shared_facts(by_fold) == {"spoof": expected}
     by_fold[1]["spoof"] |= {"run": "elsewhere/x", "overlap": "allowed: y"}
-    assert folds._teachers(by_fold)["spoof"]["overlap"] == "none; allowed: y"
-    assert folds._teachers(by_fold)["spoof"]["run"] is None
+    assert folds.shared_facts(by_fold)["spoof"]["overlap"] == "none; allowed: y"
+    assert folds.shared_facts(by_fold)["spoof"]["run"] is None
 
 
 def test_join_checks_the_teachers_that_the_run_had(given, tmp_path):
@@ -252,4 +252,7 @@ def test_join_checks_the_teachers_that_the_run_had(given, tmp_path):
         join.join(student, str(tmp_path / "joined"))
     assert not (tmp_path / "joined").exists()
     (tmp_path / "student" / "provenance.json").unlink()
-    assert join._homes(config, student) == {"spoof": teachers.home(config.teachers.spoof, student), "recognition": home}
+    assert join.homes_of_teachers(config, student) == {
+        "spoof": teachers.home(config.teachers.spoof, student),
+        "recognition": home,
+    }

@@ -40,8 +40,8 @@ def test_models_crops_terms_and_attack_stay_as_they_are(name, tmp_path):
 def test_what_detects_attacks_is_predicted_with_and_exported(name, scores, tmp_path, monkeypatch):
     called = []
     scored = SimpleNamespace(scored=1)
-    monkeypatch.setattr(rehearse, "_fit_to_data", lambda config: None)
-    monkeypatch.setattr(rehearse, "_picture", lambda data: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(rehearse, "fit_to_data", lambda config: None)
+    monkeypatch.setattr(rehearse, "sample_picture", lambda data: np.zeros((8, 8, 3), np.uint8))
     monkeypatch.setattr(rehearse.train, "train", lambda config, run: Path(run).mkdir())
     monkeypatch.setattr(rehearse.predict, "predict", lambda *_, **__: called.append("predict") or scored)
     monkeypatch.setattr(rehearse.export, "export", lambda run, formats, output: called.extend(formats))

@@ -312,8 +312,8 @@ def test_what_cannot_be_compared_is_refused(run, tmp_path):
 
 
 def test_runs_of_the_same_name_keep_their_paths():
-    assert report_compare._names(["x/a", "y/b/"]) == ["a", "b"]
-    assert report_compare._names(["x/a", "y/a"]) == ["x/a", "y/a"]
+    assert report_compare.names_of_runs(["x/a", "y/b/"]) == ["a", "b"]
+    assert report_compare.names_of_runs(["x/a", "y/a"]) == ["x/a", "y/a"]
 
 
 def test_a_run_is_read_back_as_it_was_scored(run, tmp_path):

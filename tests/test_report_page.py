@@ -217,4 +217,4 @@ def test_texts_are_escaped_and_a_missing_value_is_an_error():
     assert not re.search(r"<(i|b|u|script)>", text)
     assert 'id="a-b"' in text
     with pytest.raises(Exception, match="undefined"):
-        html._TEMPLATES.from_string("{{ nothing }}").render()
+        html.TEMPLATES.from_string("{{ nothing }}").render()

@@ -197,7 +197,7 @@ def test_captures_that_cannot_be_told_apart_or_are_not_there_are_refused(capture
 
 
 def test_the_distance_and_the_instrument_are_groups(captured):
-    found, _ = score._found(str(captured), plan.read(str(captured)))
-    table = score._as_table(found)
+    found, _ = score.find_captured(str(captured), plan.read(str(captured)))
+    table = score.as_csv_table(found)
     assert set(table) == {*csv.REQUIRED, "species", "subject", "video", "session", "medium", "light", "attributes"}
     assert set(table["attributes"]) == {"Distance=near", "Distance=far"}

@@ -301,14 +301,14 @@ def test_listed_pairs_that_cannot_be_scored_are_counted():
     names = (("p0/0", "p0/1"), ("p1/0", "p1/9"), ("p2/0", "p1/1"), ("p7/0", "p1/1"))
     listed = [pairs.Pair(one, other, one[:2] == other[:2], 0) for one, other in names]
     scored = identity.score_pairs(vectors, data.table, listed)
-    assert verify._counts(scored, listed) == {"scores": 2, "left_out": 2}
-    assert verify._counts(scored, None) == {"scores": 2, "left_out": 0}
+    assert verify.pair_counts(scored, listed) == {"scores": 2, "left_out": 2}
+    assert verify.pair_counts(scored, None) == {"scores": 2, "left_out": 0}
 
 
 def test_grey_pixels_are_less_their_mean():
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
     batch = {"image": images, "index": np.array([7, 5, 0]), "mask": np.array([1.0, 1.0, 0.0])}
-    rows = verify._grey([batch])
+    rows = verify.grey_rows([batch])
     assert list(rows.index) == [7, 5]
     np.testing.assert_allclose(rows.loc[5], (images[1].mean(-1) - images[1].mean()).ravel())
 

@@ -102,12 +102,12 @@ def test_every_verb_scores_a_bf16_run_with_the_same_parameters(interrupted):
     mesh = sharding.make_mesh(config.mesh)
     loaded = teachers.load(folder, mesh)
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded.variables)} == {np.dtype("float32")}
-    jax.tree.map(np.testing.assert_array_equal, loaded.variables, export._variables(folder, config))
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, export.variables_of(folder, config))
 
     data = pipeline.open_data(config.data, targets.get(config.data.target))
     size = config.eval.batch_size
     batch = next(pipeline.test_batches(data, data.rows("test"), config.data, batch_size=size, shard=(0, 1)))
-    score = predict._scorer(loaded, mesh, targets.get(config.data.target).read, size)
+    score = predict.crop_scorer(loaded, mesh, targets.get(config.data.target).read, size)
     found = np.concatenate(list(score(batch["image"])))
     evaluated = pd.read_csv(f"{folder}/eval/scores.csv").query("split == 'test'").set_index("video")["score"]
     np.testing.assert_allclose(found, evaluated[data.table["video"][batch["index"]]], rtol=1e-7)

@@ -126,9 +126,10 @@ def test_a_wrong_pair_names_what_is_missing_and_the_variant(tmp_path):
 
 def test_the_variant_of_a_published_size_is_suggested():
     listed = PUBLISHED["facebook/dinov2-with-registers-base"]["parameters"]
-    found = weights_vit._named({key: np.broadcast_to(np.int8(0), of) for key, of in listed.items()}, "huggingface")[1]
+    arrays = {key: np.broadcast_to(np.int8(0), of) for key, of in listed.items()}
+    found = weights_vit.both_names(arrays, "huggingface")[1]
     twelve = {f"blocks/{i}/norm1/bias": 0 for i in range(12)}
-    assert weights_vit._variant(found | twelve, "dinov2") == ", such as dinov2-reg-B/14"
+    assert weights_vit.suggested_variant(found | twelve, "dinov2") == ", such as dinov2-reg-B/14"
 
 
 @pytest.mark.parametrize(

@@ -281,7 +281,7 @@ def test_on_other_data_a_run_of_two_tasks_is_judged_as_a_whole_system(run, faces
     assert results["test"]["system"]["counts"] == own["test"]["system"]["counts"]
     assert results["test"]["system"]["iapar"] == pytest.approx(own["test"]["system"]["iapar"])
     assert "The whole system" in (tmp_path / "on" / "index.html").read_text()
-    of_system = score._of_system(results["test"])
+    of_system = score.system_rates(results["test"])
     rows = schemes.compared({**results["test"]["exact"], **of_system})
     measured = {row["rate"]: row for row in rows if row["scheme"].startswith("NIST")}
     assert (measured["iapar"]["basis"], measured["iapar"]["attempts"]) == ("iapar", 24)

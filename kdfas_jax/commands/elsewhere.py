@@ -73,7 +73,7 @@ def evaluate_on(
         value = own["threshold"]["value"]
         judged["test"] |= evaluate.robustness(score, loaded, data, config, mesh, value)
         at = metrics.eer_threshold(videos)[0]
-        facts = {**place, "split": split, "seen": _seen(folder, data), "eer": {"threshold": at}}
+        facts = {**place, "split": split, "seen": seen_before(folder, data), "eer": {"threshold": at}}
         facts["eer"] |= metrics.at_threshold(videos, at)
         sources = {**own["sources"], "test": data.sources["test"]}
         results = own | judged | {"protocol": f"{split} of {config.data.dataset}", "sources": sources, "on": facts}
@@ -149,8 +149,8 @@ def _open(config) -> tuple[Data, str]:
     return data, split
 
 
-def _seen(folder: str, data: Data) -> str:
-    """Says which of the tested videos and people the run in `folder` has seen; 'none' where it has seen none."""
+def seen_before(folder: str, data: Data) -> str:
+    """Returns in words which tested videos and people of `data` the run in `folder` has seen; 'none' for none."""
     seen = provenance.seen_by(folder)
     if seen is None:
         return provenance.UNKNOWN

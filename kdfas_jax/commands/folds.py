@@ -66,13 +66,13 @@ def combine(config, results: Sequence[Mapping]) -> Results:
             for role in results[0]["sources"]
         },
         "params": results[0]["params"],
-        "teachers": _teachers([result["teachers"] for result in results]),
-        **_teachers([{key: result[key] for key in ("init",) if key in result} for result in results]),
+        "teachers": shared_facts([result["teachers"] for result in results]),
+        **shared_facts([{key: result[key] for key in ("init",) if key in result} for result in results]),
         "folds": [{key: result[key] for key in OF_A_FOLD} for result in results],
     }
 
 
-def _teachers(by_fold: Sequence[Mapping[str, Mapping]]) -> dict[str, dict]:
+def shared_facts(by_fold: Sequence[Mapping[str, Mapping]]) -> dict[str, dict]:
     """Returns the facts of each teacher that agree in all folds, and None for the others.
 
     Where each fold has a fold of the teacher, `run` is the folder of all; `overlap` has each fold's that differs.

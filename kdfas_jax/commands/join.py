@@ -28,7 +28,7 @@ def join(folder: str, output: str) -> Results:
     config = ml_collections.ConfigDict(workdir.read(folder)["config"])
     if missing := [name for name in NETWORKS if name not in config.teachers]:
         raise ValueError(f"{folder} has no teacher {missing[0]!r}; expected a run of MTAKD, as of configs/mtkd_demo.py")
-    homes = _homes(config, folder)
+    homes = homes_of_teachers(config, folder)
     facts = provenance.check(config, homes)
     mesh = sharding.make_mesh(config.mesh)
     loaded = {name: teachers.load(home, mesh, config.teachers[name].config) for name, home in homes.items()}
@@ -53,7 +53,7 @@ def join(folder: str, output: str) -> Results:
         return evaluate.evaluate(joined, output)
 
 
-def _homes(config, folder: str) -> dict[str, str]:
+def homes_of_teachers(config, folder: str) -> dict[str, str]:
     """Returns the teachers that the run in `folder` was trained with, or the config's where those are missing."""
     noted = {name: facts["run"] for name, facts in provenance.taught_by(folder).items() if files.exists(facts["run"])}
     return {name: noted.get(name) or teachers.home(config.teachers[name], folder) for name in NETWORKS}

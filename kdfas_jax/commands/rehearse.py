@@ -74,10 +74,13 @@ def _simulated(data) -> dict:
     return {"dataset": "+".join(kinds), "options": options, "protocol": protocol}
 
 
-def _fit_to_data(config) -> None:
-    """Sets the length of the run to `STEPS`, and the number of people to recognise to that of the reduced data."""
+def fit_to_data(config) -> None:
+    """Sets the length of the run to `STEPS`, and the number of people to recognise to that of the reduced data.
+
+    Changes `config` and its teachers' configs in place; the data are prepared where they are not.
+    """
     for teacher in config.teachers.values():
-        _fit_to_data(teacher.config)
+        fit_to_data(teacher.config)
     target = targets.get(config.data.target)
     data = pipeline.open_data(config.data, target)
     config.train.epochs = STEPS / (data.count("train") // BATCH)
@@ -94,12 +97,12 @@ def rehearse(name: str, folder: str) -> None:
     """
     module = importlib.import_module(f"configs.{name.replace('/', '.')}")
     config = reduced(module.get_config(), os.path.join(folder, "data"))
-    _fit_to_data(config)
+    fit_to_data(config)
     run = os.path.join(folder, name.replace("/", "-"))
     train.train(config, run)
     if targets.get(config.data.target).detects:
         picture = os.path.join(run, "picture.png")
-        cv2.imwrite(picture, _picture(config.data)[..., ::-1])
+        cv2.imwrite(picture, sample_picture(config.data)[..., ::-1])
         predicted = predict.predict(run, [picture], os.path.join(run, "scores.csv"), cropped=True)
         assert predicted.scored == 1, predicted.table["error"].tolist()
         export.export(run, formats(), os.path.join(run, "bundle"))
@@ -113,8 +116,8 @@ def formats() -> list[str]:
     return [name for name, of in export_formats.FORMATS.items() if not of.int8 and not export_formats.missing([name])]
 
 
-def _picture(data) -> np.ndarray:
-    """A test picture of `data` (config.data) as RGB uint8 [h, w, 3]."""
+def sample_picture(data) -> np.ndarray:
+    """Returns the first test picture with a known label of `data` (config.data) as RGB uint8 [h, w, 3]."""
     opened = pipeline.open_data(data, targets.get(data.target))
     row = int(opened.rows("test", presentations=True)[0])
     (encoded,) = records.Reader(opened.files, opened.table).images([row])

@@ -44,14 +44,14 @@ def _train(config, folder: str) -> Results:
     given = {name: home for name, home in homes.items() if config.teachers[name].checkpoint}
     for fold in names:  # before hours are spent on the others
         run = folds.config_of(config, fold)
-        provenance.check(run, _of_fold(given, fold))
+        provenance.check(run, homes_of_fold(given, fold))
         provenance.start(run, folds.home(folder, fold) if len(names) > 1 else folder)
     for name, home in homes.items():
         if not config.teachers[name].checkpoint:
             _train_teacher(name, config.teachers[name].config, home)
     if len(names) > 1:
         return _train_folds(config, folder, homes, names)
-    homes = _of_fold(homes, names[0])
+    homes = homes_of_fold(homes, names[0])
     fit(config, folder, homes, provenance.check(config, homes))
     return evaluate.evaluate(config, folder)
 
@@ -85,7 +85,7 @@ def _train_folds(config, folder: str, homes: Mapping[str, str], names: tuple[str
         found = workdir.results(run, home)
         if found is None:
             logger.info("fold %s, in %s", name, home)
-            of_fold = _of_fold(homes, name)
+            of_fold = homes_of_fold(homes, name)
             with lock.held(home):
                 fit(run, home, of_fold, provenance.check(run, of_fold))
                 found = evaluate.evaluate(run, home)
@@ -95,8 +95,11 @@ def _train_folds(config, folder: str, homes: Mapping[str, str], names: tuple[str
     return folds.write(config, folder, results)
 
 
-def _of_fold(homes: Mapping[str, str], fold: str) -> dict[str, str]:
-    """The teachers' runs for `fold`: the teacher's own fold, or the whole of one that was trained without folds."""
+def homes_of_fold(homes: Mapping[str, str], fold: str) -> dict[str, str]:
+    """Returns {teacher: folder of its run} for `fold`, from the folders `homes` of the whole protocol.
+
+    The folder is that of the teacher's run of `fold`, or the whole folder where the teacher was trained without folds.
+    """
     own = {name: folds.home(home, fold) for name, home in homes.items()}
     return {name: own[name] if files.exists(own[name]) else home for name, home in homes.items()}
 
@@ -126,7 +129,7 @@ def fit(config, folder: str, homes: Mapping[str, str], taught: Mapping | None = 
             _report_amounts(data, made.steps)
         loaded = {name: teachers.load(home, mesh, config.teachers[name].config) for name, home in homes.items()}
         made = dataclasses.replace(made, teachers={name: of.frozen for name, of in loaded.items()})
-        _check_domains(config, data, made)
+        check_domains(config, data, made)
         state = _restore(config, checkpoints, made, mesh)
         variables = {name: teachers.rounded(of) for name, of in loaded.items()}
         stored = {
@@ -191,8 +194,8 @@ def _judge(config, data: Data, made: Experiment, mesh) -> Callable[[step.TrainSt
     return judge
 
 
-def _check_domains(config, data: Data, made: Experiment) -> None:
-    """ValueError where E_d or a domain adversary tells apart another number of domains than are trained on."""
+def check_domains(config, data: Data, made: Experiment) -> None:
+    """Raises ValueError where E_d or a domain adversary has another number of classes than `data` has domains."""
     for name in made.attack.teachers if made.attack else ():
         key = f"config.teachers.{name}.config.model.classes"
         targets.DOMAIN.check_classes(data, made.teachers[name].module.classes, key)

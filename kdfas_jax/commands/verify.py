@@ -50,14 +50,17 @@ def verify(
 
     vectors = {
         "embedding": score_examples(score, recogniser.variables, batches(), mesh),
-        "raw pixels": _grey(batches()),
+        "raw pixels": grey_rows(batches()),
     }
     scored = {name: identity.score_pairs(of, data.table, wanted) for name, of in vectors.items()}
-    return {name: identity.pair_figures(rows) | {"counts": _counts(rows, wanted)} for name, rows in scored.items()}
+    return {name: identity.pair_figures(rows) | {"counts": pair_counts(rows, wanted)} for name, rows in scored.items()}
 
 
-def _counts(scored: pd.DataFrame, listed: list[pairs.Pair] | None) -> dict[str, int]:
-    """Pairs with a score, and the number of listed pairs without one: an image is absent or shows no face."""
+def pair_counts(scored: pd.DataFrame, listed: list[pairs.Pair] | None) -> dict[str, int]:
+    """Returns {'scores': pairs with a score, 'left_out': listed pairs without one}; 0 left out without a list.
+
+    A pair has no score where an image is absent or shows no face.
+    """
     return {"scores": len(scored), "left_out": len(listed) - len(scored) if listed else 0}
 
 
@@ -77,8 +80,8 @@ def _everyone(config, dataset: str, raw_dir: str, options: dict) -> Data:
     return data
 
 
-def _grey(batches) -> pd.DataFrame:
-    """The pixels of test batches as rows [n, h w], grey, less each image's mean."""
+def grey_rows(batches) -> pd.DataFrame:
+    """Returns the grey pixels of the images of test batches, less each image's mean: rows [n, h w] by index."""
     rows = {}
     for batch in batches:
         grey = batch["image"].mean(-1).reshape(len(batch["image"]), -1)

@@ -196,8 +196,8 @@ def confidence(videos: pd.DataFrame, threshold: float, seed: int = 0) -> dict:
     check(videos, "confidence intervals")
     if _people(videos).nunique() < 2:
         return {}
-    table = _by_score(videos)
-    drawn = [_weighted(table, weight, threshold) for weight in _draws(videos, seed)]
+    table = sorted_by_score(videos)
+    drawn = [weighted_figures(table, weight, threshold) for weight in _draws(videos, seed)]
     apcer = pd.DataFrame([figures.pop("apcer") for figures in drawn])
     return {"apcer": _percentiles(apcer), **_percentiles(pd.DataFrame(drawn))}
 
@@ -215,10 +215,10 @@ def paired(
     check(second, "paired differences")
     if _people(first).nunique() < 2:
         return {}
-    tables = [_by_score(videos) for videos in (first, second)]
+    tables = [sorted_by_score(videos) for videos in (first, second)]
 
     def differences(weight: np.ndarray) -> dict[str, float]:
-        one, two = (_weighted(table, weight, at) for table, at in zip(tables, thresholds, strict=True))
+        one, two = (weighted_figures(table, weight, at) for table, at in zip(tables, thresholds, strict=True))
         return {name: float(two[name] - one[name]) for name in DIFFERENCES}
 
     bounds = _percentiles(pd.DataFrame([differences(weight) for weight in _draws(first, seed)]))
@@ -238,15 +238,21 @@ def _percentiles(draws: pd.DataFrame) -> dict[str, list[float]]:
     return {name: np.nanpercentile(values, [2.5, 97.5]).tolist() for name, values in draws.items()}
 
 
-def _by_score(videos: pd.DataFrame) -> dict:
-    """Sorts `videos` for `_weighted`: distinct scores in ascending order, each video's rank, a mask per species."""
+def sorted_by_score(videos: pd.DataFrame) -> dict:
+    """Sorts `videos` for `weighted_figures`; returns {'scores', 'rank', 'species'}.
+
+    scores: the distinct scores in ascending order. rank: of each video's score [videos].
+    species: {name: mask [videos]}.
+    """
     scores, rank = np.unique(videos["score"], return_inverse=True)
     species = videos["species"].where(videos["label"] == 0, LIVE).to_numpy()
     return {"scores": scores, "rank": rank, "species": {name: species == name for name in np.unique(species)}}
 
 
-def _weighted(table: dict, weight: np.ndarray, threshold: float) -> dict:
-    """Metrics of videos that count `weight` [videos] times each; with unit weights they equal `figures`.
+def weighted_figures(table: dict, weight: np.ndarray, threshold: float) -> dict:
+    """Returns the metrics of videos that count `weight` [videos] times each; with unit weights they equal `figures`.
+
+    table: the videos as of `sorted_by_score`.
 
     Cumulative sums over the ranks of the scores take a hundredth of the time of `roc_curve`, and the bootstrap needs a
     thousand curves. Entry r of a curve is at the threshold that equals distinct score r; the last entry is above all.

@@ -51,8 +51,8 @@ def plan(config, topology: str) -> dict:
     mesh = sharding.make_mesh(config.mesh, devices)
     config = _with_batch(config, -(-config.train.batch_size // (mesh.size * config.optim.accumulate)), mesh)
     lowered, made, state = of_config(config, mesh)
-    limit, peak = _memory_bytes(devices[0]), _peak(devices[0])
-    compiled, arguments, temporaries = _compile(lowered, limit)
+    limit, peak = memory_of(devices[0]), _peak(devices[0])
+    compiled, arguments, temporaries = compile_step(lowered, limit)
     batch_size = config.train.batch_size
     analytic = batch_size * made.flops()
     flops = step_flops(made, mesh, compiled)
@@ -87,7 +87,7 @@ def largest_batch(config, topology: str) -> dict:
     """
     validate.check(config)
     devices = _devices(topology)
-    limit = _memory_bytes(devices[0])
+    limit = memory_of(devices[0])
     if limit == float("inf"):
         raise ValueError(f"--sweep_batch: --topology={topology} shares the host's memory; expected a TPU, as v5e:16x16")
     mesh = sharding.make_mesh(config.mesh, devices)
@@ -95,12 +95,12 @@ def largest_batch(config, topology: str) -> dict:
 
     def needed(per_device: int) -> int:
         if per_device not in tried:
-            _, arguments, temporaries = _compile(of_config(_with_batch(config, per_device, mesh), mesh).step, limit)
+            _, arguments, temporaries = compile_step(of_config(_with_batch(config, per_device, mesh), mesh).step, limit)
             tried[per_device] = (arguments or 0) + temporaries
             logger.info("%d examples a device: %.2f GiB", per_device, tried[per_device] / 2**30)
         return tried[per_device]
 
-    low = _largest(needed, limit)
+    low = largest_fitting(needed, limit)
     return {
         "config": config.name,
         "topology": topology,
@@ -112,11 +112,11 @@ def largest_batch(config, topology: str) -> dict:
     }
 
 
-def _compile(lowered, limit: float):
+def compile_step(lowered, limit: float):
     """Returns the compiled step, and the bytes of its arguments and temporaries on a device.
 
     Where the compiler finds no room there is neither a step nor its arguments, None and None, and the temporaries are
-    what it says that it would need: more than `limit` in any case.
+    what it says that it would need: more than `limit` in any case. JaxRuntimeError where it fails for another reason.
     """
     try:
         compiled = lowered.compile()
@@ -136,8 +136,12 @@ def _with_batch(config, per_device: int, mesh):
     return own
 
 
-def _largest(needed: Callable[[int], int], limit: float) -> int:
-    """Returns a batch that fits where one larger by a sixteenth does not; `needed` gives the memory of a batch."""
+def largest_fitting(needed: Callable[[int], int], limit: float) -> int:
+    """Returns a batch that fits where one larger by a sixteenth does not.
+
+    needed: maps a batch, in examples a device, to its bytes. limit: bytes of a device. ValueError where not one example
+    fits.
+    """
     low, high, guess = 0, None, START  # `low` fits; `high`, where there is one, does not
     while high is None or high - low > max(1, low // 16):
         size = max(guess, low + max(1, low // 16)) if high is None else min(max(guess, low + 1), high - 1)
@@ -215,7 +219,8 @@ def _devices(topology: str):
     return devices
 
 
-def _memory_bytes(device) -> float:
+def memory_of(device) -> float:
+    """Returns the bytes of memory of a device; infinity for a CPU device."""
     if device.platform == "cpu":
         return float("inf")  # host memory is shared: no limit of one device
     return CHIPS[device.device_kind].memory_gib * 2**30

@@ -27,7 +27,7 @@ def compare(folders: Sequence[str], output: str) -> str:
             f"--runs={','.join(folders)}: expected two or more folders of evaluated runs, joined by commas"
         )
     found = [report_runs.read(folder) for folder in folders]
-    runs = dict(zip(_names(folders), found, strict=True))
+    runs = dict(zip(names_of_runs(folders), found, strict=True))
     for folder, run in zip(folders, found, strict=True):
         if not summary.detects(run.results):
             raise ValueError(f"{folder} has no APCER; expected runs with config.data.target='label'")
@@ -39,7 +39,7 @@ def compare(folders: Sequence[str], output: str) -> str:
     return f"warning: {differing}\n{shown}" if differing else shown
 
 
-def _names(folders: Sequence[str]) -> list[str]:
+def names_of_runs(folders: Sequence[str]) -> list[str]:
     """Names the runs by the last part of their folders, or by the whole paths where two last parts are equal."""
     last = [os.path.basename(os.path.normpath(folder)) for folder in folders]
     return last if len(set(last)) == len(last) else list(folders)

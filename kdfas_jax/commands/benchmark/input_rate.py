@@ -47,7 +47,7 @@ def measure(config) -> dict:
         "test": lambda: pipeline.test_batches(data, many, config.data, batch_size=batch, shard=(0, 1)),
         "train": lambda: train(config.data),
     } | ({"threads": lambda: train(threads)} if config.data.workers else {})
-    rounds = pd.DataFrame([{name: _rate(make(), batch) for name, make in streams.items()} for _ in range(ROUNDS)])
+    rounds = pd.DataFrame([{name: rate_of(make(), batch) for name, make in streams.items()} for _ in range(ROUNDS)])
     ratios = rounds.drop(columns="decode").div(rounds["decode"], axis=0)
     return {
         "cores": os.cpu_count(),
@@ -83,8 +83,11 @@ def _decoding(encoded: list[bytes], batch: int) -> Iterator[dict[str, np.ndarray
     yield from ({"image": image} for image in images.batch(batch).with_options(options).as_numpy_iterator())
 
 
-def _rate(stream: Iterable[dict[str, np.ndarray]], batch: int) -> float:
-    """Images a second, after the buffers have been filled."""
+def rate_of(stream: Iterable[dict[str, np.ndarray]], batch: int) -> float:
+    """Returns the images a second that `stream` yields in batches of `batch`, over `SECONDS`.
+
+    The first 2 `AHEAD` batches, which fill the buffers, are not counted.
+    """
     batches = iter(stream)
     for _ in itertools.islice(batches, 2 * AHEAD):
         pass

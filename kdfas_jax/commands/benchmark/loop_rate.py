@@ -50,7 +50,7 @@ def measure(config, made: Step, *, rounds: int, seconds: float) -> dict[str, Any
         with _saves() as blocked, _quiet():
             train.fit(run, os.path.join(folder, "run"), homes)
         moments = _moments(os.path.join(folder, "run"))
-    between, evaluation = _timing(moments, apart)
+    between, evaluation = timing(moments, apart)
     bare = before + [speed.rate(made.run, made.batch_size, seconds)[0] for _ in range(rounds)]
     period = every * statistics.median(between) / LOG_STEPS + evaluation
     found = every * made.batch_size / period
@@ -129,11 +129,12 @@ def _moments(folder: str) -> list[float]:
     return [event.wall_time for event in events.Tensors("loss")]
 
 
-def _timing(moments: list[float], apart: int) -> tuple[list[float], float]:
+def timing(moments: list[float], apart: int) -> tuple[list[float], float]:
     """Returns the seconds of each window of `LOG_STEPS` steps without an evaluation, and the seconds of an evaluation.
 
-    Every `apart`-th window begins with one. The step is compiled before the first window, the score in the first
-    evaluation, so the second counts.
+    moments: when each window ended, in seconds. apart: windows from one evaluation to the next; each `apart`-th window
+    begins with one. The step is compiled before the first window, the score in the first evaluation, so the second
+    evaluation counts.
     """
     windows = [after - moment for moment, after in itertools.pairwise(moments)]
     between = [seconds for number, seconds in enumerate(windows, 1) if number % apart]

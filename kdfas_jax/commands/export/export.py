@@ -95,8 +95,8 @@ def export(folder: str, formats: Sequence[str], output: str) -> dict:
     data = evaluate.open_data(config, folder)
     role = targets.get(config.data.target).scored_roles(data)[0]  # that the threshold is from
     with jax.default_device(jax.devices("cpu")[0]):
-        config.model, variables = fine_tuning.merge(config.model, _variables(folder, config))
-        bundle = _describe(config, results, role)
+        config.model, variables = fine_tuning.merge(config.model, variables_of(folder, config))
+        bundle = describe(config, results, role)
         temporary = f"{output.rstrip('/')}.tmp{os.getpid()}"
         os.makedirs(temporary)
         try:
@@ -145,8 +145,8 @@ def _check_output(output: str) -> None:
         raise ValueError(f"{output} holds {foreign[0]}, which is no part of a bundle; give another --output")
 
 
-def _variables(folder: str, config) -> dict:
-    """The run's variables at its best step, fp32 NumPy arrays."""
+def variables_of(folder: str, config) -> dict:
+    """Returns the variables of the run in `folder` at its best step on dev, as fp32 NumPy arrays."""
     return jax.device_get(teachers.load(folder, sharding.make_mesh(config.mesh)).variables)
 
 
@@ -174,11 +174,11 @@ def _write(
         path, reference = os.path.join(folder, of.file), references[of.int8]
         of.write(network, path, reference.images[:: -(-len(reference.images) // CROPS)])  # at most CROPS of them
         run = of.load(path)
-        parity = _parity(run, reference, threshold, int8=of.int8)
+        parity = measured_parity(run, reference, threshold, int8=of.int8)
         if seen:
             found = [float(run(image[None])[0][0]) for image in pictures.described]
             parity |= {"pictures": len(seen), "picture": float(np.abs(np.subtract(found, seen)).max())}
-        _check_parity(name, parity)
+        check_parity(name, parity)
         files[of.file] = {
             "format": name,
             "batch": of.batch,
@@ -226,10 +226,11 @@ def _pictures(data: Data, role: str, config, described: dict) -> Pictures:
     return Pictures(cropped, described)
 
 
-def _parity(run: Run, crops: Crops, threshold: float, *, int8: bool) -> dict:
-    """How the outputs of a file compare with the model's: `tolerance` is that of the differences, or of the AUC.
+def measured_parity(run: Run, crops: Crops, threshold: float, *, int8: bool) -> dict:
+    """Returns how the outputs of a file compare with the model's.
 
-    logits, score, embedding: the largest difference. cosine: the smallest of a file's embedding and the model's.
+    tolerance: the largest allowed difference, or difference of the AUC. logits, score, embedding: the largest
+    difference. cosine: the smallest of a file's embedding and the model's.
     decisions: the share of crops decided alike at the threshold. `_write` adds `picture`, the largest difference of the
     scores of `pictures` pictures, each found, cropped and scored by the bundle and by --mode=predict.
     """
@@ -251,8 +252,11 @@ def _parity(run: Run, crops: Crops, threshold: float, *, int8: bool) -> dict:
     return {**parity, "auc": auc, "auc_fp32": auc_fp32, "tolerance": TOLERANCE_INT8}
 
 
-def _check_parity(name: str, parity: dict) -> None:
-    """ValueError where `parity` is beyond its tolerance; NaN is."""
+def check_parity(name: str, parity: dict) -> None:
+    """Raises ValueError where the `parity` of the format `name` exceeds its tolerance, or is NaN.
+
+    parity: as `measured_parity` returns it. The AUC is compared where it is there, else each output.
+    """
     if "auc" in parity:
         differences = {"AUC": abs(parity["auc"] - parity["auc_fp32"])}
     else:
@@ -281,8 +285,12 @@ def sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _describe(config, results: dict, role: str) -> dict:
-    """What the bundle says beside its files."""
+def describe(config, results: dict, role: str) -> dict:
+    """Returns the content of bundle.json without its files.
+
+    config, results: the run's config, and the content of its results.json. role: the split whose crops the files are
+    compared on.
+    """
     size, data = config.data.image_size, config.data
     counted = models.parameters(config.model, size)
     versions = {}

@@ -164,8 +164,11 @@ def _evaluate_scan(values: Sequence, replaced, *, jaxpr, length: int, num_consts
     return [*carry, *(jax.lax.concatenate([y[None] for y in each], 0) for each in zip(*stacked, strict=True))]
 
 
-def _max_pool(x: jax.Array, *, window_dimensions, window_strides, padding, **_) -> jax.Array:
-    """`reduce_window_max` as the largest of the shifted images, as ONNX Runtime refuses windows over all dimensions."""
+def max_pool(x: jax.Array, *, window_dimensions, window_strides, padding, **_) -> jax.Array:
+    """Computes the primitive `reduce_window_max` as the largest of shifted images; its parameters are the primitive's.
+
+    ONNX Runtime refuses windows over all dimensions.
+    """
     x = jax.lax.pad(x, -jnp.inf, [(*edges, 0) for edges in padding])
     last = [size - window for size, window in zip(x.shape, window_dimensions, strict=True)]
     shifted = [
@@ -175,8 +178,8 @@ def _max_pool(x: jax.Array, *, window_dimensions, window_strides, padding, **_) 
     return functools.reduce(jax.lax.max, shifted)
 
 
-def _erf(x: jax.Array, **_) -> jax.Array:
-    """`erf` in fp32 as XLA computes it, as TensorFlow cannot read the primitive."""
+def rational_erf(x: jax.Array, **_) -> jax.Array:
+    """Computes `erf` in fp32 by the ratio of polynomials that XLA uses, as TensorFlow cannot read the primitive."""
     x = jnp.clip(x, -4, 4)
     return x * jnp.polyval(jnp.array(ERF[0], jnp.float32), x * x) / jnp.polyval(jnp.array(ERF[1], jnp.float32), x * x)
 
@@ -206,7 +209,7 @@ def _write_tflite(network: Network, path: str, crops: np.ndarray) -> None:
     from jax.experimental import jax2tf
 
     def outputs(images):
-        return network.one(images, {"erf": _erf})
+        return network.one(images, {"erf": rational_erf})
 
     def named(images):
         return dict(zip(network.outputs, jax2tf.convert(outputs, with_gradient=False)(images), strict=True))
@@ -236,14 +239,14 @@ def _write_onnx(network: Network, path: str, crops: np.ndarray) -> None:
     import onnx
 
     def outputs(images):
-        return network.one(images, {"reduce_window_max": _max_pool})
+        return network.one(images, {"reduce_window_max": max_pool})
 
     with _quiet("jax2onnx", "onnx_ir"):  # on parts of them that nothing here uses
         names = {"input_names": [INPUT], "output_names": network.outputs}
         model = jax2onnx.to_onnx(outputs, [network.images()], opset=OPSET, **names)
     zeros = set()
     for node in model.graph.node:
-        if node.op_type == "Einsum" and _multiplies(node.attribute[0].s.decode()):
+        if node.op_type == "Einsum" and is_matrix_product(node.attribute[0].s.decode()):
             node.op_type = "MatMul"
             del node.attribute[:]
         elif node.op_type == "Gemm":
@@ -282,8 +285,8 @@ def _quiet(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _multiplies(equation: str) -> bool:
-    """Whether an einsum is a (batched) matrix product, which runtimes compute faster: 'abc,cd->abd'."""
+def is_matrix_product(equation: str) -> bool:
+    """Returns whether an einsum is a (batched) matrix product, which runtimes compute faster: 'abc,cd->abd'."""
     inputs, _, result = equation.replace(" ", "").partition("->")
     left, _, right = inputs.partition(",")
     return len(right) == 2 and left[-1] == right[0] and result == left[:-1] + right[1]

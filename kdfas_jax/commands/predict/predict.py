@@ -95,14 +95,14 @@ def predict(
     with files.growing(output) as add:
         recipe = crops.Recipe.of_config(config.data, cropped=cropped)
         mesh = sharding.make_mesh(config.mesh)
-        score = _scorer(teachers.load(folder, mesh), mesh, targets.get(config.data.target).read, batch)
+        score = crop_scorer(teachers.load(folder, mesh), mesh, targets.get(config.data.target).read, batch)
         judge = _Judge(recipe, score, threshold, annotate)
         rows, written = [], 0
         started = time.perf_counter()
         if reference:
             judge.enrol(reference, *pictures)
         # By map, as a loop's variable would keep large photographs while the next ones are decoded.
-        for judged in map(judge, _groups(_frames(found), batch)):
+        for judged in map(judge, grouped(_frames(found), batch)):
             rows += judged
             for row in judged:
                 if row["error"]:
@@ -136,7 +136,7 @@ def model(folder: str, batch: int = faces.BATCH, *, cropped: bool = False) -> Mo
     recipe = crops.Recipe.of_config(config.data, cropped=cropped)
     mesh = sharding.make_mesh(config.mesh)
     loaded = teachers.load(folder, mesh)
-    score = _scorer(loaded, mesh, targets.get(config.data.target).read, batch)
+    score = crop_scorer(loaded, mesh, targets.get(config.data.target).read, batch)
     return Model(score, recipe, origin.card(workdir.evaluated(folder)), _attention(loaded))
 
 
@@ -177,7 +177,7 @@ def _attention(model: teachers.Teacher) -> Callable[[Sequence[np.ndarray]], Iter
     return lambda crops: (np.asarray(heat(model.variables, image)) for image in crops)
 
 
-def _scorer(model: teachers.Teacher, mesh, read: Callable, batch: int):
+def crop_scorer(model: teachers.Teacher, mesh, read: Callable, batch: int):
     """Returns score(crops uint8 [s, s, 3]), which yields the target's reading of each, P(live) first, [1] or [1 + d].
 
     Batches are padded, so that one size is compiled.
@@ -208,8 +208,8 @@ def _frames(found: Sequence[inputs.Input]) -> Iterator[Looked]:
             yield Looked(source.name, None, "", place=place, ended=True)
 
 
-def _groups(stream: Iterable[Looked], most: int) -> Iterator[list[Looked]]:
-    """Consecutive ones, `most` together, or as soon as they have `PIXELS`."""
+def grouped(stream: Iterable[Looked], most: int) -> Iterator[list[Looked]]:
+    """Yields the frames of `stream` in order, `most` a group, or fewer as soon as a group has `PIXELS` pixels."""
     group, pixels = [], 0
     for of in stream:
         group.append(of)
@@ -222,7 +222,7 @@ def _groups(stream: Iterable[Looked], most: int) -> Iterator[list[Looked]]:
 
 
 class _Judge:
-    """judge(group) returns rows of the table. `recipe` makes the crops, `score` comes from `_scorer`, the other
+    """judge(group) returns rows of the table. `recipe` makes the crops, `score` comes from `crop_scorer`, the other
     arguments from `predict`. `frames` counts the frames so far, `detecting` the seconds of face detection; `reference`
     is the enrolled person. Inputs come one after another."""
 

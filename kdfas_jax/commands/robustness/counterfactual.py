@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
@@ -38,7 +39,7 @@ def card(folder: str, output: str, people: int = PEOPLE) -> dict[str, Any]:
     if not own:
         raise FileNotFoundError(f"{folder} is not evaluated; run: python main.py --mode=eval --workdir={folder}")
     threshold = own["threshold"]["value"]
-    scores, pictures = _scores(folder, config, people)
+    scores, pictures = scores_of_changes(folder, config, people)
     base = (renderer.AS_IS, renderer.AS_IS)
     content = {
         "run": folder,
@@ -62,21 +63,22 @@ def _name(factor: str, value: str) -> str:
     return value if factor == value else f"{factor}: {value}"
 
 
-def _scores(folder: str, config, people: int) -> tuple[dict[Change, np.ndarray], dict[Change, np.ndarray]]:
-    """P(live) [people] of the run for each (factor, value), and the pictures uint8 [people, s, s, 3]."""
+def scores_of_changes(folder: str, config, people: int) -> tuple[dict[Change, np.ndarray], dict[Change, np.ndarray]]:
+    """Returns P(live) [people] of the run for each (factor, value), and its pictures uint8 [people, s, s, 3]."""
     mesh = sharding.make_mesh(config.mesh)
     loaded = teachers.load(folder, mesh)
     score = step.make_score(loaded.module, mesh, label.live_probability)
     found, pictures, size = {}, {}, config.data.image_size
     for factor, value, images in renderer.rendered(people, size=config.data.record_size, scale=config.data.scale):
         stored = np.stack([faces.decode(faces.encode(image), size) for image in images])
-        batches = _batches(stored, config.eval.batch_size)
+        batches = padded_batches(stored, config.eval.batch_size)
         pictures[factor, value] = images
         found[factor, value] = evaluate.score_examples(score, loaded.variables, batches, mesh)[0].to_numpy()
     return found, pictures
 
 
-def _batches(images: np.ndarray, size: int):
+def padded_batches(images: np.ndarray, size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the images uint8 [n, h, w, 3] in order, `size` a batch: image, mask and index as of `test_batches`."""
     for start in range(0, len(images), size):
         part = images[start : start + size]
         padding = size - len(part)

@@ -42,8 +42,8 @@ def selftest(folder: str, captures: str, output: str, changes: Mapping[str, Any]
     nothing is captured.
     """
     planned = plan.read(captures)
-    found, unplanned = _found(captures, planned)
-    text = tables.to_csv(_as_table(found))
+    found, unplanned = find_captured(captures, planned)
+    text = tables.to_csv(as_csv_table(found))
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     table = os.path.join(output, f"captured-{digest}.csv")
     if not files.exists(table):  # a file written anew would be a change of the raw data
@@ -64,7 +64,7 @@ def selftest(folder: str, captures: str, output: str, changes: Mapping[str, Any]
             "unplanned": unplanned,
         },
         "presentations": _presentations(planned, found, _responses(place), test["exact"]),
-        "schemes": schemes.compared({**test["exact"], **_of_system(test)}),
+        "schemes": schemes.compared({**test["exact"], **system_rates(test)}),
         "test": test,
     }
     shown = page.selftest(content, evaluated, os.path.join(os.path.basename(place), "index.html"))
@@ -73,13 +73,13 @@ def selftest(folder: str, captures: str, output: str, changes: Mapping[str, Any]
     return content
 
 
-def _of_system(test: Mapping[str, Any]) -> dict[str, Any]:
+def system_rates(test: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the intervals of IAPAR and FMR of a run that recognises people; {} of another one."""
     exact = test.get("system", {}).get("exact", {})
     return {name: exact[name] for name in ("iapar", "fmr") if exact.get(name)}
 
 
-def _found(captures: str, planned: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+def find_captured(captures: str, planned: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Returns the rows of the plan that have a file, with its absolute `path`, and the number of unplanned files."""
     paths: dict[str, list[str]] = {}
     for path in sorted(Path(captures).rglob("*")):
@@ -101,7 +101,7 @@ def _found(captures: str, planned: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return captured, len(paths) - len(captured)
 
 
-def _as_table(found: pd.DataFrame) -> pd.DataFrame:
+def as_csv_table(found: pd.DataFrame) -> pd.DataFrame:
     """Returns captured presentations as the reader `csv` takes them; the distance is an attribute."""
     columns = {"video": "file", "medium": "instrument"}
     kept = {name: found[columns.get(name, name)] for name in ("path", "label", "species", "subject", "video")}

@@ -101,7 +101,7 @@ def convert(theirs, model, expected, path):
     if "dist_token" in theirs:
         raise ValueError(f"{path} is a distilled DeiT, with a dist_token; expected one with a class token alone")
     expected = _split_blocks(expected)
-    named, found = _named(theirs, name)
+    named, found = both_names(theirs, name)
     family = family_of(found)
     found = _by_head(found, model.heads)
     dropped = _project(found, named, model)
@@ -115,7 +115,7 @@ def convert(theirs, model, expected, path):
         expected,
         found,
         f"{path} ({name}) is not a ViT of patch {model.patch}, width {model.width}, depth {model.depth}; set the "
-        f"model's variant to the checkpoint's{_variant(found, family)}",
+        f"model's variant to the checkpoint's{suggested_variant(found, family)}",
     )
     _check_settings(theirs, (name, family), model, path)
     facts = {"format": name, "family": family, "gelu": model.gelu, "resized": resized, **head}
@@ -148,7 +148,7 @@ def family_of(found):
     return "vit"
 
 
-def _named(theirs, name):
+def both_names(theirs, name):
     """Returns ({the file's or timm's name: array}, {our name: array}) of the arrays of a file of format `name`."""
     if name == "augreg":
         return theirs, from_augreg(theirs)
@@ -182,8 +182,8 @@ def _place(found, expected, model, path):
     found |= {key: np.asarray(value) for key, value in expected.items() if f"{ADAPTER}/" in key}
 
 
-def _variant(found, family):
-    """', such as dinov2-B/14': the variant that the arrays are of, '' for an unknown size."""
+def suggested_variant(found, family):
+    """Returns ', such as dinov2-B/14', the variant of the arrays in our names, or '' for an unknown size."""
     depth = len({key.split("/")[1] for key in found if key.startswith("blocks/")})
     rows, width = np.shape(found.get("patch/kernel", np.zeros((0, 0))))
     family = {"vit": "", "dinov2": "dinov2-reg-" if "registers" in found else "dinov2-"}.get(family, f"{family}-")

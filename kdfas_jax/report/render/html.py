@@ -22,7 +22,7 @@ DARK |= {"c0": "#5ab4f0", "c1": "#3fcf9f", "c2": "#e08ad0", "c3": "#a79cf0"}
 DARK |= {"c4": "#a3d3f5", "c5": "#aaaaaa", "c6": "#6fcf7f"}
 HEAT = np.array([0, 90, 255])  # colour of a heat map: blue, as orange and red mean errors
 
-_TEMPLATES = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("kdfas_jax.report.render"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
@@ -40,7 +40,7 @@ def document(
     hero: stands between the title and the sections. cautions: sentences of the amber banner above all else.
     """
     shown = [section for section in sections if section and section.parts]
-    return _TEMPLATES.get_template("page.html").render(
+    return TEMPLATES.get_template("page.html").render(
         title=title, sections=shown, hero=hero, cautions=cautions, light=LIGHT, dark=DARK
     )
 
