@@ -2,7 +2,7 @@
 
     python -m input_pipeline.prepare --dataset=NAME --raw_dir=RAW [--data_dir=data] [--size=224] [--scale=1.3]
                                      [--align] [--boxes=mtcnn] [--option KEY=VALUE ...] [--workers=N | --runner=...]
-                                     [--changed=again]
+                                     [--changed=again] [--sheet=FILE.jpg]
 
 writes the records (`records`) to DATA_DIR/face_crops/NAME-SIZEpx-SCALEx[-...]/1.1.0. The work is divided into parts
 (`parts`); until all are finished they are in 1.1.0.unfinished, from which the same command resumes. The bytes do not
@@ -32,7 +32,7 @@ import pandas as pd
 from etils import epath
 
 from input_pipeline import datasets, tables
-from input_pipeline.prepare import parts, raw, records, runners
+from input_pipeline.prepare import parts, raw, records, runners, sheet
 from input_pipeline.schema import Presentation
 from input_pipeline.sources import screen
 
@@ -313,6 +313,9 @@ def flag_parser() -> argparse.ArgumentParser:
     parser.add_argument("--option", type=_option, action="append", default=[], help="KEY=VALUE for the reader")
     parser.add_argument("--max_corrupt", type=float, default=MAX_CORRUPT, help="share of files (default: %(default)s)")
     parser.add_argument("--changed", default="error", help="if raw files have changed: error, again or keep")
+    parser.add_argument(
+        "--sheet", default="", help="a .jpg or .png to write, with live faces and attacks of the records"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--runner", help="an Apache Beam runner; its other arguments follow after --")
     parser.add_argument("beam", nargs="*", help=argparse.SUPPRESS)
@@ -338,7 +341,8 @@ def main(argv: list[str] | None = None) -> None:
             workers=flags.workers,
             beam=[f"--runner={flags.runner}", *flags.beam] if flags.runner else None,
         )
+        shown = flags.sheet and f"{flags.sheet}: {sheet.write(flags.sheet, prepared)}"
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"{len(prepared.table)} records in {prepared.builder_dir}")
-    print(epath.Path(prepared.builder_dir, "summary.txt").read_text(), end="")
+    print(epath.Path(prepared.builder_dir, "summary.txt").read_text(), end=shown and f"{shown}\n")
