@@ -22,7 +22,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from input_pipeline import datasets, schema
-from input_pipeline.prepare import faces, parts, prepare, records
+from input_pipeline.prepare import faces, parts, prepare, records, sheet
 from tests.conftest import prepared_at
 from tests.video_files import write_video
 
@@ -427,6 +427,44 @@ def test_command_line(raw, tmp_path, capsys):
     assert prepared_at("folder", data_dir=str(tmp_path / "data"), size=32, options=options)
 
 
+def test_a_sheet_shows_live_faces_on_the_left_and_attacks_on_the_right(raw, tmp_path, capsys):
+    arguments = ["--dataset=folder", f"--raw_dir={raw}", f"--data_dir={tmp_path / 'data'}", "--size=32"]
+    prepare.main([*arguments, f"--sheet={tmp_path / 'sheet.png'}"])
+    assert capsys.readouterr().out.endswith(f"{tmp_path / 'sheet.png'}: 64 live, 39 print\n")
+    picture = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
+    side, tile = sheet.SIDE * sheet.TILE, sheet.TILE
+    assert picture.shape == (side, 2 * side + sheet.GAP, 3)
+    red = picture[
+        tile // 2 :: tile, [*range(tile // 2, side, tile), *range(side + sheet.GAP + tile // 2, 2 * side, tile)], 0
+    ]
+    live, attacks = red[:, : sheet.SIDE].ravel(), red[:, sheet.SIDE :].ravel()
+    spoof = [image for image in range(0, 120, 3) if image != 33]  # which is black: no face is found
+    rest = [image for image in range(120) if image % 3 and image != 10]
+    shown = [rest[i] for i in np.linspace(0, 78, 64).astype(int)]
+    np.testing.assert_allclose(attacks[:39], 2 * np.array(spoof), atol=2)  # the red of image i is 2 i
+    np.testing.assert_allclose(live, 2 * np.array(shown), atol=2)
+    assert (picture[-tile:, -tile:] == 255).all()  # fewer attacks than places
+
+
+def test_a_sheet_has_equal_shares_of_the_species_and_leaves_out_what_has_no_face():
+    names = ["live"] * 200 + ["print"] * 300 + ["replay"] * 40 + ["mask"] * 5
+    table = pd.DataFrame({"species": names, "subject": "a", "video": np.arange(len(names)).astype(str), "found": True})
+    table.loc[:9, "found"] = False
+    live, attacks = sheet.chosen(table)
+    assert len(live) == 64
+    assert live.min() == 10
+    shown = table["species"].iloc[attacks].value_counts()
+    assert shown.to_dict() == {"print": 22, "replay": 21, "mask": 5}
+
+
+def test_a_sheet_needs_live_faces_and_attacks(raw, tmp_path):
+    prepared = run(raw, tmp_path)
+    live = dataclasses.replace(prepared, table=prepared.table[prepared.table["label"] == 1])
+    with pytest.raises(ValueError, match="has no live faces and attacks to show"):
+        sheet.write(str(tmp_path / "sheet.png"), live)
+    assert not (tmp_path / "sheet.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -434,6 +472,10 @@ def test_command_line(raw, tmp_path, capsys):
         (["--dataset=nua"], "error: unknown data set 'nua'; known: "),
         (["--dataset=folder", "--option=nmae=x"], "error: data set 'folder' has no option"),
         (["--dataset=folder", "--size=0"], "error: size and scale must be positive, got size=0"),
+        (
+            ["--dataset=folder", "--sheet=sheet.gif"],
+            "error: --sheet=sheet.gif: expected a name that ends in .jpg or .png",
+        ),
         (["--dataset=folder", "--boxes=hog"], "error: boxes must be 'annotation' or 'mtcnn', got 'hog'"),
     ],
 )

@@ -313,9 +313,7 @@ def flag_parser() -> argparse.ArgumentParser:
     parser.add_argument("--option", type=_option, action="append", default=[], help="KEY=VALUE for the reader")
     parser.add_argument("--max_corrupt", type=float, default=MAX_CORRUPT, help="share of files (default: %(default)s)")
     parser.add_argument("--changed", default="error", help="if raw files have changed: error, again or keep")
-    parser.add_argument(
-        "--sheet", default="", help="a .jpg or .png to write, with live faces and attacks of the records"
-    )
+    parser.add_argument("--sheet", help="a .jpg or .png to write, which shows live faces and attacks of the records")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--runner", help="an Apache Beam runner; its other arguments follow after --")
     parser.add_argument("beam", nargs="*", help=argparse.SUPPRESS)
@@ -327,6 +325,8 @@ def main(argv: list[str] | None = None) -> None:
     flags = flag_parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
     try:
+        if flags.sheet:
+            sheet.check(flags.sheet)
         prepared = prepare(
             flags.dataset,
             raw_dir=flags.raw_dir,
@@ -341,8 +341,8 @@ def main(argv: list[str] | None = None) -> None:
             workers=flags.workers,
             beam=[f"--runner={flags.runner}", *flags.beam] if flags.runner else None,
         )
-        shown = flags.sheet and f"{flags.sheet}: {sheet.write(flags.sheet, prepared)}"
+        shown = f"{flags.sheet}: {sheet.write(flags.sheet, prepared)}\n" if flags.sheet else ""
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"{len(prepared.table)} records in {prepared.builder_dir}")
-    print(epath.Path(prepared.builder_dir, "summary.txt").read_text(), end=shown and f"{shown}\n")
+    print(epath.Path(prepared.builder_dir, "summary.txt").read_text(), end=shown)

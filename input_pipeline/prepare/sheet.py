@@ -8,27 +8,34 @@ from input_pipeline.prepare import faces, records
 from input_pipeline.schema import LIVE
 
 SIDE, TILE, GAP, QUALITY = 8, 96, 12, 85  # tiles along a side of a block; pixels; of JPEG
+ENDINGS = (".jpg", ".png")
 
 
 def write(path: str, prepared: records.Prepared) -> str:
     """Writes the sheet of `prepared` to `path`, a .jpg or .png; returns what it shows.
 
     A block has up to 64 crops, spread evenly over the people; attacks have equal shares of their species, one species
-    after another. Crops may show real people. ValueError for records without live faces or without attacks, OSError
-    where `path` cannot be written.
+    after another. Crops may show real people. ValueError for another ending, or for records without live faces or
+    without attacks; OSError where `path` cannot be written.
     """
+    check(path)
     blocks = chosen(prepared.table)
     if not all(map(len, blocks)):
         raise ValueError(f"--sheet={path}: {prepared.builder_dir} has no live faces and attacks to show")
     reader = records.Reader(prepared.files, prepared.table)
     drawn = [_block([faces.decode(image, TILE) for image in reader.images(rows)]) for rows in blocks]
     picture = np.concatenate([drawn[0], np.full((SIDE * TILE, GAP, 3), 255, np.uint8), drawn[1]], axis=1)
-    if not path.lower().endswith((".jpg", ".png")):
-        raise ValueError(f"--sheet={path}: expected a name that ends in .jpg or .png")
-    if not cv2.imwrite(path, picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
+    options = [] if path.lower().endswith(".png") else [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    if not cv2.imwrite(path, picture[..., ::-1], options):
         raise OSError(f"--sheet={path} cannot be written; give another place")
     counts = [prepared.table["species"].iloc[rows].value_counts(sort=False) for rows in blocks]
     return ", ".join(f"{number} {species}" for count in counts for species, number in count.items())
+
+
+def check(path: str) -> None:
+    """Raises ValueError where `path` has neither of the two endings that a sheet may have."""
+    if not path.lower().endswith(ENDINGS):
+        raise ValueError(f"--sheet={path}: expected a name that ends in {' or '.join(ENDINGS)}")
 
 
 def chosen(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
