@@ -1,7 +1,7 @@
 """DTDA for two CPU cores, on the simulator's four domains; needs no data and no downloads.
 
     python main.py --config=configs/dtda_demo.py
-    python main.py --config=configs/ablation.py:base=dtda_demo,seeds=5
+    python main.py --config=configs/ablation.py:base=dtda_demo,seeds=5,control=erm_long
 
 A ResNet of 0.7 M parameters. E_d, a recogniser and an attribute editor are trained first where they are missing
 (configs/teachers/domains_demo.py, recognition_demo.py, editor_demo.py). docs/results.md has the effect of each part.
@@ -11,7 +11,10 @@ Cost: two minutes on two cores, and once some twenty for the teachers and the re
 from configs import common
 from configs.teachers import domains_demo, editor_demo, recognition_demo
 
-VARIANTS = common.DTDA_VARIANTS
+EPOCHS = {"epochs": 6.0, "eval_epochs": 2.0}
+COST = 6.25  # FLOPs of a step of DTDA, by --mode=plan, over those of a step of `erm`
+LONG = {"train": {name: COST * epochs for name, epochs in EPOCHS.items()}, "optim": {"warmup_epochs": COST}}
+VARIANTS = {"erm_long": {**common.DTDA_VARIANTS["erm"], **LONG}, **common.DTDA_VARIANTS}
 
 
 def get_config(argument: str = ""):
@@ -24,6 +27,6 @@ def get_config(argument: str = ""):
     config.data.target = "label"
     config.data.balance = "domain+label"
     config.data.augment.colour = 0.2
-    config.train = {"batch_size": 64, "epochs": 6.0, "eval_epochs": 2.0}
+    config.train = {"batch_size": 64, **EPOCHS}
     perceptual, generative = recognition_demo.get_config(), editor_demo.get_config()
     return common.dual_teachers(config, classifier, perceptual, generative, editor_demo.STAGES)
