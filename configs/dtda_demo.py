@@ -1,7 +1,7 @@
 """DTDA for two CPU cores, on the simulator's four domains; needs no data and no downloads.
 
     python main.py --config=configs/dtda_demo.py
-    python main.py --config=configs/ablation.py:base=dtda_demo,seeds=5,control=erm_long
+    python main.py --config=configs/ablation.py:base=dtda_demo,seeds=5
 
 A ResNet of 0.7 M parameters. E_d, a recogniser and an attribute editor are trained first where they are missing
 (configs/teachers/domains_demo.py, recognition_demo.py, editor_demo.py). docs/results.md has the effect of each part.

@@ -214,11 +214,22 @@ def test_each_part_of_dtda_is_switched_alone(variant, read, attacked):
     from kdfas_jax.commands import ablation
 
     study = load("ablation", "base=dtda_demo,seeds=2")
-    assert list(study.names) == ["erm", "dat", "daa", "perceptual", "generative", "dtda"]
+    assert list(study.names) == ["erm_long", "erm", "dat", "daa", "perceptual", "generative", "dtda"]
     config = ablation.variant(study.base, study.variants[variant], 1)
     assert set(Objective(config.terms, config.teachers).teachers) == read
     assert bool(perturb.of_config(config)) == attacked
     assert (config.terms.adversary.weight > 0) == (variant == "dat")
+
+
+def test_dtda_is_held_against_erm_of_the_same_flops():
+    from kdfas_jax.commands import ablation
+
+    study = load("ablation", "base=dtda_demo")
+    assert set(study.controls.values()) == {"erm_long"}
+    runs = {name: ablation.variant(study.base, study.variants[name], 0) for name in ("erm_long", "dtda")}
+    flops = {name: run.train.epochs * experiment.of_config(run).flops() for name, run in runs.items()}
+    assert flops["erm_long"] == pytest.approx(flops["dtda"], rel=0.05)
+    assert runs["erm_long"].optim.warmup_epochs / runs["erm_long"].train.epochs == pytest.approx(1 / 6)
 
 
 def test_ablation_variants_change_only_the_terms():
