@@ -1,9 +1,14 @@
 """What a plan says beyond its contract: the largest batch, a batch that devices cannot share, collectives."""
 
+import types
+
 import jax
+import numpy as np
 import pytest
 
+from kdfas_jax.parallel import sharding
 from kdfas_jax.performance import plan
+from kdfas_jax.training import experiment
 
 GIB = 2**30
 
@@ -100,6 +105,15 @@ def test_a_step_that_the_compiler_refuses_does_not_fit(tiny, monkeypatch):
     assert not result["fits"]
     assert result["collectives"] == {}
     assert "temporaries of 29.47 GiB, for which the compiler finds no room, fits: False" in plan.table(result)
+
+
+def test_the_products_that_a_gpu_leaves_to_a_library_are_counted(tiny):
+    made, mesh = experiment.of_config(tiny), sharding.make_mesh({"data": -1, "fsdp": 1})
+    gpu = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="gpu")]), size=1)
+    counted_by_gpu = types.SimpleNamespace(cost_analysis=lambda: {"flops": 1.0})
+    counted = plan.step_flops(made, gpu, counted_by_gpu)
+    assert counted == pytest.approx(tiny.train.batch_size * made.flops(), rel=0.3)
+    assert counted == pytest.approx(mesh.size * plan.step_flops(made, mesh, None))
 
 
 @pytest.mark.slow

@@ -118,12 +118,4 @@ CATALOGUE = (
         hours=600.0,
         needs="OULU-NPU, which is not public, and an accelerator",
     ),
-    Table(
-        "pytorch",
-        "docs/results.md",
-        ("python main.py --mode=benchmark --config=configs/kdfas_oulu.py:data=simulated --baseline=pytorch",),
-        seeds="0",
-        hours=0.2,
-        needs="a GPU of the H200 class",
-    ),
 )
