@@ -8,7 +8,6 @@ from scipy.special import expit
 
 from input_pipeline.datasets import simulated_wild
 from input_pipeline.simulate.wild import counterfactual as renderer
-from input_pipeline.simulate.wild import stage
 from kdfas_jax.commands.robustness import counterfactual as command
 from kdfas_jax.metrics import counterfactual
 from kdfas_jax.report.sections import counterfactual as section
@@ -20,22 +19,6 @@ def test_people_are_of_the_test_split():
     assert len(set(renderer.people(32))) == 32
     with pytest.raises(ValueError, match="expected a multiple of 8"):
         renderer.people(12)
-
-
-def test_a_change_changes_its_factor_alone():
-    plain, glasses, same = (
-        stage.shoot([73], [72000], size=64, split="test", changes=changes)[0]
-        for changes in ({"glasses": 0.0}, {"glasses": 1.0}, {"glasses": 0.0})
-    )
-    np.testing.assert_array_equal(plain.light, same.light)
-    np.testing.assert_array_equal(plain.landmarks, glasses.landmarks)
-    changed = np.abs(plain.light - glasses.light).max(-1) > 1e-3
-    assert 0 < changed.mean() < 0.3
-    rows = np.flatnonzero(changed.any(1))
-    top, height = plain.box[1], plain.box[3]
-    assert top < rows.min() < rows.max() < top + 0.8 * height  # around the eyes
-    with pytest.raises(ValueError, match="'hat' is no part of a person"):
-        stage.shoot([73], [72000], size=64, changes={"hat": 1.0})
 
 
 def test_figures_are_paired_differences_of_logits():

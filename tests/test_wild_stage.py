@@ -105,6 +105,23 @@ def test_scenes_are_those_of_their_user_and_key_in_any_batch(shots):
 
 
 @pytest.mark.slow
+def test_a_change_changes_its_factor_alone():
+    plain, glasses, same = (
+        stage.shoot([73], [72000], size=SCENE, split="test", changes=changes)[0]
+        for changes in ({"glasses": 0.0}, {"glasses": 1.0}, {"glasses": 0.0})
+    )
+    np.testing.assert_array_equal(plain.light, same.light)
+    np.testing.assert_array_equal(plain.landmarks, glasses.landmarks)
+    changed = np.abs(plain.light - glasses.light).max(-1) > 1e-3
+    assert 0 < changed.mean() < 0.3
+    rows = np.flatnonzero(changed.any(1))
+    top, height = plain.box[1], plain.box[3]
+    assert top < rows.min() < rows.max() < top + 0.8 * height  # around the eyes
+    with pytest.raises(ValueError, match="'hat' is no part of a person"):
+        stage.shoot([73], [72000], size=SCENE, changes={"hat": 1.0})
+
+
+@pytest.mark.slow
 def test_scenes_have_people_light_and_depth(shots):
     for shot in shots:
         assert np.isfinite(shot.light).all()
