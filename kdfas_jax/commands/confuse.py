@@ -96,7 +96,7 @@ def table(found: pd.DataFrame) -> str:
     """
     clean, attacked = found.iloc[0], found.iloc[1:]
     rows = {
-        f"{target}, {steps} steps": {
+        f"{target}, {steps} step{'s' * (steps > 1)}": {
             f"eps {eps:g}/255": f"{100 * value:.1f}" for eps, value in zip(of.eps, of.accuracy, strict=True)
         }
         for (target, steps), of in attacked.groupby(["target", "steps"], sort=False)
