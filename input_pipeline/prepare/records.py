@@ -10,7 +10,6 @@ BUILDER_DIR/{dataset_info,features}.json    metadata of TFDS, for `tfds.builder_
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -31,7 +30,7 @@ import pandas as pd
 from etils import epath
 
 from input_pipeline import schema
-from input_pipeline.sources import screen
+from input_pipeline.sources import imports
 
 NAME, SPLIT, VERSION = "face_crops", "records", "1.1.0"  # the version of the layout: a new column needs a new one
 HEADER, FOOTER = 12, 4  # bytes before and after the data of a TFRecord: length and checksums
@@ -192,21 +191,10 @@ def _missing(summary: Mapping) -> pd.DataFrame | None:
     return pd.DataFrame(rows, columns=list(empty)).astype(schema.COLUMNS)
 
 
-def _tensorflow():
-    """Returns the modules tensorflow and tensorflow_datasets, whose import takes seconds; the table needs neither."""
-    if not {"tensorflow", "tensorflow_datasets"} <= sys.modules.keys():
-        with screen.without_banners():
-            import tensorflow_datasets
-    import tensorflow
-    import tensorflow_datasets
-
-    return tensorflow, tensorflow_datasets
-
-
 @functools.cache
 def features(truth: bool = False):
     """Returns the TFDS features of a record; `truth` maps are in it where the data set renders them."""
-    _, tfds = _tensorflow()
+    tfds = imports.tensorflow_datasets()
     types = {int: np.int64, str: np.str_, bool: np.bool_, float: np.float32}
     columns = {name: types[kind] for name, kind in schema.COLUMNS.items()}
     return tfds.features.FeaturesDict(
@@ -227,8 +215,8 @@ class Writer:
     """
 
     def __init__(self, path: Path, truth: bool = False):
-        tf, tfds = _tensorflow()
-        self._writer, self._end, self._features = tf.io.TFRecordWriter(str(path)), 0, features(truth)
+        tfds = imports.tensorflow_datasets()
+        self._writer, self._end, self._features = imports.tensorflow().io.TFRecordWriter(str(path)), 0, features(truth)
         self._serializer = tfds.core.example_serializer.ExampleSerializer(self._features.get_serialized_info())
 
     def __enter__(self) -> "Writer":
@@ -248,7 +236,7 @@ class Writer:
 
 def write_tfds_metadata(directory: Path, lengths: Sequence[int], truth: bool = False) -> None:
     """Writes dataset_info.json and features.json for the record files of `directory`, with `lengths` records each."""
-    _, tfds = _tensorflow()
+    tfds = imports.tensorflow_datasets()
     template = tfds.core.ShardedFileTemplate(
         data_dir=directory, dataset_name=NAME, split=SPLIT, filetype_suffix="tfrecord"
     )
@@ -300,12 +288,9 @@ class Reader:
 
         ValueError for records without truth maps, or as `images` does.
         """
-        with contextlib.nullcontext() if "tensorflow" in sys.modules else screen.without_banners():
-            import tensorflow as tf
-
-        found = []
+        example, found = imports.tensorflow().train.Example, []
         for row in rows:
-            features = tf.train.Example.FromString(self.read(row)).features.feature
+            features = example.FromString(self.read(row)).features.feature
             if missing := [name for name in names if name not in features]:
                 raise ValueError(
                     f"config.data.truth=True: these records have no {missing[0]} maps; expected simulated_wild"

@@ -5,7 +5,10 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-import tensorflow as tf
+
+from input_pipeline.sources import imports
+
+tf = imports.tensorflow()
 
 PIECE = 32  # rows that one call reads, decodes and augments: even, as neighbours are mixed [C]
 AHEAD = 2  # batches prepared while the device works

@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
-from clu import metric_writers
 
 from kdfas_jax.runs import files
 from kdfas_jax.training.experiment import Experiment
@@ -53,6 +52,8 @@ class Journal:
         self._csv = os.path.join(folder, "metrics.csv")
         if self._main:
             self._drop_after(start, kept.get("rows"))
+        from clu import metric_writers  # two seconds, of TensorFlow and Keras, which only a training needs
+
         self._writer = metric_writers.create_default_writer(folder, just_logging=not self._main)
 
     def __enter__(self):

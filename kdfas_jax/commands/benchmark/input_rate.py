@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from input_pipeline.prepare import faces, records
 from input_pipeline.select.examples import Data
+from input_pipeline.sources import imports
 from input_pipeline.stream import ops, pipeline
 from input_pipeline.stream.pieces import AHEAD, PIECE
 from kdfas_jax import targets
@@ -76,6 +76,7 @@ def lines(result: dict) -> list[str]:
 
 def _decoding(encoded: list[bytes], batch: int) -> Iterator[dict[str, np.ndarray]]:
     """Nothing but `tf.io.decode_jpeg` on all cores."""
+    tf = imports.tensorflow()
     images = tf.data.Dataset.from_tensor_slices(encoded).repeat()
     images = images.map(lambda image: tf.io.decode_jpeg(image, channels=3), num_parallel_calls=tf.data.AUTOTUNE)
     options = tf.data.Options()

@@ -57,12 +57,9 @@ def refuse_what_is_ignored(call: Call, mode: str) -> None:
 
 def keep_tensorflow_off_the_accelerator() -> None:
     """Leaves the accelerator to JAX; the input pipeline runs on the host."""
-    from input_pipeline.sources import screen
+    from input_pipeline.sources import imports
 
-    with screen.without_banners():
-        import tensorflow as tf
-
-    tf.config.set_visible_devices([], "GPU")
+    imports.tensorflow().config.set_visible_devices([], "GPU")
 
 
 def leave_at_sigterm() -> None:
