@@ -30,7 +30,7 @@ def tensorflow_datasets() -> ModuleType:
 @contextlib.contextmanager
 def _quickly() -> Iterator[None]:
     with screen.without_banners():
-        hidden = "keras" not in sys.modules
+        hidden = not {"keras", "tensorflow"} & sys.modules.keys()  # else another thread was first
         if hidden:
             sys.modules["keras"] = None  # an import of it fails
         try:
