@@ -12,7 +12,7 @@ from configs import common
 from configs.teachers import domains_demo, editor_demo, recognition_demo
 
 EPOCHS = {"epochs": 6.0, "eval_epochs": 2.0}
-COST = 6.25  # FLOPs of a step of DTDA, by --mode=plan, over those of a step of `erm`
+COST = 6.25  # the ratio of DTDA's FLOPs per step to plain training's (`--mode=plan`)
 LONG = {"train": {name: COST * epochs for name, epochs in EPOCHS.items()}, "optim": {"warmup_epochs": COST}}
 VARIANTS = {"erm_long": {**common.DTDA_VARIANTS["erm"], **LONG}, **common.DTDA_VARIANTS}
 

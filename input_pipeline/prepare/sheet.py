@@ -12,13 +12,12 @@ ENDINGS = (".jpg", ".png")
 
 
 def write(path: str, prepared: records.Prepared) -> str:
-    """Writes the sheet of `prepared` to `path`, a .jpg or .png; returns what it shows.
+    """Writes the sheet of `prepared` to `path`, which `check` accepts; returns what it shows.
 
     A block has up to 64 crops, spread evenly over the people; attacks have equal shares of their species, one species
-    after another. Crops may show real people. ValueError for another ending, or for records without live faces or
-    without attacks; OSError where `path` cannot be written.
+    after another. Crops may show real people. ValueError for records without live faces or without attacks, OSError
+    where `path` cannot be written.
     """
-    check(path)
     blocks = chosen(prepared.table)
     if not all(map(len, blocks)):
         raise ValueError(f"--sheet={path}: {prepared.builder_dir} has no live faces and attacks to show")
