@@ -27,7 +27,9 @@ def drawn(**config):
     return model, jax.tree.map_with_path(leaf, jax.eval_shape(model.init, jax.random.key(0), IMAGES))
 
 
-@pytest.fixture(scope="module", params=[{}, {"unroll": True, "remat": "full", "stem": (8,)}], ids=str)
+@pytest.fixture(
+    scope="module", params=[{}, {"unroll": True, "remat": "full", "stem": (8,), "attention": "fused"}], ids=str
+)
 def tiny_vit(request):
     return drawn(name="vit", patch=4, width=16, depth=2, heads=2, **request.param)
 

@@ -23,11 +23,15 @@ def shapes(model, size):
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
 
 
+def filled(model):
+    """Random parameters of a model for 32 px, biases and norms included, so that every leaf matters."""
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32) * 0.2, shapes(model, 32))
+
+
 @functools.cache
 def tiny_params():
-    """Random parameters of the tiny model, biases and norms included, so that every leaf matters."""
-    rng = np.random.default_rng(1)
-    return jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32) * 0.2, shapes(vit.create(**TINY), 32))
+    return filled(vit.create(**TINY))
 
 
 @functools.cache
@@ -137,6 +141,29 @@ def test_unrolling_and_remat_change_neither_values_nor_gradients(change):
     other_value, other_gradient = value_and_gradient(vit.create(**TINY, **change))
     np.testing.assert_allclose(other_value, value, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), other_gradient, gradient)
+
+
+@pytest.mark.parametrize("more", [{}, {"registers": 1}, {"position": "rotary"}], ids=str)
+def test_fused_attention_changes_neither_values_nor_gradients(more):
+    """Of 17 tokens, which are padded to 18, and of 18, which are not."""
+    fields = {**TINY, "depth": 2, **more}
+    params = filled(vit.create(**fields))
+
+    def both(attention):
+        model = vit.create(**fields, attention=attention)
+        return jax.jit(jax.value_and_grad(functools.partial(loss, model=model)))(params)
+
+    (value, gradient), (other, other_gradient) = both("plain"), both("fused")
+    np.testing.assert_allclose(other, value, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), other_gradient, gradient)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "platform", "fused"), [("bfloat16", "gpu", True), ("float32", "gpu", False), ("bfloat16", "cpu", False)]
+)
+def test_attention_is_fused_where_a_gpu_has_the_kernel(monkeypatch, dtype, platform, fused):
+    monkeypatch.setattr(vit.sharding, "platform", lambda: platform)
+    assert vit.create(**TINY, dtype=dtype).fused is fused
 
 
 @pytest.mark.parametrize("unroll", [False, True])
@@ -260,6 +287,7 @@ def test_registry_builds_from_dicts_and_config_dicts():
         ({"name": "vit", "gelu": "fast"}, "gelu='fast'; expected one of exact, tanh"),
         ({"name": "vit", "dtype": "float16"}, "dtype='float16'; expected one of float32, bfloat16"),
         ({"name": "vit", "remat": "some"}, "remat='some'; expected one of none, full, dots"),
+        ({"name": "vit", "attention": "flash"}, "attention='flash'; expected one of auto, fused, plain"),
         ({"name": "vit", "heads": 5}, "width 384 is not a multiple of its 5 heads"),
     ],
 )

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdfas_jax.models.vit_block import ADAPTED, GELU, INIT, MLPS, AttentionPool, Block, Lora
+from kdfas_jax.parallel import sharding
 
 # Letter -> width, depth, heads, as timm and the papers list them.
 VARIANTS = {
@@ -44,6 +45,7 @@ FAMILIES = {
     "siglip": {"pool": "attention", "gelu": "tanh"},
 }
 POSITIONS, POOLS = ("learned", "rotary"), ("class", "attention")
+ATTENTION = ("auto", "fused", "plain")
 DTYPES = ("float32", "bfloat16")
 
 # Rematerialisation: the backward pass recomputes everything, or everything but the outputs of the dense layers.
@@ -81,6 +83,8 @@ class ViT(nn.Module):
       lora: {rank, alpha, targets, base_dtype}: adapters of dense layers of the blocks, with which only adapters, norms
         and head are trained (`vit_block.Lora`, `fine_tuning`).
       dtype: 'float32' or 'bfloat16', of the computation; parameters, logits and class tokens stay fp32.
+      attention: 'fused', one kernel that keeps no scores (`vit_block.attend`), where an odd number of tokens is padded
+        by one; 'plain', products and softmax; 'auto', fused on a GPU in bfloat16.
       unroll: compile the blocks one by one instead of a loop.
       remat: what the backward pass recomputes instead of storing: 'none', 'full' or 'dots' (`REMAT`).
     """
@@ -107,6 +111,7 @@ class ViT(nn.Module):
     std: float | tuple[float, ...] = 0.5
     lora: Lora = Lora()
     dtype: str = "float32"
+    attention: str = "auto"
     unroll: bool = False
     remat: str = "none"
 
@@ -128,8 +133,12 @@ class ViT(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
 
         rates = jnp.linspace(0, self.drop_path, self.depth)
-        grid = images.shape[1] // self.patch
-        x, class_tokens = self.blocks(train, grid)(x, rates)
+        grid, count = images.shape[1] // self.patch, x.shape[1]
+        fused = count if self.fused else 0
+        if fused:  # cuDNN takes an even number
+            x = jnp.pad(x, ((0, 0), (0, count % 2), (0, 0)))
+        x, class_tokens = self.blocks(train, grid, fused)(x, rates)
+        x = x[:, :count]
         out = {"patch_tokens": x[:, self.prefix :].reshape(-1, grid, grid, self.width).astype(jnp.float32)}
 
         norm = nn.LayerNorm(epsilon=self.norm_eps, name="norm")
@@ -167,10 +176,10 @@ class ViT(nn.Module):
         tokens = self.param(name, INIT, (1, count, self.width)).astype(x.dtype)
         return jnp.concatenate([jnp.tile(tokens, (x.shape[0], 1, 1)), x], axis=1)
 
-    def blocks(self, train, grid):
+    def blocks(self, train, grid, fused):
         """Returns the stack of blocks: (tokens, drop-path rates [depth]) -> (tokens, class tokens [depth, b, d]).
 
-        `grid` is the number of patches a side.
+        `grid` is the number of patches a side; `fused` as in `Block`.
         """
         block = Block
         if self.remat != "none":
@@ -183,7 +192,8 @@ class ViT(nn.Module):
             length=self.depth,
             unroll=self.depth if self.unroll else 1,
         )
-        return stack(**self.block_options(grid), stochastic=train and self.drop_path > 0, deterministic=not train)
+        stochastic = train and self.drop_path > 0
+        return stack(**self.block_options(grid), fused=fused, stochastic=stochastic, deterministic=not train)
 
     def block_options(self, grid):
         """The fields of a `Block` of this model for an image of `grid` patches a side, without those of training."""
@@ -191,6 +201,12 @@ class ViT(nn.Module):
         options = {name: getattr(self, name) for name in shared}
         grid = grid if self.position == "rotary" else 0
         return {**options, "prefix": self.prefix, "grid": grid, "name": "blocks"}
+
+    @property
+    def fused(self):
+        """Whether attention is one kernel."""
+        auto = self.dtype == "bfloat16" and sharding.platform() == "gpu"
+        return self.attention == "fused" or (self.attention == "auto" and auto)
 
     @property
     def prefix(self):
@@ -255,7 +271,7 @@ def lora_of(options):
 def _check(model):
     """ValueError for a choice that is none, or fields that do not fit each other."""
     choices = {"gelu": list(GELU), "mlp": MLPS, "position": POSITIONS, "pool": POOLS}
-    choices |= {"dtype": DTYPES, "remat": ["none", *REMAT]}
+    choices |= {"dtype": DTYPES, "attention": ATTENTION, "remat": ["none", *REMAT]}
     for name, allowed in choices.items():
         if getattr(model, name) not in allowed:
             raise ValueError(f"ViT {name}={getattr(model, name)!r}; expected one of {', '.join(allowed)}")

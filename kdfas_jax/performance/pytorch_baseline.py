@@ -22,7 +22,7 @@ TERMS = {
     "kl": {},
     "covariance": {"form": "cross", "centre": False, "scale": "none", "lift": 0, "momentum": 0.0},
 }
-OTHERS = (*FIELDS, "unroll", "remat", "parent", "name")
+OTHERS = (*FIELDS, "attention", "unroll", "remat", "parent", "name")
 PLAIN = {field.name: field.default for field in dataclasses.fields(vit.ViT) if field.name not in OTHERS}
 
 
