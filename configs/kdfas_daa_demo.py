@@ -3,8 +3,8 @@
     python main.py --config=configs/kdfas_daa_demo.py
     python main.py --config=configs/ablation.py:base=kdfas_daa_demo,seeds=5
 
-The ViTs of kdfas_demo on the data of dtda_demo; needs no data and no downloads. E_d and the spoof teacher are trained
-first where they are missing (configs/teachers/domains_demo.py, kdfas_demo.py). docs/results.md has results of one seed.
+The networks of kdfas_demo on the data of dtda_demo; needs no data and no downloads. E_d and the spoof teacher are
+trained first where they are missing (configs/teachers/domains_demo.py, light.py).
 Cost: 5,040 images are rendered once (shared with domains_demo); then E_d, teacher and three students of one seed took
 45 minutes on two cores with much other load.
 """

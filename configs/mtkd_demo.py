@@ -12,7 +12,7 @@ Cost: rendering 7,350 images and training the teachers, once, then about three m
 """
 
 from configs import common
-from configs.teachers import kdfas_demo, recognition_demo
+from configs.teachers import recognition_demo, vit_demo
 
 VARIANTS = common.MTAKD_VARIANTS
 PEOPLE = 200
@@ -25,7 +25,7 @@ def get_config(argument: str = ""):
     args = common.parse(argument, data="simulated", raw_dir="", protocol="official")
     if args.data not in USERS:
         raise ValueError(f"config argument data={args.data!r}: expected one of {', '.join(USERS)}")
-    recognition, spoof = recognition_demo.get_config(f"identities={PEOPLE}"), kdfas_demo.get_config()
+    recognition, spoof = recognition_demo.get_config(f"identities={PEOPLE}"), vit_demo.get_config()
     classes = recognition.model.classes + USERS[args.data]
     recognition.name, spoof.name = "teacher_mtkd_recognition", "teacher_mtkd_spoof"
     spoof.train.update({"epochs": 12.0, "eval_epochs": 3.0})

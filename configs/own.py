@@ -6,15 +6,16 @@
 
 RAW is RAW/{train,dev,test}/{live,spoof/SPECIES}/**, or a table with the columns path,label,split and others
 (docs/datasets.md). Without dev, a fifth of the training subjects become dev. The model is the student of kdfas_demo, or
-its wider teacher from 5,000 training images on, and the number of steps follows the number of images, all [C]. There is
-no teacher. Cost: two to five minutes for a thousand images, half of it the detection of faces.
+the wider ViT of teachers/vit_demo.py from 5,000 training images on, and the number of steps follows the number of
+images, all [C]. There is no teacher. Cost: two to five minutes for a thousand images, half of it the detection of
+faces.
 """
 
 import contextlib
 from collections import Counter
 
 from configs import common
-from configs.teachers import kdfas_demo as demo
+from configs.teachers import vit_demo
 from input_pipeline import datasets
 
 STEPS = 600  # at least, and at least `EPOCHS` epochs
@@ -26,7 +27,7 @@ PEAK = 5e-4  # learning rate after the warm-up, at any batch size
 def get_config(argument: str = ""):
     """Arguments: raw_dir (a folder or a .csv file), subject_level (the folder that names the person, see `folder`)."""
     args = common.parse(argument, raw_dir="", subject_level=0)
-    config = demo.get_config()
+    config = vit_demo.get_config()
     config.name = "own"
     config.data.dataset = "csv" if args.raw_dir.endswith(".csv") else "folder"
     config.data.options = {"subject_level": args.subject_level} if args.subject_level else {}
@@ -36,7 +37,7 @@ def get_config(argument: str = ""):
     config.data.augment.colour = 0.3
     images = training_images(config.data)
     if images < LARGE:
-        config.model.update({"width": 96, "heads": 3})
+        config.model.update(vit_demo.SMALL)
     batch_size = next(size for size, least in ((64, LARGE), (32, 320), (16, 0)) if images >= least)
     epochs = max(float(EPOCHS), STEPS / max(1, images // batch_size))
     config.train = {"batch_size": batch_size, "epochs": epochs, "eval_epochs": epochs / 10}

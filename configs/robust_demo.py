@@ -8,14 +8,14 @@ ICLR 2018) have moved by up to 2/255 against the student's own decision; two thi
 no downloads. A step costs three times that of the student without the attack.
 """
 
-from configs.teachers import kdfas_demo
+from configs.teachers import vit_demo
 
 
 def get_config(argument: str = ""):
     """Arguments: protocol (1, 2, 3.1-3.6, 4.1-4.6)."""
-    config = kdfas_demo.get_config(argument)
+    config = vit_demo.get_config(argument)
     config.name = "robust_demo"
-    config.model.update({"width": 96, "heads": 3})
+    config.model.update(vit_demo.SMALL)
     config.daa.update({"classifier": "student", "target": "confuse", "steps": 3, "decay": 1.0})
     config.daa.update({"eps": 2 / 255, "step_size": 4 / 3 / 255})
     return config

@@ -9,14 +9,14 @@ Cost: on two busy cores 10 minutes to render 12,600 images, once, and 25 to trai
 session and 0.979 with other instruments (docs/simulator.md).
 """
 
-from configs.teachers import kdfas_demo
+from configs.teachers import vit_demo
 
 TRAINED = (*range(1, 21), *range(56, 156))
 
 
 def get_config(argument: str = ""):
-    """Arguments: as in teachers/kdfas_demo.py."""
-    config = kdfas_demo.get_config(argument)
+    """Arguments: as in teachers/vit_demo.py."""
+    config = vit_demo.get_config(argument)
     config.name = "simulated_people"
     config.data.options = {"frames": 1, "size": 96, "users": (*TRAINED, *range(26, 46))}  # ten dev, ten test
     config.data.record_size = 96

@@ -24,7 +24,7 @@ DEMO = "--config=configs/kdfas_demo.py"
         ([DEMO, "--config.model.lora.targets=('qkv',)"], "model.lora.targets", ("qkv",)),
         (["--config=configs/teachers/foundation.py", "--config.model.lora.rank=4"], "model.lora.rank", 4),
         ([DEMO, "--config.model.unroll"], "model.unroll", True),
-        ([DEMO, "--config.teachers.spoof.config.model.remat=full"], "teachers.spoof.config.model.remat", "full"),
+        ([DEMO, "--config.teachers.spoof.config.model.mean=0.4"], "teachers.spoof.config.model.mean", 0.4),
         ([DEMO, "--config.data.options.cue=0.5"], "data.options.cue", 0.5),
         ([DEMO, "--config.data.options.phones=(1, 2)"], "data.options.phones", (1, 2)),
         (["--config=configs/kdfas_oulu.py:raw_dir=/x", "--config.data.options.frames=4"], "data.options.frames", 4),

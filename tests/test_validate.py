@@ -103,7 +103,7 @@ def test_a_weight_of_an_average_that_forgets_nothing_is_refused():
         ("teachers.spoof.config.optim.lr", -1.0, "config.teachers.spoof.config.optim.lr=-1.0: expected"),
         ("teachers.spoof.config.model.name", "vti", "config.teachers.spoof.config: unknown model name 'vti'"),
         ("teachers.domains.config.terms.ce.kind", "ec", "config.teachers.domains.config: config.terms.ce.kind='ec'"),
-        ("terms.covariance.scale", "batch", "covariance form='gram', scale='batch': known are cross, gram, cka, "),
+        ("terms.covariance.scale", "batch", "covariance form='cka', scale='batch': known are cross, gram, cka, "),
         ("terms.kl.teacher", "face", "config.terms.kl.teacher='face' is not in config.teachers"),
     ],
 )

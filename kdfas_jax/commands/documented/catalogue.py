@@ -70,14 +70,9 @@ CATALOGUE = (
     Table(
         "demo",
         "docs/results.md",
-        (
-            "python main.py --config=configs/kdfas_demo.py --workdir=RUNS/kdfas_demo",
-            "python main.py --config=configs/kdfas_demo.py --workdir=RUNS/kdfas_demo_control "
-            "--config.terms.ce.weight=1.0 --config.terms.kl.weight=0.0 --config.terms.covariance.weight=0.0",
-            "python main.py --mode=eval --runs=RUNS/kdfas_demo_control,RUNS/kdfas_demo --output=RUNS/comparison_demo",
-        ),
-        seeds="0",
-        hours=0.2,
+        (_study("kdfas_demo", "seeds=5,variants=none+kl+kdfas"),),
+        seeds="0 to 4",
+        hours=1.0,
     ),
     _light(
         "light",
