@@ -290,7 +290,7 @@ def test_the_plan_counts_the_attack():
 def test_a_step_of_kdfas_daa_is_within_two_hundredths_of_its_parts():
     """Teacher, three times the student, and the attack, by the compiler's count before it optimises."""
     config = kdfas_daa_demo.get_config()
-    config.model.depth = config.teachers.spoof.config.model.depth = 2
+    config.model.depth, config.terms.covariance.stages = 2, ((1, 3), (2, 4))
     one = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
     made = experiment.of_config(config).unrolled()
     assert set(made.teachers) == {"domains", "spoof"}
