@@ -33,6 +33,7 @@ KDFAS = {
     "kl_gram": {"terms": {"covariance": GRAM}},
     "kdfas": {},  # the unchanged base config
     "none_box": {"terms": common.LABELS, **BOXES},
+    "kdfas_box": BOXES,
 }
 DEFAULT = ("none", "kl", "cross", "gram", "kl_cross", "kl_gram")
 

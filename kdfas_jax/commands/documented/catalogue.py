@@ -74,6 +74,13 @@ CATALOGUE = (
         seeds="0 to 4",
         hours=1.0,
     ),
+    Table(
+        "boxes",
+        "docs/results.md",
+        (_study("kdfas_demo", "seeds=5,variants=none+kdfas+none_box+kdfas_box"),),
+        seeds="0 to 4",
+        hours=1.5,
+    ),
     _light(
         "light",
         "seeds=5,variants=none+kl+kl_cka+kl_regression+kl_cross+kl_gram",
