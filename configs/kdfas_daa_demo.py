@@ -22,5 +22,5 @@ def get_config(argument: str = ""):
     config = kdfas_demo.get_config()
     config.name = "kdfas_daa_demo"
     config.data.protocol = classifier.data.protocol
-    config.data.options = classifier.data.options
+    config.data.options = config.teachers.spoof.config.data.options = classifier.data.options
     return common.attacked(config, classifier)

@@ -97,6 +97,7 @@ def test_the_teacher_sees_the_data_and_the_seed_of_its_student(name):
     config.data.protocol = "changed"
     config.seed = 17
     assert config.teachers.spoof.config.data.protocol == "changed"
+    assert config.teachers.spoof.config.data.options == config.data.options
     assert config.teachers.spoof.config.seed == 17
 
 
