@@ -16,7 +16,7 @@ for name in "${@:-${all[@]}}"; do
     echo "ok $name $((SECONDS - start))"
   else
     failed=$((failed + 1))
-    echo "FAIL $name $(grep -v '^ *$' "$folder/log" | tail -n 1)"
+    echo "FAIL $name $(tr '\r' '\n' <"$folder/log" | grep -v '^ *$' | tail -n 1)"
   fi
   find "$folder" -mindepth 1 -maxdepth 1 ! -name data -exec rm -rf {} +
 done

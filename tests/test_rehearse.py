@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from configs import kdfas_light
 from kdfas_jax.commands import rehearse
 from kdfas_jax.runs import identity
 
@@ -32,8 +33,15 @@ def test_models_crops_terms_and_attack_stay_as_they_are(name, tmp_path):
     for there, here in pairs:
         changed = {key for key, *_ in identity.differences(identity.plain(there), identity.plain(here))}
         may = ("data.dataset", "data.options", "data.raw_dir", "data.data_dir", "data.protocol", "data.subjects")
-        may += ("train.batch_size", "eval.batch_size", "optim.warmup_epochs", "mesh", "teachers")
+        may += ("data.unlabelled", "train.batch_size", "eval.batch_size", "optim.warmup_epochs", "mesh", "teachers")
         assert {key for key in changed if not key.removeprefix("config.").startswith(may)} == set()
+
+
+def test_unlabelled_people_are_few_and_none_of_the_others(tmp_path):
+    data = rehearse.reduced(kdfas_light.get_config(), str(tmp_path)).data
+    assert len(data.unlabelled.options.users) == 1
+    assert not set(data.unlabelled.options.users) & set(data.options.users)
+    assert data.unlabelled.share == kdfas_light.get_config().data.unlabelled.share
 
 
 @pytest.mark.parametrize(("name", "scores"), [("kdfas_demo", True), ("teachers/recognition_demo", False)])

@@ -32,6 +32,7 @@ STEPS, BATCH = 2, 2
 RECOGNITION = ("celeba", "identity", "simulated_identity")  # sets of faces without presentation attacks
 PEOPLE = {"identities": 20, "pictures": 2}  # two people each are dev and test: enough for pairs
 PRESENTATIONS = {"users": (1, 21, 36), "phones": (1,), "sessions": (1, 2, 3), "frames": 1}  # one user of each split
+UNLABELLED = (56,)  # a user who is in none of these splits
 DOMAINS = {
     "simulated": "simulated",
     "nuaa": "simulated-casia",
@@ -53,6 +54,10 @@ def reduced(config, data_dir: str) -> ml_collections.ConfigDict:
     for teacher in config.teachers.values():
         teacher.config, teacher.checkpoint = reduced(teacher.config, data_dir), ""
     config.data.update(_simulated(config.data) | {"raw_dir": "", "data_dir": data_dir, "subjects": {}})
+    if config.data.unlabelled.dataset:
+        options = PRESENTATIONS | {"size": config.data.record_size, "users": UNLABELLED}
+        config.data.unlabelled.update({"dataset": "simulated", "raw_dir": ""})
+        config.data.unlabelled.options = ml_collections.ConfigDict(options)
     config.train.batch_size, config.eval.batch_size = BATCH, BATCH
     config.mesh = {"data": -1, "fsdp": 1}
     config.optim.warmup_epochs = 0.0
