@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from configs import kdfas_light
+from input_pipeline import datasets
 from kdfas_jax.commands import rehearse
 from kdfas_jax.runs import identity
 
@@ -35,6 +36,14 @@ def test_models_crops_terms_and_attack_stay_as_they_are(name, tmp_path):
         may = ("data.dataset", "data.options", "data.raw_dir", "data.data_dir", "data.protocol", "data.subjects")
         may += ("data.unlabelled", "train.batch_size", "eval.batch_size", "optim.warmup_epochs", "mesh", "teachers")
         assert {key for key in changed if not key.removeprefix("config.").startswith(may)} == set()
+
+
+@pytest.mark.parametrize("name", rehearse.names())
+def test_the_options_are_of_the_readers_that_are_left(name, tmp_path):
+    config = rehearse.reduced(importlib.import_module(f"configs.{name.replace('/', '.')}").get_config(), str(tmp_path))
+    for data in (config.data, *(teacher.config.data for teacher in config.teachers.values())):
+        known = [key for reader in data.dataset.split("+") for key in datasets.options(datasets.get(reader))]
+        assert set(data.options) <= set(known)
 
 
 def test_unlabelled_people_are_few_and_none_of_the_others(tmp_path):

@@ -32,6 +32,7 @@ STEPS, BATCH = 2, 2
 RECOGNITION = ("celeba", "identity", "simulated_identity")  # sets of faces without presentation attacks
 PEOPLE = {"identities": 20, "pictures": 2}  # two people each are dev and test: enough for pairs
 PRESENTATIONS = {"users": (1, 21, 36), "phones": (1,), "sessions": (1, 2, 3), "frames": 1}  # one user of each split
+WILD, WILD_PEOPLE = "simulated_wild", 80  # ten groups of eight, the fewest that have all three splits
 UNLABELLED = (56,)  # a user who is in none of these splits
 DOMAINS = {
     "simulated": "simulated",
@@ -53,7 +54,9 @@ def reduced(config, data_dir: str) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(identity.plain(config))
     for teacher in config.teachers.values():
         teacher.config, teacher.checkpoint = reduced(teacher.config, data_dir), ""
-    config.data.update(_simulated(config.data) | {"raw_dir": "", "data_dir": data_dir, "subjects": {}})
+    chosen = _simulated(config.data) | {"raw_dir": "", "data_dir": data_dir, "subjects": {}}
+    config.data.options = ml_collections.ConfigDict()  # of another reader
+    config.data.update(chosen)
     if config.data.unlabelled.dataset:
         options = PRESENTATIONS | {"size": config.data.record_size, "users": UNLABELLED}
         config.data.unlabelled.update({"dataset": "simulated", "raw_dir": ""})
@@ -66,6 +69,8 @@ def reduced(config, data_dir: str) -> ml_collections.ConfigDict:
 
 def _simulated(data) -> dict:
     """The keys of `data` (config.data) that name the data, for simulated sets in place of those it reads."""
+    if data.dataset == WILD:
+        return {"options": {**data.options, "people": WILD_PEOPLE}}
     sets = data.dataset.split("+")
     attacked = [name for name in sets if name not in RECOGNITION]
     options = {"size": data.record_size}
