@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains a teacher, a KDFAS student and a control student on labels alone, on simulated faces; compares the three.
-# A fresh machine needs Python 3.11 or later and about 8 minutes on two cores. No data is downloaded. The runs are
+# A fresh machine needs Python 3.11 or later and about 10 minutes on two cores. No data is downloaded. The runs are
 # runs/kdfas_demo, runs/kdfas_demo_control and a folder of runs/teachers; finished runs are not trained again. Arguments
 # are overrides for both students, such as --config.train.epochs=1.
 set -euo pipefail
