@@ -35,7 +35,7 @@ KDFAS = {
     "none_box": {"terms": common.LABELS, **BOXES},
     "kdfas_box": BOXES,
 }
-DEFAULT = ("none", "kl", "cross", "gram", "kl_cross", "kl_gram")
+DEFAULT = ("none", "kl", "kdfas")
 
 
 def get_config(argument: str = ""):

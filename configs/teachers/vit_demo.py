@@ -1,4 +1,4 @@
-"""A ViT of 2.8 M parameters on simulated faces of 64 px: mtkd_demo's spoof teacher, and what other demos start from.
+"""A ViT of 2.8 M parameters on simulated faces of 64 px: mtkd_demo's spoof teacher, and the base of small students.
 
 python main.py --config=configs/teachers/vit_demo.py
 """

@@ -29,6 +29,11 @@ def _study(base: str, arguments: str, *overrides: str, name: str = "") -> str:
     return f"python main.py {study} {flags}".strip()
 
 
+def _plain(name: str, base: str, arguments: str, *, seeds: str, hours: float) -> Table:
+    """Returns the table of a study that trains its own teachers."""
+    return Table(name, "docs/results.md", (_study(base, arguments),), seeds, hours)
+
+
 # The commands that train the teachers of `_light`, and the overrides that name them.
 LIGHT = tuple(
     f"python main.py --config=configs/teachers/light.py --config.seed={seed} --workdir=RUNS/light-{seed}"
@@ -67,20 +72,8 @@ def _dtda(protocol: str) -> Table:
 
 
 CATALOGUE = (
-    Table(
-        "demo",
-        "docs/results.md",
-        (_study("kdfas_demo", "seeds=5,variants=none+kl+kdfas"),),
-        seeds="0 to 4",
-        hours=1.0,
-    ),
-    Table(
-        "boxes",
-        "docs/results.md",
-        (_study("kdfas_demo", "seeds=5,variants=none+kdfas+none_box+kdfas_box"),),
-        seeds="0 to 4",
-        hours=1.5,
-    ),
+    _plain("demo", "kdfas_demo", "seeds=5,variants=none+kl+kdfas", seeds="0 to 4", hours=1.0),
+    _plain("boxes", "kdfas_demo", "seeds=5,variants=none+kdfas+none_box+kdfas_box", seeds="0 to 4", hours=1.5),
     _light(
         "light",
         "seeds=5,variants=none+kl+kl_cka+kl_regression+kl_cross+kl_gram",
@@ -111,20 +104,8 @@ CATALOGUE = (
         hours=0.2,
     ),
     *(_dtda(protocol) for protocol in ("OCI-M", "OMI-C", "OCM-I", "ICM-O")),
-    Table(
-        "kdfas_daa",
-        "docs/results.md",
-        (_study("kdfas_daa_demo", "seeds=1,variants=none+kdfas+kdfas_daa"),),
-        seeds="0",
-        hours=0.8,
-    ),
-    Table(
-        "mtkd",
-        "docs/results.md",
-        (_study("mtkd_demo", "seeds=5"),),
-        seeds="0 to 4",
-        hours=2.0,
-    ),
+    _plain("kdfas_daa", "kdfas_daa_demo", "seeds=1,variants=none+kdfas+kdfas_daa", seeds="0", hours=0.8),
+    _plain("mtkd", "mtkd_demo", "seeds=5", seeds="0 to 4", hours=2.0),
     Table(
         "oulu",
         "docs/results.md",
