@@ -25,7 +25,7 @@ from tests.conftest import listed_table
 ROOT = Path(__file__).resolve().parents[1]
 OF_A_VIT = ("kdfas_nuaa", "kdfas_oulu", "kdfas_pod", "kdfas_huge")  # each with a config of its teacher
 STUDENTS = ("kdfas_demo", *OF_A_VIT)
-RENDERED = ("transfer_live", "transfer_simulated", "simulated_people")
+RENDERED = ("transfer_live", "zero_real")
 DAA = ("kdfas_daa_demo", "kdfas_daa")
 DUAL = ("dtda_demo", "dtda_ocim")
 BOTH = ("mtkd_demo", "mtkd_celeba_spoof")

@@ -1,4 +1,4 @@
-"""The spoof teacher of kdfas_nuaa, a ViT of 2.8 M parameters. Cost: 13 of its 20 minutes. Test AUC above 0.99.
+"""The spoof teacher of kdfas_nuaa: a ResNet-18 of width 16, 0.70 M parameters, or ViT-B/16.
 
 python main.py --config=configs/teachers/kdfas_nuaa.py:raw_dir=/path/to/NUAA
 """
@@ -21,13 +21,12 @@ def get_config(argument: str = ""):
     if args.size == "paper":
         config.model.update({"variant": "B/16", "dtype": "bfloat16"})
     else:
-        config.model = {"name": "vit", "patch": 12, "width": 192, "depth": 6, "heads": 3, "classes": 2}
-        config.model.update({"dtype": "float32", "unroll": True})
+        config.model = {"name": "resnet", "variant": "18", "width": 16, "classes": 2, "dtype": "float32"}
         config.data.record_size = 112
         config.data.image_size = 96
         config.data.augment.update({"colour": 0.3, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0})
         config.data.augment.randaugment.ops = 0
-        config.train = {"batch_size": 64, "epochs": 20.0, "eval_epochs": 2.0}
-        config.optim.update({"lr": 4e-3, "warmup_epochs": 2.0})
+        config.train = {"batch_size": 64, "epochs": 16.0, "eval_epochs": 4.0}
+        config.optim.update({"lr": 8e-3, "warmup_epochs": 1.6, "ema": 0.995})
         config.eval.batch_size = 64
     return config

@@ -1,7 +1,8 @@
 """The tables of the documents that `launch/results.sh` measures: the commands of each, and the document it stands in.
 
 A table is what its last command prints in Markdown. RUNS in a command is the folder of the runs of today's code, so
-that no figure comes from a run of older code. Commands resume where they were interrupted and repeat no finished run.
+that no figure comes from a run of older code; RAW is the folder of a real data set. Commands resume where they were
+interrupted and repeat no finished run.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,8 @@ class Table(NamedTuple):
 
     commands: lines of shell, run in the project's root one after another. seeds: as the document states them.
     hours: an estimate for two idle cores; the shortest table is measured first.
-    needs: what this machine lacks, '' for nothing; a table that needs something is listed as not measured.
+    raw: the data set of real faces, whose folder the caller has to name, '' for none. RAW in a command is that folder.
+    needs: what no machine of ours has, '' for nothing; a table that needs something is listed as not measured.
     """
 
     name: str
@@ -20,6 +22,7 @@ class Table(NamedTuple):
     commands: tuple[str, ...]
     seeds: str
     hours: float
+    raw: str = ""
     needs: str = ""
 
 
@@ -29,9 +32,16 @@ def _study(base: str, arguments: str, *overrides: str, name: str = "") -> str:
     return f"python main.py {study} {flags}".strip()
 
 
-def _plain(name: str, base: str, arguments: str, *, seeds: str, hours: float) -> Table:
-    """Returns the table of a study that trains its own teachers."""
-    return Table(name, "docs/results.md", (_study(base, arguments),), seeds, hours)
+def _plain(name: str, base: str, arguments: str, *, seeds: str, hours: float, raw: str = "") -> Table:
+    """Returns the table of a study that trains its own teachers, of the real faces `raw` if it is given."""
+    arguments = f"raw_dir=RAW,{arguments}" if raw else arguments
+    return Table(name, "docs/results.md", (_study(base, arguments),), seeds, hours, raw)
+
+
+def _leakage(dataset: str) -> Table:
+    """Returns the table of what plain numbers tell of the label in `dataset`."""
+    command = f"python -m kdfas_jax.commands.documented.leakage --dataset={dataset}"
+    return Table(f"leakage_{dataset}", "docs/simulator.md", (command,), seeds="0", hours=0.05)
 
 
 # The commands that train the teachers of `_light`, and the overrides that name them.
@@ -104,8 +114,12 @@ CATALOGUE = (
         hours=0.2,
     ),
     *(_dtda(protocol) for protocol in ("OCI-M", "OMI-C", "OCM-I", "ICM-O")),
-    _plain("kdfas_daa", "kdfas_daa_demo", "seeds=1,variants=none+kdfas+kdfas_daa", seeds="0", hours=0.8),
     _plain("mtkd", "mtkd_demo", "seeds=5", seeds="0 to 4", hours=2.0),
+    _plain(
+        "nuaa", "kdfas_nuaa", "seeds=5,variants=none+kdfas+none_box+kdfas_box", seeds="0 to 4", hours=1.2, raw="NUAA"
+    ),
+    _leakage("simulated"),
+    _leakage("simulated_wild"),
     Table(
         "oulu",
         "docs/results.md",

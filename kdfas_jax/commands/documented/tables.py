@@ -1,7 +1,8 @@
 """Measures the tables of the documents and writes them in their places.
 
-    ./launch/results.sh                      # every table that this machine can measure, the longest last
-    ./launch/results.sh --only=demo,dtda     # some of them
+    ./launch/results.sh                              # every table that this machine can measure, the longest last
+    ./launch/results.sh --only=demo,light            # some of them
+    ./launch/results.sh --raw NUAA=/path/to/NUAA     # also those of these real faces
     ./launch/results.sh --list
 
 A table has a header with its commands, seeds, the commit of the code, the day and the machine. A second call resumes:
@@ -13,11 +14,12 @@ import datetime
 import itertools
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import psutil
 
@@ -29,8 +31,10 @@ NOT_MEASURED = "not measured"  # the list of such tables, in `LISTED_IN`
 LISTED_IN = "docs/results.md"
 
 
-def measure(table: Table, root: str, commit: str) -> str:
+def measure(table: Table, root: str, commit: str, raw: str = "") -> str:
     """Runs the commands of `table` below `root` and returns its text: the header and what the last command printed.
+
+    raw: the folder of the table's real data set.
 
     The text is kept in RUNS/tables/NAME.md, and a second call returns it. RuntimeError for a command that fails;
     ValueError where the last one prints no table, or a warning.
@@ -40,7 +44,7 @@ def measure(table: Table, root: str, commit: str) -> str:
     if os.path.exists(kept):
         with open(kept, encoding="utf-8") as file:
             return file.read()
-    for command in (line.replace("RUNS", runs) for line in table.commands):
+    for command in (line.replace("RUNS", runs).replace("RAW", shlex.quote(raw)) for line in table.commands):
         done = subprocess.run(["bash", "-c", command], cwd=root, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"exit code {done.returncode} of: {command}")
@@ -58,11 +62,15 @@ def measure(table: Table, root: str, commit: str) -> str:
 
 def header(table: Table, commit: str) -> str:
     """Returns the commands as a block, and a line with seeds, commit, day and machine."""
-    block = "\n".join(f"    {command.replace('RUNS', 'runs')}" for command in table.commands)
+    block = "\n".join(f"    {_shown(command, table)}" for command in table.commands)
     memory = psutil.virtual_memory().total / 2**30
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {memory:.0f} GiB of memory"
     facts = f"Seeds: {table.seeds}. Commit {commit}, {datetime.date.today()}, {machine}."
     return f"{block}\n\n{facts}"
+
+
+def _shown(command: str, table: Table) -> str:
+    return command.replace("RUNS", "runs").replace("RAW", f"/path/to/{table.raw}")
 
 
 def place(text: str, name: str, document: str) -> None:
@@ -80,7 +88,7 @@ def not_measured(tables: Sequence[Table]) -> str:
     """Returns the list of the tables that need what this machine lacks, with their commands."""
     lines = []
     for table in (table for table in tables if table.needs):
-        item = f"- {table.name}, needs {table.needs}: `{'; '.join(table.commands).replace('RUNS', 'runs')}`"
+        item = f"- {table.name}, needs {table.needs}: `{_shown('; '.join(table.commands), table)}`"
         lines.append(textwrap.fill(item, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
     return "\n".join(lines)
 
@@ -96,22 +104,33 @@ def _git(root: str, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def write(names: Sequence[str], root: str, catalogue: Sequence[Table] = CATALOGUE) -> list[str]:
+def write(
+    names: Sequence[str], root: str, catalogue: Sequence[Table] = CATALOGUE, raw: Mapping[str, str] | None = None
+) -> list[str]:
     """Measures and places the tables `names`, all if empty; prints a line each, returns the names of those that failed.
 
-    ValueError for an unknown name.
+    raw: data set -> its folder. A table of another real set keeps its place and is printed as left out. ValueError for
+    an unknown name, for an unknown data set, for a folder that is not there, and for a named table without its folder.
     """
-    known = {table.name: table for table in catalogue}
+    known, raw = {table.name: table for table in catalogue}, raw or {}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"--only={unknown[0]}: unknown table; known: {', '.join(known)}")
+    _check_raw(raw, catalogue)
+    if lacking := [name for name in names if known[name].raw not in ("", *raw)]:
+        of = known[lacking[0]].raw
+        raise ValueError(f"--only={lacking[0]}: expected the folder of its real faces, --raw {of}=/path/to/{of}")
     commit, failed = code_commit(root), []
     place(not_measured(catalogue), NOT_MEASURED, os.path.join(root, LISTED_IN))
     for table in sorted(catalogue, key=lambda table: table.hours):
         if table.needs or (names and table.name not in names):
             continue
+        if table.raw not in ("", *raw):
+            print(f"left out {table.name} --raw {table.raw}=/path/to/{table.raw} measures it", flush=True)
+            continue
         started = time.monotonic()
         try:
-            place(measure(table, root, commit), table.name, os.path.join(root, table.document))
+            text = measure(table, root, commit, raw.get(table.raw, ""))
+            place(text, table.name, os.path.join(root, table.document))
         except (RuntimeError, ValueError) as error:
             failed.append(table.name)
             print(f"FAIL {table.name} {error}", flush=True)
@@ -120,18 +139,39 @@ def write(names: Sequence[str], root: str, catalogue: Sequence[Table] = CATALOGU
     return failed
 
 
+def _check_raw(raw: Mapping[str, str], catalogue: Sequence[Table]) -> None:
+    known = sorted({table.raw for table in catalogue if table.raw})
+    for name, folder in raw.items():
+        if name not in known:
+            raise ValueError(f"--raw {name}=...: no table is of this data set; expected one of {', '.join(known)}")
+        if not os.path.isdir(folder):
+            raise ValueError(f"--raw {name}={folder}: no such folder; expected that of the raw data set")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, found, folder = text.partition("=")
+    if not (name and found and folder):
+        raise ValueError(f"--raw {text}: expected NAME=FOLDER, such as NUAA=/path/to/NUAA")
+    return name, os.path.abspath(folder)
+
+
 def main() -> None:
     """Exit code 1 where a table failed, or with one line for a wrong call."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="names of tables, joined by commas")
+    parser.add_argument(
+        "--raw", action="append", default=[], metavar="NAME=FOLDER", help="a real data set and its folder; repeatable"
+    )
     parser.add_argument("--list", action="store_true", help="print each table's name, document, hours and needs")
     given = parser.parse_args()
     if given.list:
         for table in CATALOGUE:
-            print(table.name, table.document, f"{table.hours:g} h", table.needs and f"needs {table.needs}")
+            needs = table.needs or (table.raw and f"--raw {table.raw}=FOLDER")
+            print(table.name, table.document, f"{table.hours:g} h", needs and f"needs {needs}")
         return
     try:
-        failed = write(list(filter(None, given.only.split(","))), os.getcwd())
+        raw = dict(_pair(text) for text in given.raw)
+        failed = write(list(filter(None, given.only.split(","))), os.getcwd(), raw=raw)
     except ValueError as error:
         sys.exit(f"error: {error}")
     sys.exit(bool(failed))
