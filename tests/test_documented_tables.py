@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from kdfas_jax.commands.documented import tables
+from kdfas_jax.commands.documented import leakage, tables
 from kdfas_jax.commands.documented.catalogue import CATALOGUE, Table
 from tests.test_documented_commands import flags_of
 from tests.test_documents import DOCUMENTS, ROOT
@@ -38,7 +38,11 @@ COMMANDS = [command for table in CATALOGUE for command in table.commands]
 @pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections loads configs by it
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[:70])
 def test_the_commands_can_be_parsed(command, parsed):
-    assert shlex.split(command)[:2] == ["python", "main.py"]
+    words = shlex.split(command)
+    if words[:3] == ["python", "-m", leakage.__name__]:
+        leakage.flag_parser().parse_args(words[3:])
+        return
+    assert words[:2] == ["python", "main.py"]
     parsed(*flags_of(command)[0])
 
 
@@ -96,3 +100,42 @@ def test_what_cannot_be_measured_is_refused(project):
     (project / "main.py").write_text("changed")
     with pytest.raises(ValueError, match=r"found uncommitted changes \(main\.py, \.\.\.\); commit them first"):
         tables.write([], str(project), [SHORT])
+
+
+REAL = Table("short", "docs/results.md", ("ls RAW > log", "printf '| a |\\n'"), "0", 0.1, raw="NUAA")
+
+
+def test_real_faces_are_read_where_the_caller_says(project, tmp_path, capsys):
+    (tmp_path / "re al").mkdir()
+    (tmp_path / "re al" / "client").touch()
+    assert tables.write([], str(project), [REAL, LONG]) == []
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "left out short --raw NUAA=/path/to/NUAA measures it"
+    assert printed[1].startswith("ok long ")
+    assert "| old |" in (project / "docs" / "results.md").read_text()  # it keeps what is there
+    assert tables.write(["short"], str(project), [REAL, LONG], {"NUAA": str(tmp_path / "re al")}) == []
+    assert (project / "log").read_text() == "client\n"
+    text = (project / "docs" / "results.md").read_text()
+    assert "    ls /path/to/NUAA > log\n" in text
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize(
+    ("names", "raw", "message"),
+    [
+        (["short"], {}, "--only=short: expected the folder of its real faces, --raw NUAA=/path/to/NUAA"),
+        ([], {"ORL": "/"}, "--raw ORL=...: no table is of this data set; expected one of NUAA"),
+        ([], {"NUAA": "/no/such"}, "--raw NUAA=/no/such: no such folder; expected that of the raw data set"),
+    ],
+)
+def test_a_wrong_folder_of_real_faces_is_an_error_before_anything_is_measured(project, names, raw, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tables.write(names, str(project), [REAL, LONG], raw)
+    assert not (project / "log").exists()
+
+
+@pytest.mark.parametrize("given", ["NUAA", "=/x", "NUAA="])
+def test_raw_without_a_name_or_a_folder_is_an_error(given, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["tables", "--raw", given])
+    with pytest.raises(SystemExit, match=re.escape(f"error: --raw {given}: expected NAME=FOLDER")):
+        tables.main()

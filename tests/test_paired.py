@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -100,3 +101,24 @@ def test_budgets_lengthen_the_students_but_not_their_teachers():
 def test_wrong_arguments_are_named(argument):
     with pytest.raises(ValueError, match=argument.partition("=")[0]):
         study.get_config(f"base=kdfas_demo,{argument}")
+
+
+def test_variants_with_other_teachers_have_a_row_of_their_teachers(monkeypatch):
+    """kl and kdfas share theirs, kdfas_box has another, none_box has none."""
+    evaluated = {"a0": 1, "a1": 2, "b0": 3, "b1": 4}
+
+    def teachers_of(results):
+        return {name: SimpleNamespace(results=evaluated[of["run"]]) for name, of in results["teachers"].items()}
+
+    monkeypatch.setattr(ablation.report_runs, "teachers_of", teachers_of)
+    monkeypatch.setattr(ablation.report_runs, "together", lambda members: members)
+    taught = ablation.Taught({})
+    for seed in (0, 1):
+        for variant, run in (("kl", "a"), ("kdfas", "a"), ("kdfas_box", "b")):
+            results = {"teachers": {"spoof": {"run": f"{run}{seed}"}, "domains": {"run": "a0"}}}
+            taught.add(results, variant, seed, ["spoof"])
+    taught.add({"teachers": {}}, "none_box", 0, ["spoof"])
+    assert taught.figures() == {"teacher spoof": {0: 1, 1: 2}, "teacher spoof of kdfas_box": {0: 3, 1: 4}}
+    gate = {"teacher": {"runs": ["a0", "a1"]}}
+    taught.add({"teachers": {}, "gate": gate}, "kdfas", 0, ["spoof"])
+    assert taught.figures()[ablation.ENSEMBLE] == {0: ["a0", "a1"]}

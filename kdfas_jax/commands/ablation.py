@@ -9,6 +9,8 @@ import fnmatch
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import ml_collections
@@ -49,8 +51,8 @@ def ablate(config, folder: str, *, missing: bool = True) -> str:
     for name in config.names:
         validate.check(variant(config.base, config.variants[name], config.seeds[0]), f"config.variants.{name}")
     judged = [name for name, teacher in config.base.teachers.items() if targets.get(teacher.config.data.target).detects]
-    rows = [*(f"teacher {name}" for name in judged), ENSEMBLE, *config.names]
-    figures: dict[str, dict[int, dict | None]] = {row: {} for row in rows}
+    figures: paired.Studies = {name: {} for name in config.names}
+    taught = Taught({})
     table, left_out = "", []
     for seed in config.seeds:
         for name in config.names:
@@ -70,19 +72,45 @@ def ablate(config, folder: str, *, missing: bool = True) -> str:
                     results = train.train(run, home)
                 except NonFiniteLossError as error:
                     logger.warning("%s", error)
-            for teacher, taught in report_runs.teachers_of(results).items() if results else ():
-                if teacher in judged:
-                    figures[f"teacher {teacher}"][seed] = taught.results
-            members = results.get("gate", {}).get("teacher", {}).get("runs", []) if results else []
-            if len(members) > 1:
-                figures[ENSEMBLE][seed] = report_runs.together(members)
+            if results:
+                taught.add(results, name, seed, judged)
             figures[name][seed] = results
-            table = _write(folder, figures, config)
+            table = _write(folder, taught.figures() | figures, config)
     if left_out and not table:
         raise FileNotFoundError(f"no run of the study is finished, {left_out[0]} nor any other; leave --mode=eval out")
     if left_out:
         logger.warning("%d runs are not finished and not in the table: %s", len(left_out), ", ".join(left_out))
     return table
+
+
+class Taught(NamedTuple):
+    """The teachers of a study's runs. found: {(row's name, variant): {seed: (the teacher's runs, its results)}}."""
+
+    found: dict[tuple[str, str], dict[int, tuple[list[str], dict]]]
+
+    def add(self, results: dict, variant: str, seed: int, judged: Sequence[str]) -> None:
+        """Adds those of the teachers `judged` that the run with `results` has, and their ensemble if it has one."""
+        for teacher, of in report_runs.teachers_of(results).items():
+            if teacher in judged:
+                home = results["teachers"][teacher]["run"]
+                self.found.setdefault((f"teacher {teacher}", variant), {})[seed] = [home], of.results
+        members = results.get("gate", {}).get("teacher", {}).get("runs", [])
+        if len(members) > 1:
+            self.found.setdefault((ENSEMBLE, variant), {})[seed] = members, report_runs.together(members)
+
+    def figures(self) -> paired.Studies:
+        """Results by row and seed: variants with the same teachers share a row, another teacher names its variant."""
+        rows: paired.Studies = {}
+        first: dict[str, list[tuple[str, dict]]] = {}  # row's name -> the rows of different teachers
+        for (name, variant), by_seed in self.found.items():
+            known = first.setdefault(name, [])
+            of = {seed: runs for seed, (runs, _) in by_seed.items()}
+            row = next((row for row, other in known if any(other.get(seed) == of[seed] for seed in of)), "")
+            if not row:
+                row = f"{name} of {variant}" if known else name
+                known.append((row, of))
+            rows.setdefault(row, {}).update({seed: results for seed, (_, results) in by_seed.items()})
+        return rows
 
 
 def variant(base, overrides, seed: int) -> ml_collections.ConfigDict:

@@ -121,12 +121,17 @@ def brightness(*sets: Pictures) -> float:
     return float(spearmanr(levels, live).statistic)
 
 
-def main() -> None:
-    """Prints the table of one data set in Markdown."""
+def flag_parser() -> argparse.ArgumentParser:
+    """The parser of the command's flags."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", choices=KINDS, default="simulated")
     parser.add_argument("--data_dir", default="data", help="where the records of simulated_wild are, or are rendered")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Prints the table of one data set in Markdown."""
+    given = flag_parser().parse_args()
     seen, unseen = simulated() if given.dataset == "simulated" else simulated_wild(given.data_dir)
     rows = {", ".join(kinds): leakage(seen, unseen, kinds) for kinds in KINDS[given.dataset]}
     names = list(next(iter(rows.values())))
