@@ -16,6 +16,7 @@ from input_pipeline.select import protocols, roles
 from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import models, targets
+from kdfas_jax.commands import rehearse
 from kdfas_jax.commands.export import export
 from kdfas_jax.objective import passes, perturb
 from kdfas_jax.objective.weighted_sum import Objective
@@ -24,26 +25,14 @@ from tests.conftest import listed_table
 
 ROOT = Path(__file__).resolve().parents[1]
 OF_A_VIT = ("kdfas_nuaa", "kdfas_oulu", "kdfas_pod", "kdfas_huge")  # each with a config of its teacher
-STUDENTS = ("kdfas_demo", *OF_A_VIT)
-RENDERED = ("transfer_live", "zero_real")
+STUDENTS = ("kdfas_demo", "kdfas_light", "released", *OF_A_VIT)
 DAA = ("kdfas_daa_demo", "kdfas_daa")
 DUAL = ("dtda_demo", "dtda_ocim")
 BOTH = ("mtkd_demo", "mtkd_celeba_spoof")
 FOUNDATION = ("foundation_ocim",)
 ROBUST = ("robust_demo",)
-FACES = (
-    "foundation",
-    "recognition_demo",
-    "recognition",
-    "domains_demo",
-    "domains_nuaa",
-    "domains",
-    "editor_demo",
-    "editor",
-)
 ATTACKED = (*DAA, *DUAL, *ROBUST)
-_TEACHERS = tuple(f"teachers.{name}" for name in (*OF_A_VIT, "vit_demo", "light", *FACES))
-CONFIGS = (*STUDENTS, *ATTACKED, *BOTH, *FOUNDATION, *RENDERED, *_TEACHERS)
+CONFIGS = tuple(name.replace("/", ".") for name in rehearse.names())  # all of configs/
 
 
 def load(name, argument=""):
@@ -78,6 +67,7 @@ def test_every_name_in_a_config_resolves(name):
     width = student["logits"].shape[-1] if "logits" in student else 0
     batch = {"label": jax.ShapeDtypeStruct((2, width), jnp.float32)}
     batch |= {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in ("domain", "identity")}
+    batch["truth"] = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.uint8)
     params = jax.eval_shape(lambda: objective.init(jax.random.key(0), student, outs))
     loss, _ = jax.eval_shape(objective, student, outs, batch, params)
     assert loss.shape == ()
