@@ -22,8 +22,8 @@ def get_config(argument: str = ""):
     else:
         config.model = {"name": "vit", "patch": 12, "width": 96, "depth": 6, "heads": 3, "classes": 2}
         config.model.update({"dtype": "float32", "unroll": True})
-        config.train.update({"epochs": 20.0, "eval_epochs": 2.0})
-        config.optim.update({"lr": 4e-3, "warmup_epochs": 2.0, "ema": 0.0})
+        config.train.update({"epochs": 12.0, "eval_epochs": 2.0})
+        config.optim.update({"lr": 4e-3, "warmup_epochs": 1.2, "ema": 0.0})
     common.distilled(config, teacher.get_config(argument))
     if not paper:  # as in kdfas_demo, chosen there on dev
         config.terms.covariance.update({"form": "cka", "weight": 10.0, "stages": ((5, 3), (6, 4))})

@@ -26,7 +26,7 @@ def get_config(argument: str = ""):
         config.data.image_size = 96
         config.data.augment.update({"colour": 0.3, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0})
         config.data.augment.randaugment.ops = 0
-        config.train = {"batch_size": 64, "epochs": 16.0, "eval_epochs": 4.0}
-        config.optim.update({"lr": 8e-3, "warmup_epochs": 1.6, "ema": 0.995})
+        config.train = {"batch_size": 64, "epochs": 8.0, "eval_epochs": 2.0}
+        config.optim.update({"lr": 8e-3, "warmup_epochs": 0.8, "ema": 0.995})
         config.eval.batch_size = 64
     return config
