@@ -1,10 +1,32 @@
+import functools
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdfas_jax.objective import losses
-from kdfas_jax.objective.weighted_sum import Objective
+from kdfas_jax.objective import losses as plain_losses
+from kdfas_jax.objective import weighted_sum
+
+
+class Objective(weighted_sum.Objective):
+    """Compiled as a whole, as a step does it: one operation after the other takes three times as long."""
+
+    def __init__(self, terms, teachers):
+        super().__init__(terms, teachers)
+        self.update = jax.jit(self.update)
+
+    def init(self, key, student, teachers):
+        return jax.jit(lambda key: super(Objective, self).init(key, student, teachers))(key)
+
+
+def compiled(function):
+    return lambda *args, **options: jax.jit(functools.partial(function, **options))(*args)
+
+
+names = ("cross_entropy", "distillation_kl", "covariance", "align", "cosine_distance")
+losses = SimpleNamespace(FORMS=plain_losses.FORMS, **{name: compiled(getattr(plain_losses, name)) for name in names})
 
 TERMS = {
     "ce": {"kind": "cross_entropy", "weight": 0.3, "smoothing": 0.1},
@@ -192,7 +214,7 @@ def test_alignment_takes_no_gradient_to_masked_examples():
     objective = Objective({"align": ALIGN}, {"face": None})
     params = objective.init(jax.random.key(0), student, {"face": teacher})
     mask = np.array([1, 0, 0, 1, 1, 0])
-    grads = jax.grad(lambda out: objective(out, {"face": teacher}, {"mask": mask}, params)[0])(student)
+    grads = jax.jit(jax.grad(lambda out: objective(out, {"face": teacher}, {"mask": mask}, params)[0]))(student)
     assert [bool(np.any(of_example)) for of_example in grads["stages"][0]] == mask.astype(bool).tolist()
 
 
@@ -254,10 +276,9 @@ def test_the_map_of_cross_is_a_running_mean_over_batches(convolutional):
     first, other = (named(of[0]) for of in batches)
     assert objective.init(jax.random.key(0), first, {"spoof": other}) == {}
     kept = objective.init_statistics(first, {"spoof": other})
-    update = jax.jit(objective.update)
     mean, rates = 0.0, (1, 1 / 2, 1 / 2)
     for s, t, rate in zip(*batches, rates, strict=True):
-        loss, values, kept = update(named(s), {"spoof": named(t)}, {}, {"statistics": kept})
+        loss, values, kept = objective.update(named(s), {"spoof": named(t)}, {}, {"statistics": kept})
         a, b = (x[0] / np.linalg.norm(x[0], axis=-1, keepdims=True) for x in (s, t))
         mean = mean + rate * (a.T @ b / 6 - mean)
         np.testing.assert_allclose(loss, 2 * ((b - a @ mean) ** 2).mean(), rtol=1e-5)
@@ -356,8 +377,9 @@ def test_the_domain_head_learns_while_the_student_unlearns(progress, scale):
         logits = hidden @ tree["head"]["kernel"] + tree["head"]["bias"]
         return -jax.nn.log_softmax(logits)[jnp.arange(6), batch["domain"]].mean()
 
-    np.testing.assert_allclose(loss(params, features), plain(params, features), rtol=1e-5)
-    (of_head, of_student), (head, student) = (jax.grad(f, (0, 1))(params, features) for f in (loss, plain))
+    found, (of_head, of_student) = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, features)
+    expected, (head, student) = jax.jit(jax.value_and_grad(plain, (0, 1)))(params, features)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), of_head, head)
     np.testing.assert_allclose(of_student, -scale * student, rtol=1e-4, atol=1e-7)
 
@@ -417,12 +439,15 @@ def test_examples_of_which_it_is_not_known_add_exactly_nothing(name):
     def loss(given):
         return objective(student | given, teachers, MIXED, params)[0]
 
-    touched = sum(np.abs(leaf).reshape(6, -1).sum(1) for leaf in jax.tree.leaves(jax.grad(loss)(given)))
+    both = jax.jit(jax.value_and_grad(loss))
+    value, gradient = both(given)
+    touched = sum(np.abs(leaf).reshape(6, -1).sum(1) for leaf in jax.tree.leaves(gradient))
     assert (touched[known] > 0).all()
     assert (touched[~known] == 0).all()
     broken = jax.tree.map(lambda leaf: np.where(known.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, np.nan), given)
-    np.testing.assert_array_equal(loss(broken), loss(given))
-    assert all(np.isfinite(leaf[known]).all() for leaf in jax.tree.leaves(jax.grad(loss)(broken)))
+    of_broken, gradient = both(broken)
+    np.testing.assert_array_equal(of_broken, value)
+    assert all(np.isfinite(leaf[known]).all() for leaf in jax.tree.leaves(gradient))
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -449,9 +474,8 @@ def test_a_batch_with_none_of_one_kind_gives_finite_losses(absent):
     objective = Objective(BOTH, teachers)
     params = objective.init(jax.random.key(0), student, teachers)
     batch = {**MIXED, absent: np.full(6, -1, np.int32) if absent == "identity" else np.zeros((6, 2), np.float32)}
-    (loss, values), grads = jax.value_and_grad(lambda given: objective(given, teachers, batch, params), has_aux=True)(
-        student
-    )
+    whole = jax.value_and_grad(lambda given: objective(given, teachers, batch, params), has_aux=True)
+    (loss, values), grads = jax.jit(whole)(student)
     assert np.isfinite(loss)
     assert {name for name, value in values.items() if value == 0} == {
         name for name in BOTH if (name in RECOGNITION) == (absent == "identity")
@@ -520,7 +544,7 @@ def test_truth_maps_are_learnt_from_a_feature_map():
     blank = jax.tree.map(np.zeros_like, params)
     loss, values = objective(student, {}, batch, blank)
     np.testing.assert_allclose([loss, values["truth"]], [2 * np.log(2), np.log(2)], rtol=1e-6)
-    gradient = jax.grad(lambda of: objective({"stages": (maps[0], of)}, {}, batch, params)[0])(maps[1])
+    gradient = jax.jit(jax.grad(lambda of: objective({"stages": (maps[0], of)}, {}, batch, params)[0]))(maps[1])
     assert np.abs(gradient).max() > 0
     with pytest.raises(ValueError, match="needs a feature map 2; the student has 0"):
         objective.init(jax.random.key(0), {"logits": np.zeros((3, 2))}, {})
