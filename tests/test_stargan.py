@@ -16,6 +16,8 @@ from kdfas_jax.models.published import weights
 from kdfas_jax.objective import losses
 from tests import golden_files
 
+arcface_logits = jax.jit(losses.arcface_logits, static_argnames=("s", "m"))  # eager dispatch is slow
+
 SMALL = {"classes": 3, "image_size": 16, "width": 4, "repeats": 2}
 
 
@@ -86,23 +88,24 @@ def test_the_generator_agrees_with_the_published_one_in_evaluation():
 
 
 def test_training_edits_each_image_alone_and_evaluation_by_the_running_statistics():
-    model, x, asked = stargan.Generator(width=4, repeats=1), images(b=3), jnp.eye(3)
+    model, x, asked = stargan.Generator(width=4, repeats=1), images(b=3), np.eye(3, dtype=np.float32)
     state = drawn(model, x, asked)
     train = jax.jit(lambda x, asked: model.apply(state, x, asked, train=True, mutable=["batch_stats"]))
     evaluate = jax.jit(model.apply)
-    trained, updates = train(x, asked)
+    trained, updates = jax.device_get(train(x, asked))
+    usual = np.asarray(evaluate(state, x, asked))
     np.testing.assert_allclose(trained[1:2], train(x[1:2], asked[1:2])[0], atol=1e-5)
-    assert np.abs(evaluate(state, x, asked) - trained).max() > 1e-3
+    assert np.abs(usual - trained).max() > 1e-3
     assert jax.tree.structure(updates["batch_stats"]) == jax.tree.structure(state["batch_stats"])
-    assert np.abs(evaluate(state | updates, x, asked) - evaluate(state, x, asked)).max() > 1e-3
-    assert np.abs(evaluate(state, x, 0 * asked) - evaluate(state, x, asked)).max() > 1e-3
+    assert np.abs(evaluate(state | updates, x, asked) - usual).max() > 1e-3
+    assert np.abs(evaluate(state, x, 0 * asked) - usual).max() > 1e-3
 
 
 def test_instance_norm_by_hand():
     x, norm = 3 + 2 * random(0, 2, 4, 4, 3), stargan.InstanceNorm(train=True, dtype="float32")
-    state = norm.init(jax.random.key(0), x)
+    state = jax.jit(norm.init)(jax.random.key(0), x)
     np.testing.assert_array_equal(state["batch_stats"]["mean"], np.zeros(3))  # initialising is no training
-    y, updates = norm.apply(state, x, mutable=["batch_stats"])
+    y, updates = jax.jit(lambda x: norm.apply(state, x, mutable=["batch_stats"]))(x)
     mean, var = x.mean((1, 2)), x.var((1, 2))
     np.testing.assert_allclose(y, (x - mean[:, None, None]) / np.sqrt(var + 1e-5)[:, None, None], atol=1e-5)
     np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * mean.mean(0), rtol=1e-5)
@@ -142,9 +145,10 @@ def test_up_is_flax_transposed_convolution():
         def loss(kernel, x):
             return (layer.apply({"params": {"kernel": kernel}}, x) * weight).sum()
 
-        return jax.value_and_grad(loss, argnums=(0, 1))(kernel, x)
+        return jax.value_and_grad(loss, argnums=(0, 1))
 
-    ours, flax = gradients(stargan.Up(6, **options)), gradients(nn.ConvTranspose(6, transpose_kernel=True, **options))
+    layers = stargan.Up(6, **options), nn.ConvTranspose(6, transpose_kernel=True, **options)
+    ours, flax = jax.jit(lambda *of: [gradients(layer)(*of) for layer in layers])(kernel, x)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(flax), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
@@ -183,7 +187,7 @@ def test_images_of_a_wrong_size_are_refused():
     with pytest.raises(ValueError, match="images are 32x32 px; the discriminator's image_size is 16"):
         stargan.create_discriminator(**SMALL).init(jax.random.key(0), images(size=32))
     with pytest.raises(ValueError, match="images are 18x18 px; expected sides that are multiples of 4"):
-        stargan.Generator(width=4, repeats=1).init(jax.random.key(0), images(size=18), jnp.zeros((2, 3)))
+        stargan.Generator(width=4, repeats=1).init(jax.random.key(0), images(size=18), np.zeros((2, 3)))
 
 
 def test_a_file_of_another_discriminator_is_refused():
@@ -197,7 +201,7 @@ def test_a_file_of_another_discriminator_is_refused():
 
 def test_a_file_of_another_generator_is_refused():
     model = stargan.Generator(width=4, repeats=1)
-    names = expected(model, images(), jnp.zeros((2, 3)))
+    names = expected(model, images(), np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"G\.pth is not a StarGAN generator of width 4, repeats 1"):
         weights_stargan.convert_generator({"main.0.weight": random(0, 4, 6, 7, 7)}, model, names, "G.pth")
 
@@ -206,9 +210,9 @@ def test_a_file_of_another_generator_is_refused():
 
 
 def test_the_critic_and_its_generator_by_hand():
-    real, fake = jnp.array([[[1.0, 3.0]], [[0.0, 0.0]]]), jnp.array([[[4.0, 0.0]], [[-1.0, 0.0]]])
-    np.testing.assert_allclose(losses.wgan_critic(real, fake), [0.0, -0.5])
-    np.testing.assert_allclose(losses.wgan_generator(fake), [-2.0, 0.5])
+    real, fake = np.float32([[[1.0, 3.0]], [[0.0, 0.0]]]), np.float32([[[4.0, 0.0]], [[-1.0, 0.0]]])
+    np.testing.assert_allclose(jax.jit(losses.wgan_critic)(real, fake), [0.0, -0.5])
+    np.testing.assert_allclose(jax.jit(losses.wgan_generator)(fake), [-2.0, 0.5])
 
 
 def test_the_penalty_of_a_linear_critic_is_that_of_its_weights():
@@ -218,15 +222,20 @@ def test_the_penalty_of_a_linear_critic_is_that_of_its_weights():
     def penalty(w, **options):
         return losses.gradient_penalty(lambda x: (x * w).sum(-1), images(0, 2, 4), images(1, 2, 4), key, **options)
 
-    np.testing.assert_allclose(penalty(w), [(norm - 1) ** 2] * 2, rtol=1e-5)
-    np.testing.assert_allclose(penalty(w, std=0.5), [(norm / 2 - 1) ** 2] * 2, rtol=1e-5)
-    gradient = jax.grad(lambda w: penalty(w).mean())(w)
+    @jax.jit
+    def both_and_gradient(w):
+        return penalty(w), penalty(w, std=0.5), jax.grad(lambda w: penalty(w).mean())(w)
+
+    plain, halved, gradient = both_and_gradient(w)
+    np.testing.assert_allclose(plain, [(norm - 1) ** 2] * 2, rtol=1e-5)
+    np.testing.assert_allclose(halved, [(norm / 2 - 1) ** 2] * 2, rtol=1e-5)
     np.testing.assert_allclose(gradient, 2 * (norm - 1) * w / norm, rtol=1e-4, atol=1e-6)
 
 
 def test_the_penalty_is_taken_between_real_and_fake_at_a_place_of_each_example():
-    real, fake = jnp.full((64, 2, 2, 3), 10.0), jnp.full((64, 2, 2, 3), 20.0)
-    values = losses.gradient_penalty(lambda x: 0.5 * x**2, real, fake, jax.random.key(0))  # its slope is x itself
+    real, fake = (np.full((64, 2, 2, 3), level, np.float32) for level in (10, 20))
+    penalty = jax.jit(lambda *of: losses.gradient_penalty(lambda x: 0.5 * x**2, *of))  # its slope is x itself
+    values = np.asarray(penalty(real, fake, jax.random.key(0)))
     pixel = (1 + np.sqrt(values)) / np.sqrt(12)
     assert 10 <= pixel.min() < 11
     assert 19 < pixel.max() <= 20.001
@@ -237,20 +246,20 @@ def test_the_penalty_of_a_flat_critic_has_a_finite_gradient():
     def penalty(w):
         return losses.gradient_penalty(lambda x: w * x.sum(-1), images(0), images(1), jax.random.key(0)).mean()
 
-    value, gradient = jax.value_and_grad(penalty)(0.0)
+    value, gradient = jax.jit(jax.value_and_grad(penalty))(0.0)
     assert value == pytest.approx(1, rel=1e-5)
     assert np.isfinite(gradient)
 
 
 def test_attribute_cross_entropy_by_hand():
-    logits = jnp.log(jnp.array([[1.0, 3.0], [1.0, 1.0]]))  # probabilities 1/2, 3/4
-    value = losses.attribute_cross_entropy(logits, jnp.array([[1.0, 0.0], [0.0, 0.5]]))
+    logits = np.log(np.float32([[1.0, 3.0], [1.0, 1.0]]))  # probabilities 1/2, 3/4
+    value = jax.jit(losses.attribute_cross_entropy)(logits, np.float32([[1.0, 0.0], [0.0, 0.5]]))
     np.testing.assert_allclose(value, [np.log(2) + np.log(4), 2 * np.log(2)], rtol=1e-6)
 
 
 def test_reconstruction_is_the_mean_absolute_difference_of_each_example():
     x, y = images(0), images(1)
-    np.testing.assert_allclose(losses.reconstruction(x, y), np.abs(x - y).mean((1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(losses.reconstruction)(x, y), np.abs(x - y).mean((1, 2, 3)), rtol=1e-5)
 
 
 # The margin of recognition, and the alignment of features
@@ -268,33 +277,34 @@ def margin_by_angles(embedding, weights, labels, s, m):
 
 
 def circle(theta):
-    return jnp.stack([jnp.cos(theta), jnp.sin(theta)], axis=-1)
+    return np.stack([np.cos(theta), np.sin(theta)], axis=-1).astype(np.float32)
 
 
 def test_arcface_adds_its_margin_to_the_angle_of_the_own_class():
     embedding, centres, labels = random(0, 6, 4), 3 * random(1, 5, 4), np.array([0, 1, 2, 3, 4, 0])
     embedding[0] = -centres[0] + 0.1  # beyond pi - m
-    ours = losses.arcface_logits(embedding, centres, labels, s=30.0, m=0.5)
+    ours = arcface_logits(embedding, centres, labels, s=30.0, m=0.5)
     np.testing.assert_allclose(ours, margin_by_angles(embedding, centres, labels, 30.0, 0.5), rtol=1e-4, atol=1e-4)
-    none = losses.arcface_logits(embedding, centres, np.full(6, -1), s=30.0, m=0.5)
-    np.testing.assert_allclose(none, losses.arcface_logits(embedding, centres, labels, s=30.0, m=0.0), atol=1e-4)
+    none = arcface_logits(embedding, centres, np.full(6, -1), s=30.0, m=0.5)
+    np.testing.assert_allclose(none, arcface_logits(embedding, centres, labels, s=30.0, m=0.0), atol=1e-4)
 
 
 def test_the_own_logit_of_arcface_falls_with_the_angle_up_to_pi():
-    theta = jnp.linspace(0.01, np.pi - 0.01, 200)
-    logits = losses.arcface_logits(circle(theta), jnp.array([[1.0, 0.0]]), jnp.zeros(200, int), s=1.0, m=0.5)
+    theta = np.linspace(0.01, np.pi - 0.01, 200)
+    logits = np.asarray(arcface_logits(circle(theta), np.float32([[1.0, 0.0]]), np.zeros(200, int), s=1.0, m=0.5))
     assert (np.diff(logits[:, 0]) < 0).all()
 
 
 def test_arcface_is_finite_where_embedding_and_centre_are_parallel():
-    centres = jnp.array([[0.6, 0.8], [1.0, 0.0]])
+    centres = np.float32([[0.6, 0.8], [1.0, 0.0]])
 
     def loss(embedding, centres):
-        logits = losses.arcface_logits(embedding, centres, jnp.zeros(len(embedding), int))
-        return losses.cross_entropy(logits, jax.nn.one_hot(jnp.zeros(len(embedding), int), 2)).sum()
+        logits = losses.arcface_logits(embedding, centres, np.zeros(1, int))
+        return losses.cross_entropy(logits, np.float32([[1.0, 0.0]])).sum()
 
-    for embedding in (centres[:1], -centres[:1], 5 * centres[:1], jnp.zeros((1, 2))):
-        value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(embedding, centres)
+    both = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    for embedding in (centres[:1], -centres[:1], 5 * centres[:1], np.zeros((1, 2), np.float32)):
+        value, gradients = both(embedding, centres)
         assert all(np.isfinite(leaf).all() for leaf in (value, *gradients))
 
 
@@ -307,23 +317,29 @@ def test_align_by_hand_and_on_another_grid():
     def by_hand(s, t):
         return ((units(s) - units(t)) ** 2).sum(-1).mean((1, 2))
 
-    np.testing.assert_allclose(losses.align(student, teacher), by_hand(student, teacher), rtol=1e-5)
-    np.testing.assert_allclose(losses.align(3 * teacher, teacher), 0, atol=1e-6)
-    np.testing.assert_allclose(losses.align(-teacher, teacher), 4, rtol=1e-6)
+    align = jax.jit(losses.align)
+    np.testing.assert_allclose(align(student, teacher), by_hand(student, teacher), rtol=1e-5)
+    np.testing.assert_allclose(align(3 * teacher, teacher), 0, atol=1e-6)
+    np.testing.assert_allclose(align(-teacher, teacher), 4, rtol=1e-6)
     flat = np.broadcast_to(teacher[:, :1, :1], (2, 7, 7, 5))  # resizing leaves a constant map as it is
-    np.testing.assert_allclose(losses.align(student, flat), by_hand(student, teacher[:, :1, :1]), rtol=1e-5)
     # A finer map is averaged over the cells of the coarser grid, whosever it is: to one position by the plain mean.
     mean, point = student.mean((1, 2), keepdims=True), teacher[:, :1, :1]
-    np.testing.assert_allclose(losses.align(student, point), by_hand(mean, point), rtol=1e-5)
-    np.testing.assert_allclose(losses.align(point, student), by_hand(mean, point), rtol=1e-5)
     halves = student.reshape(2, 2, 2, 2, 2, 5).mean((2, 4))
-    coarse = teacher[:, :2, :2]
-    np.testing.assert_allclose(losses.align(student, coarse), by_hand(halves, coarse), rtol=1e-5)
     # Four positions on three cells: each cell is 4/3 wide, one whole position and a third, or two thirds twice.
     thirds = np.array([[3, 1, 0, 0], [0, 2, 2, 0], [0, 0, 1, 3]]) / 4
     uneven = np.einsum("ih,jw,bhwc->bijc", thirds, thirds, student)
-    coarse = teacher[:, :3, :3]
-    np.testing.assert_allclose(losses.align(student, coarse), by_hand(uneven, coarse), rtol=1e-5)
+    two, three = teacher[:, :2, :2], teacher[:, :3, :3]
+    pairs = [(student, flat), (student, point), (point, student), (student, two), (student, three)]
+    means = [(student, point), (mean, point), (mean, point), (halves, two), (uneven, three)]
+    found = jax.jit(lambda pairs: [losses.align(*pair) for pair in pairs])(pairs)
+    for distance, pair in zip(found, means, strict=True):
+        np.testing.assert_allclose(distance, by_hand(*pair), rtol=1e-5)
+
+
+@jax.jit
+@jax.value_and_grad
+def own_logit(embedding, centre):
+    return losses.arcface_logits(embedding, centre, np.zeros(1, int), s=1.0)[0, 0]
 
 
 @pytest.mark.parametrize(("theta", "off", "slope_off"), [(1e-5, 1e-3, None), (1e-2, 2e-5, 5e-3), (0.1, 2e-6, 5e-5)])
@@ -337,7 +353,7 @@ def test_arcface_near_its_centre_is_as_precise_as_its_docstring_says(theta, off,
     unit = (w := centre.astype(np.float32)).astype(float) / np.linalg.norm(w.astype(float))
     across = (e := embedding.astype(float) / np.linalg.norm(embedding.astype(float))) - unit
     angle = 2 * np.arcsin(np.linalg.norm(across) / 2)
-    value, slope = jax.value_and_grad(lambda x: losses.arcface_logits(x, w, jnp.zeros(1, int), s=1.0)[0, 0])(embedding)
+    value, slope = own_logit(embedding, w)
     assert value == pytest.approx(np.cos(angle + 0.5), abs=off)
     if slope_off:
         towards = (unit - np.cos(angle) * e) / np.sin(angle)  # away from it the angle grows by one a radian
