@@ -111,16 +111,20 @@ def test_running_statistics_are_kept_of_both_edits(model, variables, passed):
 
 def test_the_critics_outputs_teach_the_discriminator_alone_and_the_others_the_generator_alone(model, variables):
     images, labels = batch()
+    names = (*TO_DISCRIMINATOR, *TO_GENERATOR)
 
     def gradients(params):
         def outputs(params):
             out, _ = training_pass(model, {**variables, "params": params}, images, labels, jax.random.key(1))
-            return {name: jnp.sum(out[name] ** 2) for name in (*TO_DISCRIMINATOR, *TO_GENERATOR)}
+            return {name: jnp.sum(out[name] ** 2) for name in names}
 
-        sums, back = jax.vjp(outputs, params)
-        return {name: back({other: jnp.float32(other == name) for other in sums})[0] for name in sums}
+        _, back = jax.vjp(outputs, params)
+        one_of_each = dict(zip(names, np.eye(len(names), dtype=np.float32), strict=True))
+        return jax.vmap(lambda of_sums: back(of_sums)[0])(one_of_each)
 
-    for name, gradient in jax.jit(gradients)(variables["params"]).items():
+    of_all = jax.device_get(jax.jit(gradients)(variables["params"]))
+    for number, name in enumerate(names):
+        gradient = jax.tree.map(lambda leaf, number=number: leaf[number], of_all)
         taught = {part: any((leaf != 0).any() for leaf in jax.tree.leaves(tree)) for part, tree in gradient.items()}
         assert taught == {"generator": name in TO_GENERATOR, "discriminator": name in TO_DISCRIMINATOR}, name
 
@@ -138,8 +142,13 @@ def test_a_step_is_the_two_networks_updates_taken_apart(model, variables):
     state = step.TrainState(jnp.int32(0), **variables, term_params={}, opt_state=None)
     state = state.replace(opt_state=made.optimiser.init(state.trained))
     after, metrics = jax.jit(step.make(made))(state, {}, shown)
-    order, place = jax.random.split(step.step_key(7, 0))
-    wanted = jax.random.permutation(order, labels)
+
+    @jax.jit
+    def drawn():
+        order, place = jax.random.split(step.step_key(7, 0))
+        return jax.random.permutation(order, labels), place
+
+    wanted, place = drawn()
 
     def edit(generator, images, asked):
         statistics = {"batch_stats": variables["batch_stats"]}
@@ -163,13 +172,14 @@ def test_a_step_is_the_two_networks_updates_taken_apart(model, variables):
         fooled = losses.wgan_generator(fake).mean() + losses.attribute_cross_entropy(logits, wanted).mean()
         return fooled + 20 * restored
 
-    total = 0
-    for name, loss in (("generator", of_generator), ("discriminator", of_discriminator)):
-        value, gradient = jax.jit(jax.value_and_grad(loss))(params[name])
+    both = {"generator": jax.value_and_grad(of_generator), "discriminator": jax.value_and_grad(of_discriminator)}
+    found = jax.device_get(jax.jit(lambda of: {name: loss(of[name]) for name, loss in both.items()})(params))
+    params, after, total = jax.device_get(params), jax.device_get(after), 0
+    for name, (value, gradient) in found.items():
         total += value
         expected = jax.tree.map(lambda old, slope: old - slope, params[name], gradient)
-        for found, leaf in zip(jax.tree.leaves(after.params[name]), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(found, leaf, rtol=1e-4, atol=1e-5)
+        for own, leaf in zip(jax.tree.leaves(after.params[name]), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(own, leaf, rtol=1e-4, atol=1e-5)
     assert metrics["loss"] == pytest.approx(float(total), rel=1e-5)
     assert metrics["loss"] == pytest.approx(sum(WEIGHTS[name] * float(metrics[name]) for name in TERMS), rel=1e-5)
 
