@@ -1,6 +1,6 @@
 """The renderer: parameters free of the label, one picture for one name, faces that a detector finds.
 
-About 20 s on two idle cores; the slow ones, which render (one compilation a size), another 90 s.
+About 10 s on two idle cores; the slow ones, which render (one compilation a size), another 90 s.
 """
 
 import pickle
@@ -17,12 +17,16 @@ from input_pipeline.simulate.capture import camera, instruments
 from tests.conftest import listed_table
 
 
+def parameters(*numbers, domain=0):
+    """The parameters of as many images as there are users, always: one program takes seconds to compile."""
+    rows = [np.broadcast_to(np.int32(number), scene.USERS) for number in numbers]
+    return jax.device_get(scene.draw_parameters(rows, scene.seed_of_domain(0, domain), domain))
+
+
 @pytest.fixture(scope="module")
 def drawn():
     """Parameters of all live and print1, replay1 videos of one phone and session: arrays [3, users]."""
-    users = np.arange(1, scene.USERS + 1)
-    one = jax.jit(jax.vmap(lambda user, access: scene.parameters(user, 2, 1, access, 0, seed=0)))
-    return [one(users, np.full_like(users, access)) for access in (1, 2, 4)]
+    return [parameters(np.arange(1, scene.USERS + 1), 2, 1, access, 0) for access in (1, 2, 4)]
 
 
 @pytest.mark.parametrize("group", ["now", "camera", "light"])
@@ -53,8 +57,8 @@ def test_face_and_room_of_a_picture_share_its_light(monkeypatch):
 
 
 def test_identity_belongs_to_the_user_alone():
-    draw = jax.jit(lambda *n: scene.parameters(*n, seed=0)["who"])
-    first, again, other = draw(7, 1, 1, 1, 0), draw(7, 4, 3, 5, 9), draw(8, 1, 1, 1, 0)
+    videos = (7, 1, 1, 1, 0), (7, 4, 3, 5, 9), (8, 1, 1, 1, 0)
+    first, again, other = (parameters(*numbers)["who"] for numbers in videos)
     jax.tree.map(np.testing.assert_array_equal, first, again)
     for name in ("seed", "tone", "lip_red"):  # paint
         assert not np.any(first[name] == other[name]), name
@@ -62,36 +66,39 @@ def test_identity_belongs_to_the_user_alone():
 
 
 def test_the_source_of_a_print_stands_still_and_of_a_replay_moves():
-    draw = jax.jit(lambda access, frame: scene.parameters(3, 1, 1, access, frame, seed=0)["now"])
-    assert draw(2, 0)["yaw"] == draw(2, 5)["yaw"]
-    assert draw(4, 0)["yaw"] != draw(4, 5)["yaw"]
-    assert draw(2, 0)["shift_x"] != draw(2, 5)["shift_x"]  # the phone moves in front of either
+    (printed, later), (replayed, moved) = (
+        [parameters(3, 1, 1, access, frame)["now"] for frame in (0, 5)] for access in (2, 4)
+    )
+    assert printed["yaw"][0] == later["yaw"][0]
+    assert replayed["yaw"][0] != moved["yaw"][0]
+    assert printed["shift_x"][0] != later["shift_x"][0]  # the phone moves in front of either
 
 
 def test_instrument_families_differ():
-    tools = [
-        instruments.draw_instrument(noise.fold(0, 1), replay, number) for replay in (False, True) for number in (1, 2)
-    ]
-    assert len({float(tool["lines"]) for tool in tools}) == 4
-    assert [float(tool["replay"]) for tool in tools] == [0, 0, 1, 1]
+    draw = jax.jit(jax.vmap(lambda *kind: instruments.draw_instrument(noise.fold(0, 1), *kind)))
+    tools = draw(np.array([False, False, True, True]), np.array([1, 2, 1, 2]))
+    assert len(np.unique(tools["lines"])) == 4
+    assert tools["replay"].tolist() == [0, 0, 1, 1]
 
 
 def test_white_noise_has_zero_mean_and_unit_variance():
-    values = np.asarray(noise.white(noise.fold(0, 3), (200, 200)))
+    values = np.asarray(jax.jit(lambda: noise.white(noise.fold(0, 3), (200, 200)))())
     np.testing.assert_allclose([values.mean(), values.std()], [0.0, 1.0], atol=0.02)
     assert abs(np.corrcoef(values[:, 1:].ravel(), values[:, :-1].ravel())[0, 1]) < 0.02
 
 
 def test_compression_keeps_flat_areas_and_loses_more_when_coarser():
     image = np.random.default_rng(0).uniform(0.3, 0.7, (36, 44, 3)).astype(np.float32)
-    errors = [float(np.abs(camera.compress(image, step) - image).mean()) for step in (1e-4, 0.02, 0.1)]
+    compress = jax.jit(camera.compress)
+    errors = [float(np.abs(np.asarray(compress(image, step)) - image).mean()) for step in (1e-4, 0.02, 0.1)]
     assert errors[0] < 1e-3 < errors[1] < errors[2]
-    flat = np.full((16, 16, 3), 0.5, np.float32)
-    np.testing.assert_allclose(camera.compress(flat, 0.01), flat, atol=2e-3)
+    flat = np.full_like(image, 0.5)
+    np.testing.assert_allclose(compress(flat, 0.01), flat, atol=2e-3)
 
 
 def test_blur_keeps_the_level_at_the_border():
-    np.testing.assert_allclose(camera.gaussian(2.0, 24).sum(1), 1.0, rtol=1e-5)
+    blur = jax.jit(lambda sigma: camera.gaussian(sigma, 24))(2.0)
+    np.testing.assert_allclose(np.asarray(blur).sum(1), 1.0, rtol=1e-5)
 
 
 def test_the_set_has_the_shape_of_oulu():
@@ -175,10 +182,7 @@ def test_domains_have_people_of_their_own_and_fit_the_protocol():
     roles = protocols.assign(rows, "ocim:OCI-M")
     assert set(rows["domain"][roles == "train"]) == set(names) - {"simulated-msu"}
     assert set(rows["domain"][roles == "test"]) == {"simulated-msu"}
-    one = [np.full(1, number, np.int32) for number in (7, 1, 1, 1, 0)]
-    people = [
-        scene.draw_parameters(one, scene.seed_of_domain(0, domain), domain)["who"]["tone"][0] for domain in range(5)
-    ]
+    people = [parameters(7, 1, 1, 1, 0, domain=domain)["who"]["tone"][0] for domain in range(5)]
     assert len({float(tone) for tone in people}) == 5
 
 
