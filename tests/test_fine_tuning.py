@@ -1,6 +1,7 @@
 """LoRA, frozen blocks and layer-wise learning rates: what is trained, what is kept of it, and what it costs."""
 
 import dataclasses
+import functools
 import hashlib
 import shutil
 
@@ -31,17 +32,30 @@ BASE, TUNED = models.create(TOWER), models.create({**TOWER, "lora": LORA})
 IMAGES = np.random.default_rng(0).random((4, SIZE, SIZE, 3), np.float32)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def computed(model, variables):
+    """(logits, outputs) of IMAGES; compiled once for a model, whichever tests ask for it."""
+    return model.apply(variables, IMAGES)
+
+
+@functools.cache
 def random(model, seed=0):
     """Random variables, adapters included."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: step.init_variables(model, SIZE, 0))
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape).astype(np.float32)), shapes)
+    return jax.device_put(jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), shapes))
 
 
 def made(model=TUNED, optimiser=None, **options):
     """An experiment of cross-entropy alone."""
     objective = Objective({"ce": {"kind": "cross_entropy", "weight": 1.0}}, {})
     return Experiment(model, SIZE, objective, optimiser or optax.adamw(1e-2), 0, **options)
+
+
+@jax.jit
+def begin():
+    """The state before the first step, with adapters and an average."""
+    return step.init(made(ema=0.9))
 
 
 def batch(number=0, b=8):
@@ -63,8 +77,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(folder):
     """(before, after 20 steps, and after 20 steps of which the last ones are resumed) with adapters and an average."""
-    of, mesh = made(ema=0.9), sharding.make_mesh({"data": -1})
-    state = jax.jit(lambda: step.init(of))()
+    of, mesh, state = made(ema=0.9), sharding.make_mesh({"data": -1}), begin()
     before, run = jax.device_get(state), step.compiled(of, mesh, state)
     resumed = None
     with checkpoint.Checkpoints(str(folder)) as checkpoints:
@@ -85,25 +98,24 @@ def abstract(tree):
 
 
 def test_new_adapters_change_no_bit():
-    variables = jax.jit(lambda: step.init_variables(TUNED, SIZE, 0))()
+    variables = begin().variables
     without = {name: leaf for name, leaf in flat(variables["params"]).items() if "_lora/" not in name}
-    plain = {"params": traverse_util.unflatten_dict(without, sep="/")}
+    plain = {**variables, "params": traverse_util.unflatten_dict(without, sep="/")}
     assert len(flat(variables["params"])) - len(without) == 8
-    adapted, _ = jax.jit(TUNED.apply)(variables, IMAGES)
-    np.testing.assert_array_equal(adapted, jax.jit(BASE.apply)(plain, IMAGES)[0])
+    adapted, _ = computed(TUNED, variables)
+    np.testing.assert_array_equal(adapted, computed(BASE, plain)[0])
 
 
 def test_merged_adapters_compute_the_same():
     variables = random(TUNED)
-    expected, out = jax.jit(TUNED.apply)(variables, IMAGES)
+    expected, out = jax.device_get(computed(TUNED, variables))
     fields, merged = fine_tuning.merge({**TOWER, "lora": LORA}, variables)
-    found, merged_out = jax.jit(models.create(fields).apply)(merged, IMAGES)
+    found, merged_out = jax.device_get(computed(models.create(fields), merged))
     assert not any("_lora" in name for name in flat(merged["params"]))
     for ours, theirs in ((found, expected), (merged_out["class_tokens"], out["class_tokens"])):
         assert np.linalg.norm(ours - theirs) <= 1e-6 * np.linalg.norm(theirs)
-    forgotten, _ = jax.jit(BASE.apply)(
-        {"params": {**merged["params"], "blocks": variables["params"]["blocks"]}}, IMAGES
-    )
+    of_base = {name: variables["params"]["blocks"][name] for name in merged["params"]["blocks"]}
+    forgotten = np.asarray(computed(BASE, {**merged, "params": {**merged["params"], "blocks": of_base}})[0])
     assert np.linalg.norm(forgotten - expected) > 1e-2 * np.linalg.norm(expected)  # the adapters did something
 
 
@@ -151,7 +163,7 @@ def test_a_checkpoint_holds_what_is_trained_and_the_rest_is_written_once(trained
 def test_every_reader_gets_all_parameters_of_a_moved_run(trained, folder, tmp_path):
     before, _, _ = trained
     moved = shutil.copytree(folder, tmp_path / "moved")
-    shapes = jax.eval_shape(lambda: step.init(made(ema=0.9)))
+    shapes = jax.eval_shape(begin)
     chosen, last, variables = checkpoint.deployed(str(moved), shapes.variables)
     assert (chosen, last) == (17, 17)
     found, start = flat(variables["params"]), flat(before.params)
@@ -169,7 +181,7 @@ def test_another_base_is_one_clear_error(trained, folder, tmp_path, harm):
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     if harm == "another":
         safetensors.numpy.save_file({name: np.float32([0]) for name in trained[0].frozen}, path)
-    expected, shapes = hashlib.sha256(content).hexdigest(), jax.eval_shape(lambda: step.init(made(ema=0.9)))
+    expected, shapes = hashlib.sha256(content).hexdigest(), jax.eval_shape(begin)
     mend = r"copy it from .* or remove .*/checkpoints and train again: python main\.py --config=tuned\.py"
     message = rf"base\.safetensors is .*SHA-256.*{expected}, .* of step 17; {mend}$"
     with checkpoint.open_finished(str(moved)) as checkpoints:
@@ -192,7 +204,7 @@ def test_what_a_killed_write_of_the_base_has_left_goes_when_the_run_goes_on(fold
 
 def test_a_run_whose_checkpoints_hold_all_parameters_is_restored_and_goes_on(tmp_path):
     """As an older version saved it; the next save writes the base."""
-    state = jax.jit(lambda: step.init(made(ema=0.9)))()
+    state = begin()
     with checkpoint.Checkpoints(str(tmp_path)) as checkpoints:
         checkpoints.save(state.replace(frozen=()), None, {"step": 0})
     assert not (tmp_path / "checkpoints" / checkpoint.BASE).exists()
@@ -238,7 +250,8 @@ def test_adapters_are_counted_and_save_flops():
 def test_frozen_blocks_and_what_is_before_them_stay():
     config = ml_collections.ConfigDict({**CONFIG, "freeze_blocks": 2})
     of = made(BASE, optim.make(config, lambda _: 1e-2), freeze_blocks=2)
-    state = jax.jit(lambda: step.init(of))()
+    state = jax.eval_shape(lambda: step.init(of)).replace(step=np.int32(0), **random(BASE))
+    state = state.replace(opt_state=jax.jit(of.optimiser.init)(state.trained))
     after, _ = jax.jit(step.make(of))(state, {}, batch())
     before, after = flat(jax.device_get(state.params)), flat(jax.device_get(after.params))
     assert set(state.frozen) == {"patch/kernel", "patch/bias", "cls", "pos", "registers"}
@@ -272,7 +285,7 @@ def test_a_start_from_a_run_with_adapters_takes_them_merged(tmp_path, monkeypatc
     config = common.base("second")
     config.model, config.data.image_size, config.init = dict(TOWER), SIZE, str(tmp_path)
     found, _ = initial.load(config, BASE, random(BASE, 1), sharding.make_mesh({"data": -1, "fsdp": 1}))
-    ours, theirs = (jax.jit(model.apply)(of, IMAGES)[0] for model, of in ((BASE, found), (TUNED, variables)))
+    ours, theirs = (computed(model, of)[0] for model, of in ((BASE, found), (TUNED, variables)))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -306,12 +319,14 @@ def test_the_frozen_kernels_may_be_bf16(tmp_path, monkeypatch):
     """A model that computes in bf16 gives the same bits; imports, checkpoints and the merge know the type."""
     fields = {**TOWER, "dtype": "bfloat16", "lora": {**LORA, "base_dtype": "bfloat16"}}
     model, whole = models.create(fields), models.create({**fields, "lora": LORA})
-    state = jax.jit(lambda: step.init(made(model)))()
+    shapes = jax.eval_shape(lambda: step.init(made(model)))
+    state = jax.device_put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
     kept = {name.split("/", 1)[1] for name, leaf in flat(state.params).items() if leaf.dtype == jnp.bfloat16}
     assert kept == {f"{layer}/{of}" for layer in ("qkv", "out", "fc1", "fc2") for of in ("kernel", "bias")}
     variables = random(TUNED)
-    rounded = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), variables, state.variables)
-    logits = [jax.jit(of.apply)(has, IMAGES)[0] for of, has in ((whole, variables), (model, rounded))]
+    rounded = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), variables, state.variables)
+    rounded = jax.device_put(rounded)
+    logits = [computed(of, has)[0] for of, has in ((whole, variables), (model, rounded))]
     np.testing.assert_array_equal(*logits)
 
     found, merged = fine_tuning.merge(fields, rounded)
