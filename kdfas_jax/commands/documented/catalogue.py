@@ -44,22 +44,20 @@ def _leakage(dataset: str) -> Table:
     return Table(f"leakage_{dataset}", "docs/simulator.md", (command,), seeds="0", hours=0.05)
 
 
-# The commands that train the teachers of `_light`, and the overrides that name them.
-LIGHT = tuple(
-    f"python main.py --config=configs/teachers/light.py --config.seed={seed} --workdir=RUNS/light-{seed}"
-    for seed in range(3)
-)
-TAUGHT = (
-    "teachers.spoof.checkpoint=RUNS/light-0",
-    "teachers.spoof2.checkpoint=RUNS/light-1",
-    "teachers.spoof3.checkpoint=RUNS/light-2",
-    "eval.stability=0",
-)
+NUAA = "data=nuaa,raw_dir=RAW,steps=400"  # arguments of kdfas_light and of its teachers
 
 
-def _light(name: str, arguments: str, *, seeds: str, hours: float) -> Table:
-    """Returns the table of a study of kdfas_light, with teachers that all these studies share."""
-    return Table(name, "docs/results.md", (*LIGHT, _study("kdfas_light", arguments, *TAUGHT, name=name)), seeds, hours)
+def _light(name: str, arguments: str, *, seeds: str, hours: float, raw: str = "") -> Table:
+    """Returns the table of a study of kdfas_light, whose three teachers all studies of the same pictures share."""
+    of, folder = (f":{NUAA}", "RUNS/nuaa_light") if raw else ("", "RUNS/light")
+    teachers = [
+        f"python main.py --config=configs/teachers/light.py{of} --config.seed={seed} --workdir={folder}-{seed}"
+        for seed in range(3)
+    ]
+    names = ("spoof", "spoof2", "spoof3")
+    taught = [f"teachers.{teacher}.checkpoint={folder}-{seed}" for seed, teacher in enumerate(names)]
+    study = _study("kdfas_light", arguments, *taught, "eval.stability=0", name=name)
+    return Table(name, "docs/results.md", (*teachers, study), seeds, hours, raw)
 
 
 # The commands that train the face teachers of `_dtda`, and the overrides that name them.
@@ -116,6 +114,13 @@ CATALOGUE = (
     *(_dtda(protocol) for protocol in ("OCI-M", "OMI-C", "OCM-I", "ICM-O")),
     _plain("mtkd", "mtkd_demo", "seeds=5,variants=alone+kl+mtakd", seeds="0 to 4", hours=1.0),
     _plain("nuaa", "kdfas_nuaa", "seeds=5,variants=none+kdfas+kdfas_box", seeds="0 to 4", hours=0.8, raw="NUAA"),
+    _light(
+        "light_nuaa",
+        f"{NUAA},teacher_steps=400,seeds=5,variants=none+kl+kl_cka",
+        seeds="0 to 4 of the students",
+        hours=0.8,
+        raw="NUAA",
+    ),
     _leakage("simulated"),
     _leakage("simulated_wild"),
     Table(
