@@ -228,7 +228,7 @@ def test_one_step_is_kdfas_on_what_the_attack_makes_of_the_batch():
     }
 
     @jax.jit
-    def expected(state, variables):
+    def expected(state, variables, batch):
         """-> (x_adv, [(loss, terms) where both see it, where the student alone does, where neither does])."""
         clean = step.images_of(batch)
         classify = functools.partial(teachers["domains"].read, variables["domains"])
@@ -240,7 +240,7 @@ def test_one_step_is_kdfas_on_what_the_attack_makes_of_the_batch():
     state = drawn(lambda: step.init(made))
     variables = {name: drawn(lambda of=of: step.init_variables(*of, 1)) for name, of in teachers.items()}
     _, metrics = jax.jit(step.make(made))(state, variables, batch)
-    images, ((loss, terms), *others) = jax.device_get(expected(state, variables))
+    images, ((loss, terms), *others) = jax.device_get(expected(state, variables, batch))
     assert 0 < np.abs(images - np.float32(batch["image"]) / 255).max() <= config.daa.eps + 1e-6
     assert metrics["loss"] == pytest.approx(float(loss), rel=1e-4)
     for name in ("ce", "kl", "covariance"):
@@ -264,7 +264,7 @@ def test_adversarial_training_attacks_the_label_of_each_image_that_has_one():
     batch["label"] = np.eye(2, dtype=np.float32)[rng.integers(0, 2, 8)] * (np.arange(8) < 6)[:, None]
 
     @jax.jit
-    def losses(state):
+    def losses(state, batch):
         """-> (metrics of a step, loss on what the attack makes of the first six images, loss on all as they are)."""
 
         def classify(images):
@@ -276,7 +276,7 @@ def test_adversarial_training_attacks_the_label_of_each_image_that_has_one():
         found = [made.objective(made.model.apply(state.variables, images)[1], {}, batch)[0] for images in seen]
         return step.make(made)(state, {}, batch)[1], *found
 
-    metrics, attacked, clean = jax.device_get(losses(drawn(lambda: step.init(made))))
+    metrics, attacked, clean = jax.device_get(losses(drawn(lambda: step.init(made)), batch))
     assert metrics["loss"] == pytest.approx(float(attacked), rel=1e-4)
     assert attacked > 1.02 * clean
     assert made.flops() == dataclasses.replace(made, attack=None).flops() + 2 * models.flops(made.model, 32)

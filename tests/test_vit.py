@@ -57,15 +57,15 @@ def plain_outputs():
     return run(vit.create(**TINY), tiny_params())
 
 
-def loss(params, model):
+def loss(params, images, model):
     """A scalar that depends on every output."""
-    logits, out = model.apply({"params": params}, IMAGES, train=True)
+    logits, out = model.apply({"params": params}, images, train=True)
     return jnp.sum(logits**2) + jnp.sum(jnp.sin(out["class_tokens"]))
 
 
 @functools.cache
 def value_and_gradient(model):
-    return jax.device_get(jax.jit(jax.value_and_grad(functools.partial(loss, model=model)))(filled(model)))
+    return jax.device_get(jax.jit(jax.value_and_grad(functools.partial(loss, model=model)))(filled(model), IMAGES))
 
 
 @pytest.mark.parametrize(("variant", "count"), [("B/16", 85_800_194), ("S/16", 21_666_434)])
@@ -166,14 +166,14 @@ def test_attention_is_fused_where_a_gpu_has_the_kernel(monkeypatch, dtype, platf
 @pytest.mark.parametrize("unroll", [False, True])
 def test_unrolled_blocks_leave_no_loop_forward_or_backward(unroll):
     gradient = jax.jit(jax.grad(functools.partial(loss, model=vit.create(**TINY, unroll=unroll))))
-    assert ("stablehlo.while" in gradient.lower(tiny_params()).as_text()) is not unroll
+    assert ("stablehlo.while" in gradient.lower(tiny_params(), IMAGES).as_text()) is not unroll
 
 
 @pytest.mark.parametrize("remat", ["full", "dots"])
 def test_remat_recomputes_products_in_the_backward_pass(remat):
     def products(**fields):
         gradient = jax.jit(jax.grad(functools.partial(loss, model=vit.create(**TINY, unroll=True, **fields))))
-        return gradient.lower(tiny_params()).as_text().count("dot_general")
+        return gradient.lower(tiny_params(), IMAGES).as_text().count("dot_general")
 
     assert products(remat=remat) > products()
 
