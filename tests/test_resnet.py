@@ -27,6 +27,7 @@ MESH = sharding.make_mesh({"data": -1, "fsdp": 1})
 IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
 
 
+@functools.cache
 def shapes(model, size=32):
     return jax.eval_shape(lambda: step.init_variables(model, size, 0))
 
