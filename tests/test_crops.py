@@ -21,19 +21,33 @@ def model():
 
 @pytest.fixture(scope="module")
 def variables(model):
-    return jax.jit(lambda: step.init_variables(model, 40, 0))()
+    """Drawn by numpy: their own initialisation takes longer to compile."""
+    rng = np.random.default_rng(1)
+
+    def draw(leaf):
+        return 0.2 * rng.standard_normal(leaf.shape, np.float32) if leaf.ndim > 1 else np.ones(leaf.shape, np.float32)
+
+    return jax.tree.map(draw, jax.eval_shape(lambda: step.init_variables(model, 40, 0)))
+
+
+@jax.jit
+def resized(images):
+    return jax.image.resize(images, (3, 32, 32, 3), "linear")
+
+
+@jax.jit
+def alone(variables, images):
+    """What the network itself answers."""
+    return models.create(NETWORK).apply({name: of["network"] for name, of in variables.items()}, images)
 
 
 def test_the_answer_is_the_mean_over_the_crops_and_their_mirror_images(model, variables):
-    logits, out = jax.jit(model.apply)(variables, IMAGES)
-    inner = {name: of["network"] for name, of in variables.items()}
-    alone = jax.jit(models.create(NETWORK).apply)
-    half = IMAGES[:, 10:30, 10:30]
-    views = [jax.image.resize(view, (3, 32, 32, 3), "linear") for view in (IMAGES, half)]
-    each = [alone(inner, view)[0] for of in views for view in (of, of[:, :, ::-1])]
-    np.testing.assert_allclose(logits, np.mean(each, axis=0), atol=1e-5)
+    logits, out = jax.device_get(jax.jit(model.apply)(variables, IMAGES))
+    views = [resized(view) for view in (IMAGES, IMAGES[:, 10:30, 10:30])]
+    each = [jax.device_get(alone(variables, view)) for of in views for view in (of, of[:, :, ::-1])]
+    np.testing.assert_allclose(logits, np.mean([first for first, _ in each], axis=0), atol=1e-5)
     np.testing.assert_array_equal(logits, out["logits"])
-    np.testing.assert_allclose(out["stages"][3], alone(inner, views[0])[1]["stages"][3], atol=1e-5)
+    np.testing.assert_allclose(out["stages"][3], each[0][1]["stages"][3], atol=1e-5)
 
 
 def test_training_sees_the_whole_image_once(model, variables):
@@ -46,15 +60,13 @@ def test_training_sees_the_whole_image_once(model, variables):
 
 
 def test_as_a_teacher_it_sees_the_whole_image_once(model, variables):
-    alone = models.teaching(model).apply(variables, IMAGES)[0]
-    inner = {name: of["network"] for name, of in variables.items()}
-    whole = jax.image.resize(IMAGES, (3, 32, 32, 3), "linear")
-    np.testing.assert_allclose(alone, models.create(NETWORK).apply(inner, whole)[0], atol=1e-5)
+    taught = jax.jit(models.teaching(model).apply)(variables, IMAGES)[0]
+    np.testing.assert_allclose(taught, alone(variables, resized(IMAGES))[0], atol=1e-5)
     assert models.teaching(models.create(NETWORK)) == models.create(NETWORK)
 
 
 def test_attention_is_of_the_whole_image(model, variables):
-    heat = explain.attention(model, variables, IMAGES, np.ones(3, int))
+    heat = jax.jit(functools.partial(explain.attention, model))(variables, IMAGES, np.ones(3, int))
     assert heat.shape == (3, 40, 40)
     assert np.isfinite(heat).all()
 

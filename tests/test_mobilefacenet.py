@@ -18,7 +18,7 @@ from kdfas_jax.objective import weighted_sum as objective
 from kdfas_jax.targets import label
 from kdfas_jax.training.experiment import outputs
 from tests import golden_files
-from tests.test_resnet import drawn, shapes, zeros
+from tests.test_resnet import drawn, filled, shapes, zeros
 
 TINY = {"image_size": 32, "width": 8, "scale": 2, "blocks": (1, 1, 1, 1), "embedding": 16}
 IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
@@ -41,7 +41,7 @@ def test_parity_with_insightface(golden_path, native):
     spec, theirs = golden_files.load("insightface_mobilefacenet")
     model = mobilefacenet.create(native=native)
     variables, facts = weights.load(golden_path, model, zeros(model, 112))
-    embedding, out = jax.jit(model.apply)(variables, golden_files.image(spec))
+    embedding, out = jax.device_get(jax.jit(model.apply)(variables, golden_files.image(spec)))
     assert facts == {"format": "insightface", "head_replaced": False, "dropped": []}
     assert golden_files.distance(embedding, theirs["logits"]) <= 1e-5
     assert [stage.shape[1:] for stage in out["stages"]] == [(56, 56, 128), (28, 28, 128), (14, 14, 256), (7, 7, 256)]
@@ -100,14 +100,14 @@ def test_shifted_sums_and_their_gradients_are_the_convolutions(kind):
     options = {**GROUPED[kind], "use_bias": False}
     rng = np.random.default_rng(1)
     x = rng.standard_normal((2, 5, 5, 8), np.float32)
-    variables = nn.Conv(**options).init(jax.random.key(0), x)
+    variables = filled(jax.eval_shape(nn.Conv(**options).init, jax.random.key(0), x))
 
     def gradients(layer):
         def loss(variables, x):
             y = layer.apply(variables, x)
             return jnp.sum(jnp.sin(y) * jnp.arange(y.size).reshape(y.shape)), y
 
-        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(variables, x)
+        return jax.device_get(jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(variables, x))
 
     ours, flax = gradients(mobilefacenet.Shifted(**options)), gradients(nn.Conv(**options))
     assert jax.tree.structure(ours) == jax.tree.structure(flax)
@@ -130,13 +130,13 @@ def test_the_count_of_flops_knows_groups(kind):
 def test_outputs_are_named_and_fp32_also_in_bfloat16():
     model = mobilefacenet.create(**TINY)
     variables = drawn(model)
-    exact, out = jax.jit(model.apply)(variables, IMAGES)
+    exact, out = jax.device_get(jax.jit(model.apply)(variables, IMAGES))
     assert set(out) == {"embedding", "stages"}
     assert exact.shape == (4, 16)
     np.testing.assert_array_equal(exact, out["embedding"])
     assert [stage.shape for stage in out["stages"]] == [(4, 16, 16, 16), (4, 8, 8, 16), (4, 4, 4, 32), (4, 2, 2, 32)]
 
-    rounded, out = jax.jit(mobilefacenet.create(**TINY, dtype="bfloat16").apply)(variables, IMAGES)
+    rounded, out = jax.device_get(jax.jit(mobilefacenet.create(**TINY, dtype="bfloat16").apply)(variables, IMAGES))
     assert {leaf.dtype for leaf in jax.tree.leaves((rounded, out))} == {jnp.dtype(jnp.float32)}
     assert 1e-6 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < 0.05
 
@@ -145,13 +145,13 @@ def test_with_a_live_head_the_first_output_is_its_logits_of_the_last_map():
     model = mobilefacenet.create(**TINY, live_head=True)
     variables = drawn(model)
     apply = jax.jit(functools.partial(model.apply, capture_intermediates=lambda module, _: module.name == "conv_sep"))
-    (first, out), seen = apply(variables, IMAGES)
+    (first, out), seen = jax.device_get(apply(variables, IMAGES))
     (last,) = seen["intermediates"]["conv_sep"]["__call__"]
     assert set(out) == {"embedding", "stages", "logits", "pre_logits"}
     np.testing.assert_array_equal(first, out["logits"])
     np.testing.assert_allclose(out["pre_logits"], last.mean((1, 2)), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(first, out["pre_logits"] @ variables["params"]["live"]["kernel"], rtol=1e-4, atol=1e-6)
-    assert label.live_probability(first, out).shape == (4,)
+    assert jax.eval_shape(label.live_probability, first, out).shape == (4,)
 
 
 def test_class_centres_are_named_where_there_are_people():
@@ -172,7 +172,7 @@ def test_training_normalises_by_the_batch_and_moves_every_statistic():
     model = mobilefacenet.create(**TINY)
     variables = drawn(model)
     apply = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
-    (embedding, _), updated = apply(variables, IMAGES)
+    (embedding, _), updated = jax.device_get(apply(variables, IMAGES))
     np.testing.assert_allclose(embedding.mean(0), 0, atol=1e-4)  # the last layer is a batch norm at scale 1, bias 0
     np.testing.assert_allclose(embedding.std(0), 1, atol=1e-2)
     before, after = (traverse_util.flatten_dict(tree["batch_stats"]) for tree in (variables, updated))

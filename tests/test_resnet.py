@@ -27,6 +27,7 @@ MESH = sharding.make_mesh({"data": -1, "fsdp": 1})
 IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
 
 
+@functools.cache
 def shapes(model, size=32):
     return jax.eval_shape(lambda: step.init_variables(model, size, 0))
 
@@ -38,6 +39,10 @@ def zeros(model, size=32):
 
 def drawn(model, size=32):
     """Variables as training starts from, drawn by numpy: compiling the model's own initialisation takes longer."""
+    return filled(shapes(model, size))
+
+
+def filled(tree):
     rng = np.random.default_rng(1)
     constants = {"scale": 1.0, "var": 1.0, "slope": 0.25, "bias": 0.0, "mean": 0.0}
 
@@ -46,7 +51,7 @@ def drawn(model, size=32):
             return rng.standard_normal(leaf.shape, np.float32) * np.float32(2 / np.prod(leaf.shape[:-1])) ** 0.5
         return np.full(leaf.shape, constants[path[-1].key], np.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes(model, size))
+    return jax.tree_util.tree_map_with_path(draw, tree)
 
 
 def as_torchvision(variables):
@@ -75,7 +80,7 @@ def test_parity_with_torchvision(tmp_path):
     model = resnet.create("18", classes=1000, mean=0.5, std=0.5)
 
     variables, facts = weights.load(path, model, zeros(model, 224))
-    logits, out = jax.jit(model.apply)(variables, golden_files.image(spec))
+    logits, out = jax.device_get(jax.jit(model.apply)(variables, golden_files.image(spec)))
 
     assert facts == {"format": "torchvision", "head_replaced": False, "dropped": []}
     assert golden_files.distance(logits, theirs["logits"]) <= 1e-4
@@ -99,16 +104,23 @@ def test_flops_are_the_published_ones_less_the_products_with_padding(variant, gm
 
 def test_initialisation_is_torchvisions():
     key = jax.random.key(0)
-    kernel = resnet.KAIMING(key, (3, 3, 64, 128))
+    kernel, dense = jax.device_get(
+        jax.jit(lambda: (resnet.KAIMING(key, (3, 3, 64, 128)), resnet.UNIFORM(key, (400, 100))))()
+    )
     assert kernel.std() == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.02)
-    dense = resnet.UNIFORM(key, (400, 100))
     assert 0.049 < abs(dense).max() <= 0.05
     assert dense.std() == pytest.approx(0.05 / 3**0.5, rel=0.02)
 
 
-def test_outputs_are_named_fp32_and_consistent():
+@functools.cache
+def tiny():
+    """(variables, outputs for IMAGES) of the tiny model."""
     variables = drawn(resnet.create(**TINY))
-    logits, out = jax.jit(resnet.create(**TINY).apply)(variables, IMAGES)
+    return variables, jax.device_get(jax.jit(resnet.create(**TINY).apply)(variables, IMAGES))
+
+
+def test_outputs_are_named_fp32_and_consistent():
+    variables, (logits, out) = tiny()
     assert set(out) == {"logits", "stages", "pre_logits"}
     assert [stage.shape for stage in out["stages"]] == [(4, 8, 8, 8), (4, 4, 4, 16), (4, 2, 2, 32), (4, 1, 1, 64)]
     np.testing.assert_array_equal(logits, out["logits"])
@@ -128,15 +140,14 @@ def test_bottlenecks_have_four_times_the_channels_and_the_stride_in_the_middle()
         return seen[context.module.name]
 
     with resnet.nn.intercept_methods(note):
-        block.init(jax.random.key(0), jnp.zeros((1, 8, 8, 8)), False)
+        jax.eval_shape(lambda x: block.init(jax.random.key(0), x, False), jnp.zeros((1, 8, 8, 8)))
     assert [seen[name].shape[1] for name in ("conv1", "conv2", "conv3")] == [8, 4, 4]
 
 
 def test_bfloat16_computes_near_fp32_and_returns_fp32():
-    variables = drawn(resnet.create(**TINY))
-    exact, _ = jax.jit(resnet.create(**TINY).apply)(variables, IMAGES)
+    variables, (exact, _) = tiny()
     model = resnet.create(**TINY, dtype="bfloat16")
-    logits, out = jax.jit(model.apply)(variables, IMAGES)
+    logits, out = jax.device_get(jax.jit(model.apply)(variables, IMAGES))
     assert {leaf.dtype for leaf in jax.tree.leaves((logits, out))} == {jnp.dtype(jnp.float32)}
     assert 1e-6 < np.linalg.norm(logits - exact) / np.linalg.norm(exact) < 0.05  # rounded, but to the same thing
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes(model))} == {jnp.dtype(jnp.float32)}
@@ -161,16 +172,16 @@ def student():
     pixels = (rng.integers(0, 128, (16, 32, 32, 3)) + 100 * labels[:, None, None, None]).astype(np.uint8)
     batch = {"image": pixels, "label": np.eye(2, dtype=np.float32)[labels], "domain": np.arange(16, dtype=np.int32) % 3}
     frozen = {"face": drawn(teacher), "domains": drawn(judge)}
-    attack = perturb.Attack("domains", {"steps": 2})
+    attack = perturb.Attack("domains", {"steps": 1})
     networks = {"face": Frozen(teacher, 32), "domains": Frozen(judge, 32)}
     made = Experiment(model, 32, objective, optimiser, 0, networks, attack, steps=5)
-    heads = objective.init(jax.random.key(0), made.outputs(), made.taught())
-    start = step.TrainState(np.int32(0), **drawn(model), term_params=jax.device_get(heads), opt_state=None)
-    start = start.replace(opt_state=optimiser.init(start.trained))
+    heads = filled(jax.eval_shape(lambda: objective.init(jax.random.key(0), made.outputs(), made.taught())))
+    start = step.TrainState(np.int32(0), **drawn(model), term_params=heads, opt_state=None)
+    start = start.replace(opt_state=jax.jit(optimiser.init)(start.trained))
     compiled = step.compiled(made, MESH, start)
 
     def advance(state, steps):
-        losses = []
+        losses, state = [], jax.device_put(state, sharding.tree(MESH, state))
         for _ in range(steps):
             state, metrics = compiled(state, frozen, sharding.place_batch(MESH, batch), np.uint32(0))
             losses.append(float(metrics["ce"]))
@@ -181,7 +192,7 @@ def student():
 
 def test_a_student_learns_and_its_statistics_move():
     start, advance, _ = student()
-    state, losses = advance(start, 5)
+    state, losses = jax.device_get(advance(start, 5))
     assert losses[-1] < 0.8 * losses[0]
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), start.batch_stats, state.batch_stats)
     assert min(jax.tree.leaves(moved)) > 1e-3
@@ -212,11 +223,13 @@ def test_statistics_are_a_moving_average_of_the_batchs_own():
     model = resnet.create(**TINY)
     start, _, batch = student()
     trained = functools.partial(model.apply, train=True, mutable=["batch_stats"])
-    _, updated = jax.jit(trained)(start.variables, step.images_of(batch))
-    x = (step.images_of(batch) - np.float32(model.mean)) / np.float32(model.std)
-    kernel = start.params["conv1"]["kernel"]
+    images = np.float32(batch["image"]) / 255
+    _, updated = jax.jit(trained)(start.variables, images)
+    x = (images - np.float32(model.mean)) / np.float32(model.std)
     dimensions = ("NHWC", "HWIO", "NHWC")
-    y = jax.lax.conv_general_dilated(x, kernel, (2, 2), ((3, 3), (3, 3)), dimension_numbers=dimensions)
+    options = {"window_strides": (2, 2), "padding": ((3, 3), (3, 3)), "dimension_numbers": dimensions}
+    convolve = jax.jit(functools.partial(jax.lax.conv_general_dilated, **options))
+    y = np.asarray(convolve(x, start.params["conv1"]["kernel"]))
     found = updated["batch_stats"]["bn1"]
     np.testing.assert_allclose(found["mean"], 0.1 * y.mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(found["var"], 0.9 + 0.1 * y.var((0, 1, 2)), rtol=1e-3)
@@ -284,10 +297,11 @@ def test_bad_options_list_what_is_known(options, message):
 
 def test_instance_norms_remove_the_tone_of_an_image_from_half_of_the_channels():
     norm = resnet.InstanceBatchNorm("float32", False)
-    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 8))
-    variables = norm.init(jax.random.key(1), x)
-    toned = x * jnp.array([0.3, 2.0])[:, None, None, None] + 1.5
-    plain, changed = norm.apply(variables, x), norm.apply(variables, toned)
+    x = np.random.default_rng(0).standard_normal((2, 6, 6, 8), np.float32)
+    variables = filled(jax.eval_shape(norm.init, jax.random.key(1), x))
+    toned = x * np.float32([0.3, 2.0])[:, None, None, None] + np.float32(1.5)
+    apply = jax.jit(norm.apply)
+    plain, changed = jax.device_get([apply(variables, images) for images in (x, toned)])
     np.testing.assert_allclose(plain[..., :4], changed[..., :4], atol=1e-3)
     assert np.abs(plain[..., 4:] - changed[..., 4:]).min() > 1e-3
     np.testing.assert_allclose(plain[..., :4].mean((1, 2)), 0, atol=1e-5)

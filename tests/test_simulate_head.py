@@ -1,6 +1,6 @@
 """The head's mesh: its file and licence, its rasteriser against a sphere, faces without holes, expressions.
 
-About 20 s on two idle cores.
+About 15 s of processor time.
 """
 
 import zipfile
@@ -13,6 +13,7 @@ from input_pipeline.simulate import scene
 from input_pipeline.simulate.people import build_head, face, head
 
 SIZE = 96
+vertices = jax.jit(head.vertices)
 
 
 def sphere(count=24):
@@ -28,15 +29,19 @@ def test_the_rasteriser_draws_a_sphere():
     points, quads = sphere()
     cells = points[:, :2] * 40.0 + 0.5 * (SIZE - 1)
     groups = [(16, 16, np.arange(len(quads)))]
-    keys = jax.jit(lambda c, d: head.rasterise(c, d, quads, groups, SIZE))(cells, points[:, 2])
     y, x = (a.astype(np.float32) for a in np.mgrid[:SIZE, :SIZE])
+
+    def draw(points, cells):
+        keys = head.rasterise(cells, points[:, 2], quads, groups, SIZE)
+        normal = head.normals(points, quads)
+        return keys, head.depth_of(keys), head.interpolate(normal, cells, quads, head.quad_of(keys), x, y)
+
+    keys, depth, found = jax.device_get(jax.jit(draw)(points, cells))
     reach = np.hypot(x - 47.5, y - 47.5) / 40.0
-    assert np.all((np.asarray(keys) > 0) == (reach < 1.0), where=np.abs(reach - 1.0) > 0.03)
+    assert np.all((keys > 0) == (reach < 1.0), where=np.abs(reach - 1.0) > 0.03)
     inside = reach < 0.9
     truth = np.sqrt(np.maximum(1.0 - reach**2, 0.0))
-    np.testing.assert_allclose(head.depth_of(keys)[inside], truth[inside], atol=0.02)
-    normal = head.normals(points, quads)
-    found = np.asarray(head.interpolate(normal, cells, quads, head.quad_of(keys), x, y))
+    np.testing.assert_allclose(depth[inside], truth[inside], atol=0.02)
     np.testing.assert_allclose(found[inside][:, 2], truth[inside], atol=0.03)
     np.testing.assert_allclose(found[inside][:, 0], ((x - 47.5) / 40.0)[inside], atol=0.03)
 
@@ -67,23 +72,29 @@ def people():
     return scene.draw_parameters([users, ones, ones, ones, 0 * ones], 0, 0)
 
 
+@jax.jit
+@jax.vmap
+def layers(who, now):
+    """(where the skin is, its places, where eyes show, where they have holes) of people, in one program for all tests.
+
+    It takes most of the time of this file to compile.
+    """
+    points, turn = face.placed(who, now)
+    keys, layer = face.skin_layer(points, now, SIZE)
+    shows, *_ = face.eye_layer(points, turn, now, keys, SIZE)
+    return keys > 0, layer["place"], shows, face.eye_holes(who, now, SIZE)[..., 0]
+
+
 def test_faces_have_no_holes(people):
     """Whatever the pose, shape and expression: between brow and chin all is skin or eye."""
-
-    def one(who, now):
-        points, turn = face.placed(who, now)
-        keys, layer = face.skin_layer(points, now, SIZE)
-        shows, *_ = face.eye_layer(points, turn, now, keys, SIZE)
-        return (keys > 0) | (shows > 0), layer["place"], shows
-
-    solid, place, shows = jax.jit(jax.vmap(one))(people["who"], people["now"])
-    for filled in np.asarray(solid):
+    skin, place, shows, _ = jax.device_get(layers(people["who"], people["now"]))
+    for filled in skin | (shows > 0):
         rows = [row for row in filled if row.sum() > 20]
         for row in rows:
             first, last = np.flatnonzero(row)[[0, -1]]
             inner = row[first + 8 : last - 8]  # ears stand off the head
             assert (~inner).sum() <= 2
-    assert np.mean(np.asarray(shows).sum((1, 2)) > 10) > 0.8  # eyes are open
+    assert np.mean(shows.sum((1, 2)) > 10) > 0.8  # eyes are open
     assert np.isfinite(place).all()
 
 
@@ -95,7 +106,7 @@ def test_an_expression_moves_its_part_of_the_face(name, low, high):
     amount = np.zeros(len(head.EXPRESSION), np.float32)
     amount[head.EXPRESSION.index(name)] = 0.6
     build = np.zeros(head.BUILD, np.float32)
-    change = np.abs(np.asarray(head.vertices(build, amount) - head.vertices(build, 0 * amount))).sum(1)
+    change = np.abs(np.asarray(vertices(build, amount)) - np.asarray(vertices(build, 0 * amount))).sum(1)
     part = (head.MEAN[:, 1] > low) & (head.MEAN[:, 1] < high)
     assert change[part].sum() > 0.8 * change.sum() > 0
 
@@ -103,23 +114,12 @@ def test_an_expression_moves_its_part_of_the_face(name, low, high):
 def test_blinking_hides_the_eyes(people):
     def seen(blink):
         now = people["now"] | {"blink": np.full(16, blink, np.float32), "smile": np.zeros(16, np.float32)}
+        return np.asarray(layers(people["who"], now)[2]).sum()
 
-        def one(who, now):
-            points, turn = face.placed(who, now)
-            keys, _ = face.skin_layer(points, now, SIZE)
-            return face.eye_layer(points, turn, now, keys, SIZE)[0].sum()
-
-        return np.asarray(jax.jit(jax.vmap(one))(people["who"], now))
-
-    assert seen(1.0).sum() < 0.35 * seen(0.0).sum()
+    assert seen(1.0) < 0.35 * seen(0.0)
 
 
 def test_eye_holes_lie_on_the_eyes(people):
-    def one(who, now):
-        points, turn = face.placed(who, now)
-        keys, _ = face.skin_layer(points, now, SIZE)
-        return face.eye_holes(who, now, SIZE)[..., 0], face.eye_layer(points, turn, now, keys, SIZE)[0]
-
-    holes, eyes = map(np.asarray, jax.jit(jax.vmap(one))(people["who"], people["now"]))
+    _, _, eyes, holes = jax.device_get(layers(people["who"], people["now"]))
     assert (holes * eyes).sum() > 0.85 * eyes.sum() > 0
     assert 0.01 < holes.mean() < 0.10

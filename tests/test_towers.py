@@ -1,5 +1,6 @@
 """Foundation towers: parity with timm and Hugging Face at random weights, published names, refusals."""
 
+import functools
 import json
 import pickle
 import zipfile
@@ -28,6 +29,7 @@ def tower(name, **fields):
     return spec, vit.create(f"{spec['family']}-S/14", **{**spec["fields"], **fields})
 
 
+@functools.cache
 def fresh(model, size):
     """Zeros in the shapes of the model's variables at `size` px."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
@@ -47,7 +49,7 @@ def written(name, spec, folder):
 def outputs(model, variables, size):
     """The model's outputs for the golden images of `size` px."""
     spec = {"seed": 11, "input": f"random((2, 3, {size}, {size})) as b c h w"}
-    return jax.jit(model.apply)({"params": variables["params"]}, golden_files.image(spec))[1]
+    return jax.device_get(jax.jit(model.apply)({"params": variables["params"]}, golden_files.image(spec))[1])
 
 
 @pytest.mark.parametrize("name", TOWERS)
