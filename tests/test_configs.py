@@ -1,5 +1,6 @@
 """Every config builds, and every name in it resolves."""
 
+import functools
 import importlib
 import re
 import subprocess
@@ -39,9 +40,10 @@ def load(name, argument=""):
     return importlib.import_module(f"configs.{name}").get_config(argument)
 
 
-def outputs(config, size):
-    """Shapes of a model's named outputs for two images."""
-    model, images = models.create(config), jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+@functools.cache
+def outputs(model, size):
+    """Shapes of a model's named outputs for two images; several configs share a teacher."""
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x)[0][1], images)
 
 
@@ -62,7 +64,7 @@ def test_every_name_in_a_config_resolves(name):
     model = models.create(config.model)
     objective = Objective(config.terms, config.teachers)
     taught = {name: config.teachers[name].config for name in objective.teachers}
-    outs = {name: outputs(teacher.model, teacher.data.image_size) for name, teacher in taught.items()}
+    outs = {name: outputs(models.create(teacher.model), teacher.data.image_size) for name, teacher in taught.items()}
     student = trained_outputs(config)
     width = student["logits"].shape[-1] if "logits" in student else 0
     batch = {"label": jax.ShapeDtypeStruct((2, width), jnp.float32)}
