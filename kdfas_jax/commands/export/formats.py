@@ -142,7 +142,7 @@ def _evaluate(jaxpr, consts: Sequence, inputs: Sequence, replaced: Mapping[str, 
         name, parameters = equation.primitive.name, equation.params
         values = [v.val if isinstance(v, core.Literal) else known[v] for v in equation.invars]
         if name == "scan":
-            found = _evaluate_scan(values, replaced, **parameters)
+            found = _evaluate_scan(equation, values, replaced)
         elif name in CALLS:
             called = parameters[CALLS[name]]
             found = _evaluate(getattr(called, "jaxpr", called), getattr(called, "consts", ()), values, replaced)
@@ -153,15 +153,25 @@ def _evaluate(jaxpr, consts: Sequence, inputs: Sequence, replaced: Mapping[str, 
     return [v.val if isinstance(v, core.Literal) else known[v] for v in jaxpr.outvars]
 
 
-def _evaluate_scan(values: Sequence, replaced, *, jaxpr, length: int, num_consts: int, num_carry: int, **_) -> list:
-    consts, carry = values[:num_consts], values[num_consts : num_consts + num_carry]
-    stacked = []
-    for step in range(length):
-        own = [x[step] for x in values[num_consts + num_carry :]]
-        found = _evaluate(jaxpr.jaxpr, jaxpr.consts, [*consts, *carry, *own], replaced)
-        carry = found[:num_carry]
-        stacked.append(found[num_carry:])
+def _evaluate_scan(equation, values: Sequence, replaced: Mapping[str, Callable]) -> list:
+    """The outputs of a scan. Its parameters differ between versions of JAX, so that shapes tell inputs apart.
+
+    Of its inputs, constants and carry are whole and come first; the others have an axis more than in its body.
+    """
+    body = equation.params["jaxpr"]
+    inner, own_consts = getattr(body, "jaxpr", body), getattr(body, "consts", ())
+    whole = sum(_alike(*pair) for pair in zip(equation.invars, inner.invars, strict=True))
+    carried = sum(_alike(*pair) for pair in zip(equation.outvars, inner.outvars, strict=True))
+    consts, carry, stacked = values[: whole - carried], values[whole - carried : whole], []
+    for step in range(equation.params["length"]):
+        found = _evaluate(inner, own_consts, [*consts, *carry, *(x[step] for x in values[whole:])], replaced)
+        carry = found[:carried]
+        stacked.append(found[carried:])
     return [*carry, *(jax.lax.concatenate([y[None] for y in each], 0) for each in zip(*stacked, strict=True))]
+
+
+def _alike(outer, inner) -> bool:
+    return outer.aval.ndim == inner.aval.ndim
 
 
 def max_pool(x: jax.Array, *, window_dimensions, window_strides, padding, **_) -> jax.Array:
