@@ -112,7 +112,7 @@ CATALOGUE = (
         hours=0.2,
     ),
     *(_dtda(protocol) for protocol in ("OCI-M", "OMI-C", "OCM-I", "ICM-O")),
-    _plain("mtkd", "mtkd_demo", "seeds=5,variants=alone+kl+mtakd", seeds="0 to 4", hours=1.0),
+    _plain("mtkd", "mtkd_demo", "seeds=5,variants=alone+kl+mtakd", seeds="0 to 4", hours=1.5),
     _plain("nuaa", "kdfas_nuaa", "seeds=5,variants=none+kdfas+kdfas_box", seeds="0 to 4", hours=0.8, raw="NUAA"),
     _light(
         "light_nuaa",
