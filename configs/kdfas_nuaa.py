@@ -6,7 +6,7 @@
 Subject-disjoint: train 1-5, dev 6, test 7-8 by default (--config.data.subjects.train=1-9 ... for the whole set). The
 official lists have no dev (`protocol=official`): the threshold then comes from the training subjects, as the results
 say. size=small: a ResNet-18 of 0.70 M parameters teaches a ViT of 0.72 M, in ten minutes on two busy cores with
-preparation. Expect a test AUC of 0.94 to 1.00 on subjects 7-8, and none better than without a teacher (docs/results.md).
+preparation. Expect a test AUC of 0.94 to 1.00 on subjects 7-8, no better than without a teacher (docs/results.md).
 """
 
 from configs import common
