@@ -19,6 +19,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 # Most programs run for less time than they take to compile, and LLVM's optimisations are much of the latter.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+import jax  # noqa: E402
 import numpy as np  # noqa: E402  (JAX reads the environment when it is imported)
 import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
@@ -145,6 +146,21 @@ def run_main():
         return done
 
     return run
+
+
+def drawn(std, make):
+    """The tree that make() would return: kernels normal with deviation `std`, integers 0, other numbers 1.
+
+    NumPy draws it, which takes less time than to compile the initialisation of a model.
+    """
+    rng = np.random.default_rng(1)
+
+    def draw(leaf):
+        if leaf.ndim > 1:
+            return std * rng.standard_normal(leaf.shape, np.float32)
+        return np.full(leaf.shape, jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating), leaf.dtype)
+
+    return jax.tree.map(draw, jax.eval_shape(make))
 
 
 def listed_table(presentations):

@@ -1,6 +1,7 @@
 """What plain numbers tell of the label: not enough to tell attacks by them. One minute and a half.
 
-The pictures of the wild are those of test_released.py. Figures: docs/simulator.md.
+`wild` and test_released.py render the same pictures, and the first of them renders them for both. docs/simulator.md has
+the figures.
 """
 
 import numpy as np
@@ -60,7 +61,6 @@ def wild(rendered_dir):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections loads configs by it
 @pytest.mark.parametrize("kinds", leakage.KINDS["simulated_wild"])
 def test_plain_numbers_hardly_tell_attacks_in_the_wild(wild, kinds):
     assert max(leakage.leakage(*wild, kinds).values()) <= WILD_LIMIT

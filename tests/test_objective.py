@@ -47,15 +47,16 @@ BATCH = {"label": np.eye(2, dtype=np.float32)[[0, 1, 0, 1, 1, 0]]}
 
 def test_the_loss_is_the_weighted_sum_of_the_terms():
     student, teacher = outputs(0, 8), outputs(1, 12)
-    loss, values = Objective(TERMS, TEACHERS)(student, {"spoof": teacher}, BATCH)
+    # Operation by operation, on both sides: programs that are compiled whole may round differently.
+    loss, values = weighted_sum.Objective(TERMS, TEACHERS)(student, {"spoof": teacher}, BATCH)
     expected = {
-        "ce": losses.cross_entropy(student["logits"], BATCH["label"], 0.1).mean(),
-        "kl": losses.distillation_kl(student["logits"], teacher["logits"], 3.0).mean(),
-        "covariance": losses.covariance(student["class_tokens"], teacher["class_tokens"], form="gram").mean(),
+        "ce": plain_losses.cross_entropy(student["logits"], BATCH["label"], 0.1).mean(),
+        "kl": plain_losses.distillation_kl(student["logits"], teacher["logits"], 3.0).mean(),
+        "covariance": plain_losses.covariance(student["class_tokens"], teacher["class_tokens"], form="gram").mean(),
     }
     for name, value in expected.items():
-        np.testing.assert_allclose(values[name], value, rtol=3e-6)
-    np.testing.assert_allclose(loss, 0.3 * expected["ce"] + 0.7 * expected["kl"] + expected["covariance"], rtol=3e-6)
+        np.testing.assert_allclose(values[name], value, rtol=1e-6)
+    np.testing.assert_allclose(loss, 0.3 * expected["ce"] + 0.7 * expected["kl"] + expected["covariance"], rtol=1e-6)
 
 
 def test_an_ensemble_teaches_its_mean_logits_and_the_class_tokens_of_its_first_member():
@@ -65,9 +66,9 @@ def test_an_ensemble_teaches_its_mean_logits_and_the_class_tokens_of_its_first_m
     assert objective.teachers == ("second", "spoof")
     _, values = objective(student, {"spoof": first, "second": second}, BATCH)
     mean = (first["logits"] + second["logits"]) / 2
-    np.testing.assert_allclose(values["kl"], losses.distillation_kl(student["logits"], mean, 3.0).mean(), rtol=3e-6)
+    np.testing.assert_allclose(values["kl"], losses.distillation_kl(student["logits"], mean, 3.0).mean(), rtol=1e-6)
     tokens = losses.covariance(student["class_tokens"], first["class_tokens"], form="gram").mean()
-    np.testing.assert_allclose(values["covariance"], tokens, rtol=3e-6)
+    np.testing.assert_allclose(values["covariance"], tokens, rtol=1e-6)
 
 
 def test_an_unknown_member_of_an_ensemble_is_named():
@@ -84,7 +85,7 @@ def test_stage_maps_of_a_convolutional_teacher_stand_for_class_tokens():
         losses.covariance(student["class_tokens"][i][None], teacher["stages"][j].mean((1, 2))[None], form="gram")
         for i, j in ((0, 0), (3, 2))
     ]
-    np.testing.assert_allclose(value, np.mean(each), rtol=3e-6)
+    np.testing.assert_allclose(value, np.mean(each), rtol=1e-6)
 
 
 def test_a_weight_of_zero_takes_the_term_and_its_teacher_away():
@@ -106,7 +107,7 @@ def test_masked_examples_count_in_no_per_example_term():
         {"spoof": {"logits": teacher["logits"][keep]}},
         {"label": BATCH["label"][keep]},
     )
-    np.testing.assert_allclose(whole, part, rtol=3e-6)
+    np.testing.assert_allclose(whole, part, rtol=1e-6)
 
 
 def test_arcface_is_the_cross_entropy_of_cosines_with_a_margin_on_the_own_class():
@@ -143,7 +144,7 @@ def test_stages_pair_the_named_blocks():
     chosen = losses.covariance(
         student["class_tokens"][np.array([0, 3])], teacher["class_tokens"][np.array([1, 5])], form="gram"
     )
-    np.testing.assert_allclose(value, chosen.mean(), rtol=3e-6)
+    np.testing.assert_allclose(value, chosen.mean(), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +283,7 @@ def test_the_map_of_cross_is_a_running_mean_over_batches(convolutional):
         a, b = (x[0] / np.linalg.norm(x[0], axis=-1, keepdims=True) for x in (s, t))
         mean = mean + rate * (a.T @ b / 6 - mean)
         np.testing.assert_allclose(loss, 2 * ((b - a @ mean) ** 2).mean(), rtol=1e-5)
-        np.testing.assert_allclose(values["running"], loss / 2, rtol=3e-6)
+        np.testing.assert_allclose(values["running"], loss / 2, rtol=1e-6)
     assert sorted(leaf.shape for leaf in jax.tree.leaves(kept)) == [(), (1, 4, 5)]
     assert [int(leaf) for leaf in jax.tree.leaves(kept) if leaf.ndim == 0] == [3]
 
@@ -543,7 +544,7 @@ def test_truth_maps_are_learnt_from_a_feature_map():
     }
     blank = jax.tree.map(np.zeros_like, params)
     loss, values = objective(student, {}, batch, blank)
-    np.testing.assert_allclose([loss, values["truth"]], [2 * np.log(2), np.log(2)], rtol=3e-6)
+    np.testing.assert_allclose([loss, values["truth"]], [2 * np.log(2), np.log(2)], rtol=1e-6)
     gradient = jax.jit(jax.grad(lambda of: objective({"stages": (maps[0], of)}, {}, batch, params)[0]))(maps[1])
     assert np.abs(gradient).max() > 0
     with pytest.raises(ValueError, match="needs a feature map 2; the student has 0"):

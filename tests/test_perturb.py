@@ -18,6 +18,7 @@ from kdfas_jax.objective import perturb
 from kdfas_jax.parallel import sharding
 from kdfas_jax.performance import plan
 from kdfas_jax.training import experiment, step, validate
+from tests.conftest import drawn
 
 DOMAINS = np.array([0, 1, 2, 0, 1], np.int32)
 TARGETS = ("uniform", "confuse")
@@ -38,18 +39,6 @@ def network(weights, images):
 def compiled(classify, images, labels, **options):
     """What the attack makes of the images, compiled as a whole."""
     return jax.device_get(jax.jit(functools.partial(perturb.daa, classify, **options))(images, labels))
-
-
-def drawn(make):
-    """What make() returns, drawn by numpy, as its own random numbers take long to compile: kernels that see much."""
-    rng = np.random.default_rng(1)
-
-    def draw(leaf):
-        if leaf.ndim > 1:
-            return 0.1 * rng.standard_normal(leaf.shape, np.float32)
-        return np.full(leaf.shape, jnp.issubdtype(leaf.dtype, jnp.floating), leaf.dtype)
-
-    return jax.tree.map(draw, jax.eval_shape(make))
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "target"))
@@ -237,8 +226,8 @@ def test_one_step_is_kdfas_on_what_the_attack_makes_of_the_batch():
         spoof = [{"spoof": teachers["spoof"].read(variables["spoof"], one)[1]} for one in (images, clean)]
         return images, [objective(student[i], spoof[j], batch) for i, j in ((0, 0), (0, 1), (1, 1))]
 
-    state = drawn(lambda: step.init(made))
-    variables = {name: drawn(lambda of=of: step.init_variables(*of, 1)) for name, of in teachers.items()}
+    state = drawn(0.1, lambda: step.init(made))
+    variables = {name: drawn(0.1, lambda of=of: step.init_variables(*of, 1)) for name, of in teachers.items()}
     _, metrics = jax.jit(step.make(made))(state, variables, batch)
     images, ((loss, terms), *others) = jax.device_get(expected(state, variables, batch))
     assert 0 < np.abs(images - np.float32(batch["image"]) / 255).max() <= config.daa.eps + 1e-6
@@ -276,7 +265,7 @@ def test_adversarial_training_attacks_the_label_of_each_image_that_has_one():
         found = [made.objective(made.model.apply(state.variables, images)[1], {}, batch)[0] for images in seen]
         return step.make(made)(state, {}, batch)[1], *found
 
-    metrics, attacked, clean = jax.device_get(losses(drawn(lambda: step.init(made)), batch))
+    metrics, attacked, clean = jax.device_get(losses(drawn(0.1, lambda: step.init(made)), batch))
     assert metrics["loss"] == pytest.approx(float(attacked), rel=1e-4)
     assert attacked > 1.02 * clean
     assert made.flops() == dataclasses.replace(made, attack=None).flops() + 2 * models.flops(made.model, 32)

@@ -1,7 +1,6 @@
 """The train step in parts: the gradients of a batch, with the memory of a part of it."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
@@ -11,6 +10,7 @@ from kdfas_jax.objective.weighted_sum import Objective
 from kdfas_jax.parallel import sharding
 from kdfas_jax.training import checkpoint, step
 from kdfas_jax.training.experiment import Experiment, Frozen
+from tests.conftest import drawn
 
 TERMS = {
     "ce": {"kind": "cross_entropy", "weight": 1.0},
@@ -42,26 +42,14 @@ def experiment(terms, model=STUDENT, rate=1.0, **options):
     return Experiment(model, SIZE, objective, optax.sgd(rate), 0, {"spoof": Frozen(TEACHER, SIZE)}, **options)
 
 
-def drawn(make):
-    """What make() returns, with random kernels, zero counts and ones elsewhere: its own take longer to compile."""
-    rng = np.random.default_rng(1)
-
-    def draw(leaf):
-        if leaf.ndim > 1:
-            return 0.2 * rng.standard_normal(leaf.shape, np.float32)
-        return np.full(leaf.shape, jnp.issubdtype(leaf.dtype, jnp.floating), leaf.dtype)
-
-    return jax.tree.map(draw, jax.eval_shape(make))
-
-
 def teacher():
-    return {"spoof": drawn(lambda: step.init_variables(TEACHER, SIZE, 1))}
+    return {"spoof": drawn(0.2, lambda: step.init_variables(TEACHER, SIZE, 1))}
 
 
 def gradients(model, accumulate, terms=TERMS):
     """(gradients, metrics, batch statistics) of a step of plain gradient descent at rate one."""
     made = experiment(terms, model, accumulate=accumulate)
-    state = drawn(lambda: step.init(made))
+    state = drawn(0.2, lambda: step.init(made))
     after, metrics = jax.device_get(jax.jit(step.make(made))(state, teacher(), batch()))
     return jax.tree.map(np.subtract, state.params, after.params), metrics, after.batch_stats
 

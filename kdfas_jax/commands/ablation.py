@@ -84,30 +84,33 @@ def ablate(config, folder: str, *, missing: bool = True) -> str:
 
 
 class Taught(NamedTuple):
-    """The teachers of a study's runs. found: {(row's name, variant): {seed: (the teacher's runs, its results)}}."""
+    """The teachers of a study's runs, as {(teacher, variant of the student): {seed: (runs of the teacher, results)}}."""
 
     found: dict[tuple[str, str], dict[int, tuple[list[str], dict]]]
 
-    def add(self, results: dict, variant: str, seed: int, judged: Sequence[str]) -> None:
-        """Adds those of the teachers `judged` that the run with `results` has, and their ensemble if it has one."""
+    def add(self, results: dict, student: str, seed: int, judged: Sequence[str]) -> None:
+        """Adds the teachers of one run that `judged` names, and the ensemble of its teachers if there is one."""
         for teacher, of in report_runs.teachers_of(results).items():
             if teacher in judged:
                 home = results["teachers"][teacher]["run"]
-                self.found.setdefault((f"teacher {teacher}", variant), {})[seed] = [home], of.results
+                self.found.setdefault((f"teacher {teacher}", student), {})[seed] = [home], of.results
         members = results.get("gate", {}).get("teacher", {}).get("runs", [])
         if len(members) > 1:
-            self.found.setdefault((ENSEMBLE, variant), {})[seed] = members, report_runs.together(members)
+            self.found.setdefault((ENSEMBLE, student), {})[seed] = members, report_runs.together(members)
 
     def figures(self) -> paired.Studies:
-        """Results by row and seed: variants with the same teachers share a row, another teacher names its variant."""
+        """Results by row of the table and by seed. Variants with the same teachers share a row.
+
+        The row of the first teachers is named after the teacher alone, each further one after its variant, too.
+        """
         rows: paired.Studies = {}
         first: dict[str, list[tuple[str, dict]]] = {}  # row's name -> the rows of different teachers
-        for (name, variant), by_seed in self.found.items():
+        for (name, student), by_seed in self.found.items():
             known = first.setdefault(name, [])
             of = {seed: runs for seed, (runs, _) in by_seed.items()}
             row = next((row for row, other in known if any(other.get(seed) == of[seed] for seed in of)), "")
             if not row:
-                row = f"{name} of {variant}" if known else name
+                row = f"{name} of {student}" if known else name
                 known.append((row, of))
             rows.setdefault(row, {}).update({seed: results for seed, (_, results) in by_seed.items()})
         return rows

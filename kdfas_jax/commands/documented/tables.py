@@ -2,7 +2,7 @@
 
     ./launch/results.sh                              # every table that this machine can measure, the longest last
     ./launch/results.sh --only=demo,light            # some of them
-    ./launch/results.sh --raw NUAA=/path/to/NUAA     # also those of these real faces
+    ./launch/results.sh --raw NUAA=/path/to/NUAA     # also the tables that need NUAA
     ./launch/results.sh --list
 
 A table has a header with its commands, seeds, the commit of the code, the day and the machine. A second call resumes:
