@@ -84,7 +84,7 @@ def ablate(config, folder: str, *, missing: bool = True) -> str:
 
 
 class Taught(NamedTuple):
-    """The teachers of a study's runs, as {(teacher, variant of the student): {seed: (runs of the teacher, results)}}."""
+    """The teachers of a study: {(teacher, variant of the student): {seed: (runs of the teacher, their results)}}."""
 
     found: dict[tuple[str, str], dict[int, tuple[list[str], dict]]]
 
