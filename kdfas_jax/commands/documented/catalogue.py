@@ -79,7 +79,16 @@ def _dtda(protocol: str) -> Table:
     return Table(name, "docs/results.md", (*FACES, study), seeds="0 to 4", hours=2.5)
 
 
+def _readme() -> Table:
+    """Returns the table of the runs that launch/demo.sh makes: teacher, control and student, with their sizes."""
+    study = _study("kdfas_demo", "seeds=1,variants=none+kdfas", name="readme")
+    folder = "RUNS/study_readme"
+    runs = f"$(echo {folder}/teachers/*),{folder}/none-seed0,{folder}/kdfas-seed0"
+    return Table("readme", "README.md", (study, f'python main.py --mode=eval --runs="{runs}"'), seeds="0", hours=0.15)
+
+
 CATALOGUE = (
+    _readme(),
     _plain("demo", "kdfas_demo", "seeds=5,variants=none+kl+kdfas", seeds="0 to 4", hours=1.0),
     _plain("boxes", "kdfas_demo", "seeds=5,variants=none+kdfas+none_box+kdfas_box", seeds="0 to 4", hours=1.5),
     _light(
