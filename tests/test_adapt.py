@@ -117,14 +117,24 @@ def test_too_few_faces_none_and_attacks_alone_are_refused(tmp_path, live, spoof,
 
 def test_the_protocol_judges_the_camera_alone():
     rows = [(of, split, label) for of in ("camera", "folder") for split in protocols.SPLITS for label in (0, 1)]
-    table = pd.DataFrame(rows, columns=["dataset", "split", "label"]).assign(domain="", subject="1")
+    table = pd.DataFrame(rows, columns=["dataset", "split", "label"]).assign(domain="", subject="1", video=range(12))
     roles = protocols.assign(table, "camera:official")
     own = table["dataset"] == "camera"
     assert roles[own].tolist() == table["split"][own].tolist()
-    assert roles[~own].tolist() == ["train", "train", "", "", "", ""]
+    assert roles[~own].tolist() == ["train", "train", "dev", "dev", "", ""]
     assert protocols.folds("camera:1") == ("camera:1",)
     with pytest.raises(ValueError, match="unknown protocol 'x'"):
         protocols.folds("camera:x")
+
+
+def test_beside_a_camera_at_most_512_videos_of_dev_are_kept_evenly():
+    """600 videos of two frames each; a video is kept with all of its frames."""
+    table = pd.DataFrame({"video": np.repeat(np.arange(600), 2), "dataset": "folder", "split": "dev", "label": 1})
+    roles = protocols.assign(table.assign(domain="", subject="1"), "camera:official")
+    kept = table["video"][roles == "dev"]
+    assert (roles.isin(["dev", ""])).all()
+    assert len(kept) == 2 * kept.nunique() == 1024
+    assert kept.diff().max() == 2
 
 
 def test_a_run_is_adapted_without_forgetting_and_its_page_shows_both(run, tmp_path, monkeypatch, caplog):  # noqa: F811
@@ -138,8 +148,9 @@ def test_a_run_is_adapted_without_forgetting_and_its_page_shows_both(run, tmp_pa
     assert results["finished"]
     assert results["steps"] == {"trained": 12, "total": 12}
     assert results["config"]["data"]["dataset"] == "camera+folder"
-    assert results["sources"] == {"train": ["camera", "folder"], "dev": ["camera"], "test": ["camera"], "extra": []}
-    assert results["threshold"]["source"] == "EER of dev of camera"
+    both = ["camera", "folder"]
+    assert results["sources"] == {"train": both, "dev": both, "test": ["camera"], "extra": []}
+    assert results["threshold"]["source"] == "EER, data sets weighing alike, of dev of camera, folder"
     assert results["init"]["run"] == run
     assert results["init"]["overlap"] == "none"
     adapted = results["adapted"]
@@ -167,18 +178,23 @@ def test_a_run_is_adapted_without_forgetting_and_its_page_shows_both(run, tmp_pa
 
 def test_the_cheap_form_keeps_the_weights(run, tmp_path, without_pages, parsed, monkeypatch, capsys):  # noqa: F811
     folder, output = taken(tmp_path / "mine", 13, 60), str(tmp_path / "new")
+    run = shutil.copytree(run, tmp_path / "old")
+    note = json.loads((run / "config.json").read_text())
+    note["config"]["eval"]["threshold"] = "accept90"  # by which the new run does not decide
+    (run / "config.json").write_text(json.dumps(note))
     parsed("--mode=adapt", f"--input={folder}", f"--workdir={run}", f"--output={output}", "--threshold_only")
     monkeypatch.setattr(calls, "leave_at_sigterm", lambda: None)
-    verbs.adapt(verbs.Call(None, run, {}))
+    verbs.adapt(verbs.Call(None, str(run), {}))
     assert capsys.readouterr().out.endswith(f"{output}/report/index.html\n")
     results = workdir.evaluated(output)
     assert results["finished"]
     assert list(results["adapted"]["rows"]) == ["before", "new threshold"]
+    assert results["threshold"]["source"] == "EER of dev of camera"
     assert results["adapted"]["rows"]["new threshold"]["threshold"] == results["threshold"]["value"]
     assert results["adapted"]["pictures"]["train"]["live"] == 1
     assert "rehearsal" not in results["adapted"]
     mesh = sharding.make_mesh({"data": -1, "fsdp": 1})
-    theirs, ours = (teachers.load(of, mesh).variables for of in (run, output))
+    theirs, ours = (teachers.load(str(of), mesh).variables for of in (run, output))
     np.testing.assert_array_equal(theirs["params"]["head"]["kernel"], ours["params"]["head"]["kernel"])
     assert json.loads(files.read_text(f"{output}/adapted.json"))["threshold_only"]
 

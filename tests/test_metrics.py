@@ -227,13 +227,36 @@ def test_operating_points_are_what_dev_allows():
         assert metrics.at_threshold(dev, points[name] - 1e-6)["apcer_max"] > apcer
     test = random_videos(9)
     found = metrics.at_points(test, points)
-    assert list(found) == list(metrics.OPERATING_POINTS)
+    assert list(found) == [name for name in metrics.OPERATING_POINTS if name != "eer_sets"]
     for name, bpcer in (("accept90", 0.10), ("accept95", 0.05)):
         assert metrics.at_threshold(dev, points[name])["bpcer"] <= bpcer
         assert metrics.at_threshold(dev, points[name] + 1e-6)["bpcer"] > bpcer
     assert found["apcer5"] == {
         name: metrics.at_threshold(test, points["apcer5"])[name] for name in ("apcer_max", "bpcer", "acer")
     }
+
+
+def test_data_sets_weigh_alike_at_their_own_operating_point():
+    """Forty faces of a small set and a thousand of a large one, whose own thresholds are about 0.7 and 0.3."""
+    rng = np.random.default_rng(0)
+
+    def drawn(name, number, live, attack):
+        return videos(live=rng.normal(live, 0.1, number), print=rng.normal(attack, 0.1, number)).assign(dataset=name)
+
+    small, large = drawn("small", 20, 0.8, 0.6), drawn("large", 500, 0.4, 0.2)
+    table = pd.concat([small, large], ignore_index=True)
+    pooled, even = metrics.eer_threshold(table)[0], metrics.eer_threshold(table, sets_alike=True)[0]
+
+    def gap(threshold):
+        rates = [metrics.at_threshold(part, threshold) for part in (small, large)]
+        return abs(sum(rate["apcer_pooled"] - rate["bpcer"] for rate in rates))
+
+    assert gap(even) == min(gap(threshold) for threshold in np.linspace(0, 1, 1001)) < gap(pooled)
+    points = metrics.operating_points(table)
+    assert (points["eer"], points["eer_sets"]) == (pooled, even)
+    alone = metrics.operating_points(large)
+    assert "eer_sets" not in alone
+    assert metrics.threshold_at(alone, "eer_sets") == alone["eer"]
 
 
 def test_one_species_is_its_own_maximum():

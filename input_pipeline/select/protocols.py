@@ -23,6 +23,7 @@ SEEN_MEDIA = (LIVE, "print1", "replay1")  # accesses 1, 2, 4
 UNSEEN_MEDIA = (LIVE, "print2", "replay2")  # accesses 1, 3, 5
 SIW_FRAMES = 60  # of a training video in SiW's protocol 1
 LETTERS = {"O": "oulu", "C": "casia", "I": "replay", "M": "msu"}  # the literature's; I is Idiap, Replay-Attack's home
+BESIDE_CAMERA = 512  # most videos of dev of the training data beside data set `camera` [C]
 CAMERA = "camera:"  # before the protocol of the training data beside data set `camera` (--mode=adapt)
 REHEARSAL = "simulated-"  # a domain 'simulated-oulu' stands in for 'oulu'
 
@@ -50,7 +51,8 @@ def assign(
         'siw:1'; 'celeba_spoof:intra_test'; 'cross:casia+msu-replay', from domains to the test split of a domain, or to
         the whole of it ('cross:casia-replay:all'); 'ocim:OCI-M';
         'limited:MI-C'. Where the set came with lists for it (column `lists`), they decide. 'camera:NAME': data set
-        `camera` by its own splits, and of all other sets what protocol NAME trains on.
+        `camera` by its own splits, and of all other sets what protocol NAME trains on, and `BESIDE_CAMERA` videos of
+        its dev.
     subjects: the disjoint ranges of protocol 'subjects': {'train': '1-5', 'dev': '6', 'test': '7-8,10'}.
     extra: further domains of a protocol across domains: what they have to train on joins train, and nothing else [C].
     dev_share: where the protocol has no dev, this share, in [0, 1), of the training subjects of each domain becomes
@@ -62,7 +64,10 @@ def assign(
     if protocol.startswith(CAMERA):
         camera, own = table["dataset"] == CAMERA.rstrip(":"), protocol.removeprefix(CAMERA)
         roles = assign(table[~camera], own, subjects, extra=extra, dev_share=dev_share)
-        return roles.where(roles == "train", "").reindex(table.index).mask(camera, table["split"])
+        videos = table.loc[roles.index[roles == "dev"]].groupby(["dataset", "video"]).ngroup()
+        kept = videos.index[videos.isin(evenly(videos.nunique(), BESIDE_CAMERA))]
+        roles = roles.where((roles == "train") | roles.index.isin(kept), "")
+        return roles.reindex(table.index).mask(camera, table["split"])
     family, arguments = _find(protocol)
     if extra and not family.across:
         raise ValueError(f"config.data.extra_sources={list(extra)}: protocol '{protocol}' is not one across domains")

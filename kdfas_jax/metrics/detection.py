@@ -24,6 +24,7 @@ AT_APCER = {"apcer10": 0.10, "apcer5": 0.05, "apcer1": 0.01}  # name -> largest 
 AT_BPCER = {"accept90": 0.10, "accept95": 0.05}  # name -> largest BPCER on dev
 OPERATING_POINTS = {  # name -> words
     "eer": "EER",
+    "eer_sets": "EER, data sets weighing alike,",
     **{name: f"APCER {100 * apcer:.0f} %" for name, apcer in AT_APCER.items()},
     **{name: f"BPCER {100 * bpcer:.0f} %" for name, bpcer in AT_BPCER.items()},
 }
@@ -40,26 +41,34 @@ def check(videos: pd.DataFrame, what: str) -> None:
         raise ValueError(f"{what}: {len(bad)} scores are not finite, first: {first}; the model's output is broken")
 
 
-def roc(videos: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def roc(videos: pd.DataFrame, weights: pd.Series | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns (share of attacks accepted, share of bona fide accepted, thresholds) at every distinct score.
 
-    scikit-learn's default drops collinear points, which moves the EER. The first threshold is +inf.
+    A video counts as often as `weights` says, by default once. scikit-learn's default drops collinear points, which
+    moves the EER. The first threshold is +inf.
     """
     check(videos, "ROC")
-    return roc_curve(videos["label"], videos["score"], drop_intermediate=False)
+    return roc_curve(videos["label"], videos["score"], drop_intermediate=False, sample_weight=weights)
 
 
-def eer_threshold(videos: pd.DataFrame) -> tuple[float, float]:
+def eer_threshold(videos: pd.DataFrame, sets_alike: bool = False) -> tuple[float, float]:
     """Returns (threshold, EER), where the share of accepted attacks and of rejected bona fide are closest.
 
     The EER is the mean of the two shares there. The first point of the curve, at +inf, is never returned. Among
     thresholds at which the shares are equally close, the highest counts [C]. All thresholds between two neighbouring
     scores give the same decisions on this split; the function returns their midpoint [C], so that on another split
-    neither class is favoured.
+    neither class is favoured. With `sets_alike` each share is the mean over the data sets (column `dataset`) that have
+    such videos, so that a small set counts as much as a large one [C].
     """
-    far, tpr, scores = roc(videos)
-    bona_fide = int((videos["label"] == 1).sum())
-    best = 1 + int(np.argmin(_gap(far, tpr, len(videos) - bona_fide, bona_fide)[1:]))
+    if sets_alike:
+        sizes = videos.groupby(["dataset", "label"])["score"].transform("size")
+        far, tpr, scores = roc(videos, 1 / sizes)
+        gap = np.abs(far - (1 - tpr))
+    else:
+        far, tpr, scores = roc(videos)
+        bona_fide = int((videos["label"] == 1).sum())
+        gap = _gap(far, tpr, len(videos) - bona_fide, bona_fide)
+    best = 1 + int(np.argmin(gap[1:]))
     score, below = float(scores[best]), float(scores[min(best + 1, len(scores) - 1)])
     middle = (score + below) / 2
     return middle if middle > below else score, float((far[best] + 1 - tpr[best]) / 2)
@@ -148,12 +157,20 @@ def figures(videos: pd.DataFrame, threshold: float) -> dict:
 def operating_points(dev: pd.DataFrame) -> dict[str, float]:
     """Returns thresholds chosen on `dev` alone: {name of `OPERATING_POINTS`: threshold}.
 
-    'eer': both errors alike. 'apcer10', 'apcer5', 'apcer1': the lowest at which no species' APCER exceeds 10, 5 or
+    'eer': both errors alike; 'eer_sets' likewise, where there are several data sets, each of which counts as much as
+    another. 'apcer10', 'apcer5', 'apcer1': the lowest at which no species' APCER exceeds 10, 5 or
     1 %. 'accept90', 'accept95': the highest at which BPCER does not exceed 10 or 5 %.
     """
     at_apcer = {name: threshold_at_apcer(dev, apcer) for name, apcer in AT_APCER.items()}
     at_bpcer = {name: threshold_at_bpcer(dev, bpcer) for name, bpcer in AT_BPCER.items()}
-    return {"eer": eer_threshold(dev)[0], **at_apcer, **at_bpcer}
+    several = "dataset" in dev and dev["dataset"].nunique() > 1
+    of_sets = {"eer_sets": eer_threshold(dev, sets_alike=True)[0]} if several else {}
+    return {"eer": eer_threshold(dev)[0], **of_sets, **at_apcer, **at_bpcer}
+
+
+def threshold_at(points: Mapping[str, float], name: str) -> float:
+    """Returns the threshold `name` of `operating_points`; 'eer_sets' of a single data set is its 'eer'."""
+    return points["eer"] if name == "eer_sets" and name not in points else points[name]
 
 
 def at_points(videos: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, dict[str, float]]:

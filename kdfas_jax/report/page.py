@@ -32,6 +32,7 @@ WORDS = {
 }
 POINTS = {
     "eer": "Both errors equal",
+    "eer_sets": "Equal error rates, data sets alike",
     "apcer10": "At most 10 % of any species pass",
     "apcer5": "At most 5 % of any species pass",
     "apcer1": "At most 1 % of any species pass",

@@ -74,7 +74,7 @@ def detection_results(videos: dict[str, pd.DataFrame], data: Data, point: str = 
     points = metrics.operating_points(videos[source])
     attacks = videos[source].query("label == 0")["species"].value_counts().sort_index()
     threshold = {
-        "value": points[point],
+        "value": metrics.threshold_at(points, point),
         "source": f"{metrics.OPERATING_POINTS[point]} of {source} of {', '.join(data.sources[source])}",
         "operating_points": points,
         "temperature": calibration.fit(videos[source]),

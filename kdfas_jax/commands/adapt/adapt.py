@@ -3,8 +3,8 @@
     python main.py --mode=adapt --input=LIVE_FOLDER [--workdir=RUN] [--output=NEWRUN] [--threshold_only]
 
 The result is a run: half of each training batch are the camera's pictures and simulated attacks, half are the data of
-the old run, so that it forgets nothing. Threshold and figures are of held-out pictures of the camera. [C] marks our own
-choices.
+the old run, so that it forgets nothing. The threshold is where the errors on held-out pictures of the camera and on dev
+of the old data, which weigh alike, are equal; figures are of further pictures of the camera. [C] marks our own choices.
 """
 
 import copy
@@ -110,6 +110,7 @@ def _judged_alone(old, folder: str, output: str) -> ml_collections.ConfigDict:
     config.data.unlabelled.dataset = ""
     config.data.attack.update({"probability": 0.0, "recapture": 0.0})  # the attacks are made already
     config.train.epochs = 0.0  # nothing is to be trained: the run is finished as it is
+    config.eval.threshold = "eer"  # of dev of the camera, whatever the old run decides by
     return config
 
 
@@ -126,6 +127,7 @@ def _trained(old, folder: str, output: str, steps: int) -> ml_collections.Config
     config.train.epochs = config.train.eval_epochs = steps / (examples // batch)
     config.optim.update({"lr": PEAK * old.optim.lr, "warmup_epochs": config.train.epochs / 10, "ema": EMA})
     config.optim.every = ml_collections.ConfigDict()
+    config.eval.threshold = "eer_sets"  # a camera's few pictures alone say little [C]
     return config
 
 

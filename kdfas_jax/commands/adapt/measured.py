@@ -27,7 +27,7 @@ def facts(folder: str, output: str, config, rehearsed=None) -> dict[str, Any]:
     rehearsed: config.data of the old run's data, on whose dev both runs are scored; None for no such figures.
 
     rows: {row: figures} on the camera's test pictures, of 'before', the old run at its threshold; 'new threshold', the
-    same weights at the threshold of the camera's dev pictures; and 'after', the new run, where it was trained.
+    same weights at the threshold that the new run's dev gives them; and 'after', the new run, where it was trained.
     rehearsal: {auc_before, auc_after, pictures} on the old data, where it was asked for.
     """
     mesh = sharding.make_mesh(config.mesh)
@@ -37,7 +37,8 @@ def facts(folder: str, output: str, config, rehearsed=None) -> dict[str, Any]:
     rows = {"before": _figures(old(data, "test"), at)}
     named = {"new threshold": old, **({"after": new} if config.train.epochs else {})}
     for name, model in named.items():
-        rows[name] = _figures(model(data, "test"), detection.eer_threshold(model(data, "dev"))[0])
+        points = detection.operating_points(model(data, "dev"))
+        rows[name] = _figures(model(data, "test"), detection.threshold_at(points, config.eval.threshold))
     found = {"from": config.init, "rows": rows}
     if rehearsed is not None:
         found["rehearsal"] = _rehearsal(old, new, rehearsed)
