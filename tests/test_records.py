@@ -110,11 +110,14 @@ def test_new_removed_and_changed_raw_files_are_noticed(raw, tmp_path):
     (raw / "spoof/print/00.png").unlink()
     status = os.stat(raw / "live/03.png")
     os.utime(raw / "live/03.png", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    (raw / "live/05.png").write_bytes(b"")
     with pytest.raises(
         ValueError, match=r"raw files in .*raw .* 4 new .live/12.png, live/13.png, live/14.png, \.\.\."
     ) as error:
         run(raw, tmp_path)
-    assert "1 removed (spoof/print/00.png), 1 changed (live/03.png)" in str(error.value)
+    assert "1 removed (spoof/print/00.png), 1 changed (live/05.png), 1 of another date, but the same size (live/03" in (
+        str(error.value)
+    )
     assert "--changed=again" in str(error.value)
     assert prepared_at("folder", data_dir=str(tmp_path / "data"), size=16).fingerprint == first.fingerprint
 

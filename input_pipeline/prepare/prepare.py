@@ -177,7 +177,7 @@ def _finished(
         raise ValueError(
             f"the raw files in {raw_dir} have changed since the records in {directory} were made: {what}; to prepare "
             f"them again: {command} --raw_dir={shlex.quote(raw_dir)} --changed=again; to keep the records as they "
-            f"are: the same with --changed=keep"
+            f"are, as where the same files were copied: the same with --changed=keep"
         )
     if changed == "again":
         return None

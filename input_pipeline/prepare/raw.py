@@ -64,11 +64,16 @@ def unpacked(content: bytes) -> Listing:
 
 
 def changes(then: Listing, now: Listing) -> str:
-    """Describes how `now` differs from `then`: '2 new (a.png, b.png), 1 removed (c.png)'."""
+    """Describes how `now` differs from `then`: '2 new (a.png, b.png), 1 removed (c.png)'.
+
+    Files of another date, but of the same size, are named apart: a copy of the data has them.
+    """
+    both = [name for name in now if name in then and now[name] != then[name]]
     kinds = {
         "new": [name for name in now if name not in then],
         "removed": [name for name in then if name not in now],
-        "changed": [name for name in now if name in then and now[name] != then[name]],
+        "changed": [name for name in both if now[name][0] != then[name][0]],
+        "of another date, but the same size": [name for name in both if now[name][0] == then[name][0]],
     }
     return ", ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names)
 
