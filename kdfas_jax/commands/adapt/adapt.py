@@ -36,7 +36,7 @@ BATCH = 64  # at most [C]
 PEAK = 0.25  # of the learning rate of the old run [C]
 EMA = 0.98  # averages the last fifty steps or so [C]
 PEOPLE = 160  # of simulated_wild that are rendered for the rehearsal, where the old run's records are not here [C]
-CAMERA = "camera"
+CAMERA = measured.CAMERA
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def adapt(
             config = _trained(old, folder, output, steps)
             validate.check(config)
             train.fit(config, output, {})
-        facts = measured.facts(folder, output, config, rehearsed=None if threshold_only else _rehearsal(old))
+        facts = measured.facts(folder, output, config)
         facts |= {"pictures": counts, "without_face": found.without, "threshold_only": threshold_only}
         files.write_atomically(os.path.join(output, evaluate.ADAPTED), json.dumps(facts, indent=2))
         return evaluate.evaluate(config, output)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
-import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
@@ -18,30 +16,31 @@ from kdfas_jax.report import summary
 from kdfas_jax.runs import workdir
 from kdfas_jax.training import step, teachers
 
-REHEARSED = 512  # most dev pictures of the old data that are scored again [C]
+CAMERA = "camera"  # the data set of the camera's pictures
 
 
-def facts(folder: str, output: str, config, rehearsed=None) -> dict[str, Any]:
+def facts(folder: str, output: str, config) -> dict[str, Any]:
     """Returns `adapted` of results.json of the run `config` in `output`, which was adapted from the run in `folder`.
-
-    rehearsed: config.data of the old run's data, on whose dev both runs are scored; None for no such figures.
 
     rows: {row: figures} on the camera's test pictures, of 'before', the old run at its threshold; 'new threshold', the
     same weights at the threshold that the new run's dev gives them; and 'after', the new run, where it was trained.
-    rehearsal: {auc_before, auc_after, pictures} on the old data, where it was asked for.
+    rehearsal: {auc_before, auc_after, pictures} on dev of the old data, where the new run was trained beside it.
     """
     mesh = sharding.make_mesh(config.mesh)
     data = pipeline.open_data(config.data, targets.LABEL)
-    old, new = (_Scorer(of, config, mesh) for of in (folder, output))
-    at = workdir.evaluated(folder)["threshold"]["value"]
-    rows = {"before": _figures(old(data, "test"), at)}
-    named = {"new threshold": old, **({"after": new} if config.train.epochs else {})}
-    for name, model in named.items():
-        points = detection.operating_points(model(data, "dev"))
-        rows[name] = _figures(model(data, "test"), detection.threshold_at(points, config.eval.threshold))
+    models = {"new threshold": _Scorer(folder, config, mesh)}
+    if config.train.epochs:
+        models["after"] = _Scorer(output, config, mesh)
+    dev, test = ({name: model(data, role) for name, model in models.items()} for role in ("dev", "test"))
+    rows = {"before": _figures(test["new threshold"], workdir.evaluated(folder)["threshold"]["value"])}
+    for name in models:
+        points = detection.operating_points(dev[name])
+        rows[name] = _figures(test[name], detection.threshold_at(points, config.eval.threshold))
     found = {"from": config.init, "rows": rows}
-    if rehearsed is not None:
-        found["rehearsal"] = _rehearsal(old, new, rehearsed)
+    old = {name: videos[videos["dataset"] != CAMERA] for name, videos in dev.items()}
+    if "after" in old and len(old["after"]):
+        before, after = (roc_auc_score(old[name]["label"], old[name]["score"]) for name in ("new threshold", "after"))
+        found["rehearsal"] = {"auc_before": before, "auc_after": after, "pictures": len(old["after"])}
     return found
 
 
@@ -93,14 +92,6 @@ def _rate(errors: pd.Series) -> dict[str, Any]:
     return {"errors": number, "of": of, "interval": list(exact.interval(number, of))}
 
 
-def _rehearsal(old: "_Scorer", new: "_Scorer", config) -> dict[str, Any]:
-    data = pipeline.open_data(config, targets.LABEL)
-    role = "dev" if data.count("dev") else "test"
-    before, after = (model(data, role, REHEARSED, config) for model in (old, new))
-    area = {name: float(roc_auc_score(of["label"], of["score"])) for name, of in (("before", before), ("after", after))}
-    return {"auc_before": area["before"], "auc_after": area["after"], "pictures": len(before), "split": role}
-
-
 class _Scorer:
     """scorer(data, role) -> the scored videos (`label.score_videos`) of a role by the run in `folder`."""
 
@@ -109,11 +100,8 @@ class _Scorer:
         self._loaded = teachers.load(folder, mesh)
         self._score = step.make_score(self._loaded.module, mesh, targets.LABEL.read)
 
-    def __call__(self, data: Data, role: str, most: int | None = None, of: ml_collections.ConfigDict | None = None):
-        """most: evenly spaced rows. of: config.data of `data`, by default the new run's."""
-        rows = data.rows(role, presentations=True)
-        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most or len(rows))).astype(int)]
-        size, of = self._config.eval.batch_size, self._config.data if of is None else of
-        batches = pipeline.test_batches(data, rows, of, batch_size=size, shard=(0, 1))
+    def __call__(self, data: Data, role: str) -> pd.DataFrame:
+        rows, size = data.rows(role, presentations=True), self._config.eval.batch_size
+        batches = pipeline.test_batches(data, rows, self._config.data, batch_size=size, shard=(0, 1))
         scored = evaluate.score_examples(self._score, self._loaded.variables, batches, self._mesh)
         return targets.LABEL.scored(scored, data)
