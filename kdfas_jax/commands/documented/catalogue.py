@@ -130,6 +130,14 @@ CATALOGUE = (
         hours=0.8,
         raw="NUAA",
     ),
+    Table(
+        "adapt",
+        "docs/adapt.md",
+        ("python -m kdfas_jax.commands.documented.sessions --raw_dir=RAW --folder=RUNS/sessions",),
+        seeds="0 to 4 of the draws",
+        hours=0.8,
+        raw="NUAA",
+    ),
     _leakage("simulated"),
     _leakage("simulated_wild"),
     Table(
