@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from input_pipeline import datasets
+from input_pipeline.datasets import camera
 from input_pipeline.prepare import crops, parts, prepare
 from input_pipeline.select import protocols
 from input_pipeline.stream import pipeline
@@ -36,7 +37,7 @@ BATCH = 64  # at most [C]
 PEAK = 0.25  # of the learning rate of the old run [C]
 EMA = 0.98  # averages the last fifty steps or so [C]
 PEOPLE = 160  # of simulated_wild that are rendered for the rehearsal, where the old run's records are not here [C]
-CAMERA = measured.CAMERA
+CAMERA = camera.NAME
 
 logger = logging.getLogger(__name__)
 

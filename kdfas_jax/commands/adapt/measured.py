@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from input_pipeline.datasets import camera
 from input_pipeline.select.examples import Data
 from input_pipeline.stream import pipeline
 from kdfas_jax import targets
@@ -15,8 +16,6 @@ from kdfas_jax.parallel import sharding
 from kdfas_jax.report import summary
 from kdfas_jax.runs import workdir
 from kdfas_jax.training import step, teachers
-
-CAMERA = "camera"  # the data set of the camera's pictures
 
 
 def facts(folder: str, output: str, config) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def facts(folder: str, output: str, config) -> dict[str, Any]:
         points = detection.operating_points(dev[name])
         rows[name] = _figures(test[name], detection.threshold_at(points, config.eval.threshold))
     found = {"from": config.init, "rows": rows}
-    old = {name: videos[videos["dataset"] != CAMERA] for name, videos in dev.items()}
+    old = {name: videos[videos["dataset"] != camera.NAME] for name, videos in dev.items()}
     if "after" in old and len(old["after"]):
         before, after = (roc_auc_score(old[name]["label"], old[name]["score"]) for name in ("new threshold", "after"))
         found["rehearsal"] = {"auc_before": before, "auc_after": after, "pictures": len(old["after"])}
