@@ -16,6 +16,17 @@ from configs import common
 AUGMENT = {"crop": 0.7, "colour": 0.2, "exposure": 0.5, "degrade": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
 ZOOMS = (1.0, 0.82, 0.65)  # central crops of 2.2, 1.8 and 1.4 face boxes, within the margins of training's pictures
 
+# Name -> changes of the config (configs/ablation.py): what each part of the recipe gives.
+VARIANTS = {
+    "recipe": {},  # the unchanged config
+    "no_truth": {"terms": {"truth": common.OFF}, "data": {"truth": False}},
+    "batch_norm": {"model": {"network": {"instance": False}}},
+    "px64": {"model": {"size": 64}},
+    "last_weights": {"optim": {"ema": 0.0}},
+    "one_crop": {"model": {"zooms": (1.0,), "mirrored": False}},
+    "width24": {"model": {"network": {"width": 24}}},
+}
+
 
 def get_config(argument: str = ""):
     """Arguments: people (a multiple of 80; eight of ten train), size (px), steps, masked.

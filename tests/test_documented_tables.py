@@ -103,7 +103,7 @@ def test_what_cannot_be_measured_is_refused(project):
         tables.write([], str(project), [SHORT])
 
 
-REAL = Table("short", "docs/results.md", ("ls RAW > log", "printf '| a |\\n'"), "0", 0.1, raw="NUAA")
+REAL = Table("short", "docs/results.md", ("ls RAW_NUAA > log", "printf '| a |\\n'"), "0", 0.1, raw=("NUAA",))
 
 
 def test_real_faces_are_read_where_the_caller_says(project, tmp_path, capsys):

@@ -1,8 +1,8 @@
 """The tables of the documents that `launch/results.sh` measures: the commands of each, and the document it stands in.
 
 A table is what its last command prints in Markdown. RUNS in a command is the folder of the runs of today's code, so
-that no figure comes from a run of older code; RAW is the folder of a real data set. Commands resume where they were
-interrupted and repeat no finished run.
+that no figure comes from a run of older code; RAW_NAME is the folder of the real data set NAME. Commands resume where
+they were interrupted and repeat no finished run.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ class Table(NamedTuple):
 
     commands: lines of shell, run in the project's root one after another. seeds: as the document states them.
     hours: an estimate for two idle cores; the shortest table is measured first.
-    raw: the data set of real faces, whose folder the caller has to name, '' for none. RAW in a command is that folder.
+    raw: the data sets of real faces, whose folders the caller has to name. RAW_NAME in a command is that of NAME.
     needs: what no machine of ours has, '' for nothing; a table that needs something is listed as not measured.
     """
 
@@ -22,7 +22,7 @@ class Table(NamedTuple):
     commands: tuple[str, ...]
     seeds: str
     hours: float
-    raw: str = ""
+    raw: tuple[str, ...] = ()
     needs: str = ""
 
 
@@ -34,8 +34,8 @@ def _study(base: str, arguments: str, *overrides: str, name: str = "") -> str:
 
 def _plain(name: str, base: str, arguments: str, *, seeds: str, hours: float, raw: str = "") -> Table:
     """Returns the table of a study that trains its own teachers, of the real faces `raw` if it is given."""
-    arguments = f"raw_dir=RAW,{arguments}" if raw else arguments
-    return Table(name, "docs/results.md", (_study(base, arguments),), seeds, hours, raw)
+    arguments = f"raw_dir=RAW_{raw},{arguments}" if raw else arguments
+    return Table(name, "docs/results.md", (_study(base, arguments),), seeds, hours, (raw,) if raw else ())
 
 
 def _leakage(dataset: str) -> Table:
@@ -44,12 +44,15 @@ def _leakage(dataset: str) -> Table:
     return Table(f"leakage_{dataset}", "docs/simulator.md", (command,), seeds="0", hours=0.05)
 
 
-NUAA = "data=nuaa,raw_dir=RAW,steps=400"  # arguments of kdfas_light and of its teachers
+NUAA = "data=nuaa,raw_dir=RAW_NUAA,steps=400"  # arguments of kdfas_light and of its teachers
 
 
-def _light(name: str, arguments: str, *, seeds: str, hours: float, raw: str = "") -> Table:
-    """Returns the table of a study of kdfas_light, whose three teachers all studies of the same pictures share."""
-    of, folder = (f":{NUAA}", "RUNS/nuaa_light") if raw else ("", "RUNS/light")
+def _light(name: str, arguments: str, *, seeds: str, hours: float, real: bool = False) -> Table:
+    """Returns the table of a study of kdfas_light, whose three teachers all studies of the same pictures share.
+
+    real: whether they are NUAA's.
+    """
+    of, folder = (f":{NUAA}", "RUNS/nuaa_light") if real else ("", "RUNS/light")
     teachers = [
         f"python main.py --config=configs/teachers/light.py{of} --config.seed={seed} --workdir={folder}-{seed}"
         for seed in range(3)
@@ -57,7 +60,7 @@ def _light(name: str, arguments: str, *, seeds: str, hours: float, raw: str = ""
     names = ("spoof", "spoof2", "spoof3")
     taught = [f"teachers.{teacher}.checkpoint={folder}-{seed}" for seed, teacher in enumerate(names)]
     study = _study("kdfas_light", arguments, *taught, "eval.stability=0", name=name)
-    return Table(name, "docs/results.md", (*teachers, study), seeds, hours, raw)
+    return Table(name, "docs/results.md", (*teachers, study), seeds, hours, ("NUAA",) if real else ())
 
 
 # The commands that train the face teachers of `_dtda`, and the overrides that name them.
@@ -77,6 +80,19 @@ def _dtda(protocol: str) -> Table:
     name = f"dtda_{protocol}"
     study = _study("dtda_demo", f"protocol={protocol},seeds=5", *FACED, name=name)
     return Table(name, "docs/results.md", (*FACES, study), seeds="0 to 4", hours=2.5)
+
+
+def _blind(name: str, *studies: tuple[str, str], seeds: str, hours: float) -> Table:
+    """Returns the table of runs of zero_real on simulated and on real faces.
+
+    studies: (the end of its folder's name, arguments of configs/ablation.py).
+    """
+    folders = ",".join(f"RUNS/study_{of}" for of, _ in studies)
+    trained = [_study("zero_real", arguments, "eval.stability=0", name=of) for of, arguments in studies]
+    raw = ("NUAA", "msu001")
+    given = " ".join(f"--{of.lower()}=RAW_{of}" for of in raw)
+    applied = f"python -m kdfas_jax.commands.documented.transfer --studies={folders} {given} --folder=RUNS/transfer"
+    return Table(name, "docs/simulator.md", (*trained, applied), seeds, hours, raw)
 
 
 def _readme() -> Table:
@@ -128,15 +144,22 @@ CATALOGUE = (
         f"{NUAA},teacher_steps=400,seeds=5,variants=none+kl+kl_cka",
         seeds="0 to 4 of the students",
         hours=0.8,
-        raw="NUAA",
+        real=True,
     ),
     Table(
         "adapt",
         "docs/adapt.md",
-        ("python -m kdfas_jax.commands.documented.sessions --raw_dir=RAW --folder=RUNS/sessions",),
+        ("python -m kdfas_jax.commands.documented.sessions --raw_dir=RAW_NUAA --folder=RUNS/sessions",),
         seeds="0 to 4 of the draws",
         hours=0.8,
-        raw="NUAA",
+        raw=("NUAA",),
+    ),
+    _blind(
+        "zero_real_parts",
+        ("zero_real_parts", "seeds=1,steps=1500"),
+        ("people400", "seeds=1,steps=1500,people=400,variants=recipe"),
+        seeds="0",
+        hours=1.5,
     ),
     _leakage("simulated"),
     _leakage("simulated_wild"),

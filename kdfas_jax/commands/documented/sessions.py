@@ -10,8 +10,7 @@ import argparse
 import json
 import os
 import random
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from input_pipeline.datasets import nuaa
 from input_pipeline.schema import LIVE, Presentation
 from kdfas_jax.commands import elsewhere
 from kdfas_jax.commands.adapt import adapt
+from kdfas_jax.commands.documented.links import link
 from kdfas_jax.runs import files, released
 from kdfas_jax.runs.results import Results
 
@@ -62,8 +62,8 @@ def measure(raw_dir: str, folder: str, session: str, draw: int) -> dict[str, dic
     pictures = [picture for picture in nuaa.read(raw_dir) if picture.session == session]
     adapting, others = divide(pictures, PEOPLE[session], random.Random(100 * draw + int(session)))
     live, test, run = (os.path.join(home, name) for name in ("live", "test", "run"))
-    _link(adapting, raw_dir, live, lambda picture: picture.subject)
-    _link(others, raw_dir, test, lambda picture: "test/live" if picture.species == LIVE else "test/spoof/print")
+    link(adapting, raw_dir, live, lambda picture: picture.subject)
+    link(others, raw_dir, test, lambda picture: "test/live" if picture.species == LIVE else "test/spoof/print")
     adapt.adapt(released.FOLDER, live, run)
     found = {}
     for name, of in (("before", released.FOLDER), ("after", run)):
@@ -73,15 +73,6 @@ def measure(raw_dir: str, folder: str, session: str, draw: int) -> dict[str, dic
         found[name] = _figures(results)
     files.write_atomically(kept, json.dumps(found, indent=2))
     return found
-
-
-def _link(pictures: Sequence[Presentation], raw_dir: str, folder: str, place: Callable[[Presentation], str]) -> None:
-    """Links each of the `pictures` below `folder`, where `place` says; what was there is removed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for picture in pictures:
-        link = os.path.join(folder, place(picture), os.path.basename(picture.path))
-        os.makedirs(os.path.dirname(link), exist_ok=True)
-        os.symlink(os.path.abspath(os.path.join(raw_dir, picture.path)), link)
 
 
 def _figures(results: Results) -> dict[str, float]:

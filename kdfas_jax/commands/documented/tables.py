@@ -14,6 +14,7 @@ import datetime
 import itertools
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -31,10 +32,10 @@ NOT_MEASURED = "not measured"  # the list of such tables, in `LISTED_IN`
 LISTED_IN = "docs/results.md"
 
 
-def measure(table: Table, root: str, commit: str, raw: str = "") -> str:
+def measure(table: Table, root: str, commit: str, raw: Mapping[str, str] | None = None) -> str:
     """Runs the commands of `table` below `root` and returns its text: the header and what the last command printed.
 
-    raw: the folder of the table's real data set.
+    raw: data set -> its folder; it has those that the table needs.
 
     The text is kept in RUNS/tables/NAME.md, and a second call returns it. RuntimeError for a command that fails;
     ValueError where the last one prints no table, or a warning.
@@ -44,7 +45,8 @@ def measure(table: Table, root: str, commit: str, raw: str = "") -> str:
     if os.path.exists(kept):
         with open(kept, encoding="utf-8") as file:
             return file.read()
-    for command in (line.replace("RUNS", runs).replace("RAW", shlex.quote(raw)) for line in table.commands):
+    places = {"RUNS": runs, **{f"RAW_{name}": shlex.quote((raw or {})[name]) for name in table.raw}}
+    for command in (_at(line, places) for line in table.commands):
         done = subprocess.run(["bash", "-c", command], cwd=root, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"exit code {done.returncode} of: {command}")
@@ -70,7 +72,12 @@ def header(table: Table, commit: str) -> str:
 
 
 def _shown(command: str, table: Table) -> str:
-    return command.replace("RUNS", "runs").replace("RAW", f"/path/to/{table.raw}")
+    return _at(command, {"RUNS": "runs", **{f"RAW_{name}": f"/path/to/{name}" for name in table.raw}})
+
+
+def _at(command: str, places: Mapping[str, str]) -> str:
+    """`command` with each key of `places` replaced by its value."""
+    return re.sub("|".join(map(re.escape, places)), lambda found: places[found[0]], command)
 
 
 def place(text: str, name: str, document: str) -> None:
@@ -116,20 +123,20 @@ def write(
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"--only={unknown[0]}: unknown table; known: {', '.join(known)}")
     _check_raw(raw, catalogue)
-    if lacking := [name for name in names if known[name].raw not in ("", *raw)]:
-        of = known[lacking[0]].raw
-        raise ValueError(f"--only={lacking[0]}: expected the folder of its real faces, --raw {of}=/path/to/{of}")
+    if lacking := [name for name in names if set(known[name].raw) - set(raw)]:
+        of = _flags(known[lacking[0]], raw)
+        raise ValueError(f"--only={lacking[0]}: expected the folder of its real faces, {of}")
     commit, failed = code_commit(root), []
     place(not_measured(catalogue), NOT_MEASURED, os.path.join(root, LISTED_IN))
     for table in sorted(catalogue, key=lambda table: table.hours):
         if table.needs or (names and table.name not in names):
             continue
-        if table.raw not in ("", *raw):
-            print(f"left out {table.name} --raw {table.raw}=/path/to/{table.raw} measures it", flush=True)
+        if set(table.raw) - set(raw):
+            print(f"left out {table.name} {_flags(table, raw)} measures it", flush=True)
             continue
         started = time.monotonic()
         try:
-            text = measure(table, root, commit, raw.get(table.raw, ""))
+            text = measure(table, root, commit, raw)
             place(text, table.name, os.path.join(root, table.document))
         except (RuntimeError, ValueError) as error:
             failed.append(table.name)
@@ -139,8 +146,13 @@ def write(
     return failed
 
 
+def _flags(table: Table, raw: Mapping[str, str]) -> str:
+    """The flags that `table` needs beside those of `raw`."""
+    return " ".join(f"--raw {name}=/path/to/{name}" for name in table.raw if name not in raw)
+
+
 def _check_raw(raw: Mapping[str, str], catalogue: Sequence[Table]) -> None:
-    known = sorted({table.raw for table in catalogue if table.raw})
+    known = sorted({name for table in catalogue for name in table.raw})
     for name, folder in raw.items():
         if name not in known:
             raise ValueError(f"--raw {name}=...: no table is of this data set; expected one of {', '.join(known)}")
@@ -166,7 +178,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.list:
         for table in CATALOGUE:
-            needs = table.needs or (table.raw and f"--raw {table.raw}=FOLDER")
+            needs = table.needs or " ".join(f"--raw {name}=FOLDER" for name in table.raw)
             print(table.name, table.document, f"{table.hours:g} h", needs and f"needs {needs}")
         return
     try:
