@@ -154,6 +154,7 @@ CATALOGUE = (
         hours=0.8,
         raw=("NUAA",),
     ),
+    _blind("zero_real", ("zero_real", "seeds=3,variants=recipe"), seeds="0 to 2", hours=1.3),
     _blind(
         "zero_real_parts",
         ("zero_real_parts", "seeds=1,steps=1500"),
