@@ -22,6 +22,7 @@ VARIANTS = {
     "no_truth": {"terms": {"truth": common.OFF}, "data": {"truth": False}},
     "batch_norm": {"model": {"network": {"instance": False}}},
     "px64": {"model": {"size": 64}},
+    "px128": {"model": {"size": 128}},
     "last_weights": {"optim": {"ema": 0.0}},
     "one_crop": {"model": {"zooms": (1.0,), "mirrored": False}},
     "width24": {"model": {"network": {"width": 24}}},
