@@ -54,9 +54,27 @@ def test_each_run_is_applied_to_both_sets_once(nuaa_tree, msu001, study, tmp_pat
     expected = [("recipe-seed0", "NUAA", 160, 24), ("recipe-seed0", "msu001", 2, 3)]
     assert calls[:2] == expected
     assert [run for run, *_ in calls] == ["recipe-seed0"] * 2 + ["px64-seed0"] * 2  # once, though it is named twice
-    rows = capsys.readouterr().out.splitlines()[-2:]
-    figures = "0.800, 0.850 | 10, 20 | 7 | 0.900 | 0.950 | 25.0; 25.0 | 40, 10; 40, 10 |"
-    assert rows == [f"| study/{run}-seed0 | {figures}" for run in ("recipe", "px64")]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+        if "-seed0 " in line
+    ]
+    figures = ["0.800, 0.850", "10, 20", "7", "0.900", "0.950", "25.0; 25.0", "40, 10; 40, 10"]
+    assert rows == [[f"{of}{run}-seed0", *figures] for of in ("", "study/") for run in ("recipe", "px64")]
+
+
+def test_variants_are_compared_with_the_first_one_seed_by_seed():
+    """Dev and test of simulated faces, and each real set; a single seed says nothing of the spread, and has no row."""
+
+    def figures(auc):
+        return {role: {"auc": auc + step} for step, role in enumerate(("dev", "test", "NUAA", "msu001"))}
+
+    studies = {"none": {0: figures(0.5), 1: figures(0.25)}, "kdfas": {0: figures(0.75), 1: figures(0.375)}}
+    rows = transfer.against_control(studies | {"kl": {0: figures(0.5)}})
+    assert list(rows) == ["kdfas"]
+    assert rows["kdfas"]["NUAA better"] == "2 of 2"
+    assert rows["kdfas"]["msu001 difference"] == "+0.1875 ± 0.0884"
+    assert len(rows["kdfas"]) == 4 * 3
 
 
 def test_a_folder_without_a_study_is_an_error(tmp_path):

@@ -11,7 +11,7 @@ import argparse
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
@@ -20,20 +20,14 @@ from input_pipeline.datasets import nuaa
 from input_pipeline.schema import LIVE, Presentation
 from kdfas_jax.commands import elsewhere
 from kdfas_jax.commands.documented.links import link
+from kdfas_jax.metrics import paired
+from kdfas_jax.report import summary
 from kdfas_jax.runs import files
 from kdfas_jax.runs.results import Results
 
 READERS: dict[str, Callable[[str], list[Presentation]]] = {"NUAA": nuaa.read, "msu001": sorted_folder.read}
 SPECIES = ("print", "cut", "replay", "mask")
-COLUMNS = (
-    "run",
-    "simulated dev, test (AUC)",
-    f"test APCER: {', '.join(SPECIES)}",
-    "BPCER",
-    *(f"{name}, AUC" for name in READERS),
-    f"ACER: {'; '.join(READERS)}",
-    f"APCER, BPCER: {'; '.join(READERS)}",
-)
+ROLES = (*paired.ROLES, *READERS)
 
 
 def measure(run: str, raw: Mapping[str, str], folder: str) -> dict[str, Results]:
@@ -58,24 +52,35 @@ def _place(picture: Presentation) -> str:
     return "live" if picture.species == LIVE else f"spoof/{picture.species}"
 
 
-def row(name: str, own: Results, real: Mapping[str, Results]) -> str:
-    """Returns a line of the table; own: the run's results.json, real: those of `measure`. Rates are in per cent."""
-    test, tests = own["test"], [real[of]["test"] for of in READERS]
-    cells = [
-        name,
-        f"{own['dev']['auc']:.3f}, {test['auc']:.3f}",
-        ", ".join(f"{100 * test['apcer'][species]:.0f}" for species in SPECIES if species in test["apcer"]),
-        f"{100 * test['bpcer']:.0f}",
-        *(f"{of['auc']:.3f}" for of in tests),
-        "; ".join(f"{100 * of['acer']:.1f}" for of in tests),
-        "; ".join(f"{100 * of['apcer_max']:.0f}, {100 * of['bpcer']:.0f}" for of in tests),
-    ]
-    return f"| {' | '.join(cells)} |"
+def cells(own: Results, real: Mapping[str, Results]) -> dict[str, str]:
+    """Returns a run's row, {column: text}; own: its results.json, real: those of `measure`. Rates are in per cent."""
+    test, tests = own["test"], [real[name]["test"] for name in READERS]
+    species = [name for name in SPECIES if name in test["apcer"]]
+    return {
+        "simulated dev, test (AUC)": f"{own['dev']['auc']:.3f}, {test['auc']:.3f}",
+        f"test APCER: {', '.join(SPECIES)}": ", ".join(f"{100 * test['apcer'][name]:.0f}" for name in species),
+        "BPCER": f"{100 * test['bpcer']:.0f}",
+        **{f"{name}, AUC": f"{of['auc']:.3f}" for name, of in zip(READERS, tests, strict=True)},
+        f"ACER: {'; '.join(READERS)}": "; ".join(f"{100 * of['acer']:.1f}" for of in tests),
+        f"APCER, BPCER: {'; '.join(READERS)}": "; ".join(
+            f"{100 * of['apcer_max']:.0f}, {100 * of['bpcer']:.0f}" for of in tests
+        ),
+    }
 
 
-def table(rows: Sequence[str]) -> str:
-    """Returns the rows with their header, in Markdown."""
-    return "\n".join([f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows])
+def against_control(studies: paired.Studies) -> dict[str, dict[str, str]]:
+    """Returns the row of each variant but the first, which is the control: the AUC minus the control's, seed by seed.
+
+    studies: {variant: {seed: {each of `ROLES`: figures, with `auc`}}}. A variant without two common seeds has no row.
+    """
+    control, *others = studies
+    rows = {}
+    for name in others:
+        by_role = {role: paired.differences(studies[name], studies[control], role) for role in ROLES}
+        if min(map(len, by_role.values())) > 1:
+            compared = {role: paired.compared(difference) for role, difference in by_role.items()}
+            rows[name] = {f"{role} {key}": cell for role, of in compared.items() for key, cell in of.items()}
+    return rows
 
 
 def flag_parser() -> argparse.ArgumentParser:
@@ -88,32 +93,44 @@ def flag_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def runs_of(study: str) -> list[str]:
-    """Returns the folders of the study's runs, in its order; FileNotFoundError where it has no runs.csv."""
+def runs_of(study: str) -> dict[str, tuple[str, int]]:
+    """Returns {folder: (variant, seed)} of the study's evaluated runs, in its order.
+
+    FileNotFoundError where it has no runs.csv or no such run.
+    """
     path = os.path.join(study, "runs.csv")
     if not files.exists(path):
         raise FileNotFoundError(f"{path} does not exist; expected a study that configs/ablation.py has made")
     rows = pd.read_csv(io.StringIO(files.read_text(path)))
-    folders = [os.path.join(study, f"{of.variant}-seed{of.seed}") for of in rows.itertuples()]
-    return [folder for folder in folders if files.exists(os.path.join(folder, "eval", "results.json"))]
+    runs = {os.path.join(study, f"{of.variant}-seed{of.seed}"): (of.variant, of.seed) for of in rows.itertuples()}
+    evaluated = {run: of for run, of in runs.items() if files.exists(os.path.join(run, "eval", "results.json"))}
+    if not evaluated:
+        raise FileNotFoundError(f"{study} has no evaluated run; expected RUN/eval/results.json below it")
+    return evaluated
 
 
 def main() -> None:
-    """Prints the table in Markdown: a row for each run, and a line as it is measured.
+    """Prints a line for each run as it is measured, and the table: a row for each run; then the paired differences.
 
     The runs of the second study and of later ones are named with their study.
     """
     given = flag_parser().parse_args()
     raw = {"NUAA": given.nuaa, "msu001": given.msu001}
-    first, *others = given.studies.split(",")
-    runs = {run: os.path.basename(run) for run in runs_of(first)}
-    runs |= {run: os.path.relpath(run, os.path.dirname(study)) for study in others for run in runs_of(study)}
-    rows = []
-    for run, name in runs.items():
-        own = json.loads(files.read_text(os.path.join(run, "eval", "results.json")))
-        rows.append(row(name, own, measure(run, raw, given.folder)))
-        print(f"measured {run}", flush=True)
-    print(table(rows))
+    rows, compared = {}, {}
+    for number, study in enumerate(given.studies.split(",")):
+        of_study = f"{os.path.basename(study)}/" if number else ""
+        figures: dict[str, dict[int, dict]] = {}
+        for run, (variant, seed) in runs_of(study).items():
+            own = json.loads(files.read_text(os.path.join(run, "eval", "results.json")))
+            real = measure(run, raw, given.folder)
+            rows[of_study + os.path.basename(run)] = cells(own, real)
+            of_real = {name: results["test"] for name, results in real.items()}
+            figures.setdefault(variant, {})[seed] = own | of_real
+            print(f"measured {run}", flush=True)
+        compared |= {of_study + name: row for name, row in against_control(figures).items()}
+    print(summary.markdown(rows, corner="run"))
+    if compared:
+        print("\n" + summary.markdown(compared, corner="AUC, own minus control's"))
 
 
 if __name__ == "__main__":
