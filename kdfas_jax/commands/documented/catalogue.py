@@ -160,7 +160,7 @@ CATALOGUE = (
         ("zero_real_parts", "seeds=1,steps=1500"),
         ("people400", "seeds=1,steps=1500,people=400,variants=recipe"),
         seeds="0",
-        hours=1.5,
+        hours=1.8,
     ),
     _leakage("simulated"),
     _leakage("simulated_wild"),
