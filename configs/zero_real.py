@@ -2,6 +2,7 @@
 
     python main.py --config=configs/zero_real.py
     python main.py --mode=eval --workdir=runs/zero_real --on=folder:RAW          # on real pictures
+    python main.py --config=configs/ablation.py:base=zero_real,seeds=1,steps=1500    # what each part gives
 
 A ResNet-18 of width 16 (0.70 M parameters) at 96 px with instance norms in half of its channels and averaged weights,
 which averages the logits of three central crops of a face and of their mirror images. Beside the labels it learns
