@@ -59,7 +59,7 @@ def test_each_run_is_applied_to_both_sets_once(nuaa_tree, msu001, study, tmp_pat
         for line in capsys.readouterr().out.splitlines()
         if "-seed0 " in line
     ]
-    figures = ["0.800, 0.850", "10, 20", "7", "0.900", "0.950", "25.0; 25.0", "40, 10; 40, 10"]
+    figures = ["0.800, 0.850", "10, -, 20, -", "7", "0.900", "0.950", "25.0; 25.0", "40, 10; 40, 10"]
     assert rows == [[f"{of}{run}-seed0", *figures] for of in ("", "study/") for run in ("recipe", "px64")]
 
 

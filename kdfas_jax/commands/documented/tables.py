@@ -147,7 +147,7 @@ def write(
 
 
 def _flags(table: Table, raw: Mapping[str, str]) -> str:
-    """The flags that `table` needs beside those of `raw`."""
+    """The flags --raw for the data sets that `table` needs and `raw` lacks."""
     return " ".join(f"--raw {name}=/path/to/{name}" for name in table.raw if name not in raw)
 
 

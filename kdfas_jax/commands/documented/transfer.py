@@ -53,12 +53,15 @@ def _place(picture: Presentation) -> str:
 
 
 def cells(own: Results, real: Mapping[str, Results]) -> dict[str, str]:
-    """Returns a run's row, {column: text}; own: its results.json, real: those of `measure`. Rates are in per cent."""
+    """Returns the row of a run, {column: text}. Rates are in per cent; a species that is not in test has a dash.
+
+    own: the content of the run's results.json. real: {name of `READERS`: the content of that set's results.json}.
+    """
     test, tests = own["test"], [real[name]["test"] for name in READERS]
-    species = [name for name in SPECIES if name in test["apcer"]]
+    passed = [f"{100 * test['apcer'][name]:.0f}" if name in test["apcer"] else "-" for name in SPECIES]
     return {
         "simulated dev, test (AUC)": f"{own['dev']['auc']:.3f}, {test['auc']:.3f}",
-        f"test APCER: {', '.join(SPECIES)}": ", ".join(f"{100 * test['apcer'][name]:.0f}" for name in species),
+        f"test APCER: {', '.join(SPECIES)}": ", ".join(passed),
         "BPCER": f"{100 * test['bpcer']:.0f}",
         **{f"{name}, AUC": f"{of['auc']:.3f}" for name, of in zip(READERS, tests, strict=True)},
         f"ACER: {'; '.join(READERS)}": "; ".join(f"{100 * of['acer']:.1f}" for of in tests),
